@@ -1,0 +1,103 @@
+"""Attributes of ops, one frozen dataclass for each op that has any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lepton_ai.graph.tensor import DType
+
+
+@dataclass(frozen=True, slots=True)
+class Attrs:
+    """An op without attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One matrix of a (possibly fused) linear op: addressed by its weight's name.
+
+    ``has_bias`` says that the node's weights hold the bias right after this segment's matrix.
+    """
+
+    name: str
+    num_outputs: int
+    has_bias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinearAttrs(Attrs):
+    """``segments`` in order; the node's ``weights`` are, per segment, matrix then bias if it has one.
+
+    Output ``i`` of the node belongs to segment ``i``. ``quantize_weights`` (policy ``fast``) asks the backend to hold
+    a wide weight in 8 bits, groups of 32.
+    """
+
+    segments: tuple[Segment, ...]
+    quantize_weights: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NormAttrs(Attrs):
+    """``quantize``: the output is ``Q8`` instead of f32."""
+
+    eps: float
+    quantize: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RopeTableAttrs(Attrs):
+    """``inverse_frequencies`` are ``D/2`` f32 values in radians per position; ``scale`` multiplies sine and cosine."""
+
+    inverse_frequencies: tuple[float, ...]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RopeAttrs(Attrs):
+    """``interleaved``: pairs are (2i, 2i+1), as GGUF Llama files store them; else (i, i + D/2), as NeoX does."""
+
+    head_dim: int
+    interleaved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KVSpec:
+    """What one layer keeps per token; layers with equal specs form a KV group.
+
+    ``window``: the number of last positions a query sees, itself included; None sees all.
+    """
+
+    num_heads: int
+    head_dim: int
+    dtype: DType = DType.F32
+    window: int | None = None
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of keys and values of one token in one layer."""
+        return 2 * self.num_heads * self.head_dim * (4 if self.dtype is DType.F32 else 2)
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionAttrs(Attrs):
+    """``layer`` is the index of this layer's cache.
+
+    ``rope`` is set when the rotation of queries and keys was fused into the op (the table is then its fourth input);
+    ``quantize``: the output is ``Q8`` instead of f32.
+    """
+
+    num_heads: int
+    layer: int
+    kv: KVSpec
+    scale: float
+    rope: RopeAttrs | None = None
+    quantize: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GatedLinearAttrs(Attrs):
+    """``segments`` are gate and up, in this order. ``quantize``: the output is ``Q8`` instead of f32."""
+
+    segments: tuple[Segment, Segment]
+    quantize: bool = False
+    quantize_weights: bool = False

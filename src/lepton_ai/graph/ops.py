@@ -1,0 +1,148 @@
+"""The op contracts: for each op its signature, shape rule, dtype semantics and formula.
+
+A function here adds a node to the trace of its inputs. Shapes: ``T`` tokens, ``R`` rows, ``H`` heads, ``K`` KV heads,
+``D`` head dim, ``C`` hidden size, ``F`` feed-forward size, ``V`` vocabulary. All arithmetic is f32 unless said.
+
+Ops that models call: embedding, rope_table, rms_norm, linear, rope, attention, add, silu_mul, gather_rows,
+token_logprob. Ops that only passes make: quantize, add_rms_norm, gated_linear (they stand in ``passes/fuse.py`` and
+``passes/precision.py``; their formulas are here, beside the others).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lepton_ai.graph.attrs import (
+    AttentionAttrs,
+    KVSpec,
+    LinearAttrs,
+    NormAttrs,
+    RopeAttrs,
+    RopeTableAttrs,
+    Segment,
+)
+from lepton_ai.graph.tensor import DType, Weight
+from lepton_ai.graph.trace import Value
+
+OPS: dict[str, str] = {
+    "embedding": "y[t] = table[ids[t]]; ids [T] i32, table (V, C) -> y [T, C] f32",
+    "rope_table": "y[t, i] = cos(p[t] * f[i]), y[t, D/2 + i] = sin(...); positions [T] i32 -> [T, D] f32",
+    "rms_norm": "y = x / sqrt(mean(x^2) + eps) * w over the last axis; [T, C] -> [T, C] f32 or q8",
+    "linear": "y_s = x @ w_s^T + b_s for each segment s; x [T, C] f32 or q8 -> y_s [T, N_s] f32",
+    "rope": "rotate pairs of each head by the table's angle; x [T, H*D] -> [T, H*D]",
+    "attention": "append k, v to the cache, then softmax(scale * q k^T) v over each request's own cache",
+    "add": "y = a + b; same shapes",
+    "silu_mul": "y = gate / (1 + exp(-gate)) * up; [T, F] each",
+    "gather_rows": "y[r] = x[rows[r]]; x [T, C], rows [R] i32 -> [R, C]",
+    "token_logprob": "y[r] = log_softmax(x[r] @ w^T)[target[r]] without holding [R, V]; -> [R] f32",
+    "quantize": "per row and group of 32: scale = max|x| / 127, q = round_half_even(x / scale); [T, C] f32 -> q8",
+    "add_rms_norm": "s = a + b; y = rms_norm(s); outputs (s f32, y f32 or q8)",
+    "gated_linear": "y = silu(x @ gate^T + b) * (x @ up^T + b); x [T, C] f32 or q8 -> [T, F] f32 or q8",
+}
+"""Every op of the vocabulary with its formula, for people and for the exhaustiveness tests of backends."""
+
+
+def _last(value: Value) -> int:
+    size = value.shape[-1]
+    assert isinstance(size, int), f"{value.tensor.name}: the last axis must have a fixed size"
+    return size
+
+
+def embedding(token_ids: Value, table: Weight, *, name: str) -> Value:
+    """Rows of ``table`` (V, C) by id: ``y[t] = table[ids[t]]``, dequantised to f32. ids [T] i32 -> [T, C] f32."""
+    shape = (*token_ids.shape, table.shape[1])
+    (y,) = token_ids.trace.add("embedding", [token_ids], [(name, shape, DType.F32)], weights=[table])
+    return y
+
+
+def rope_table(positions: Value, inverse_frequencies: Sequence[float], *, name: str, scale: float = 1.0) -> Value:
+    """Cosines and sines of rotary embedding (Su et al. 2021): positions [T] i32 -> [T, D] f32.
+
+    ``angle[t, i] = f32(positions[t]) * f32(inverse_frequencies[i])``, rounded to f32 as published models were trained;
+    ``y[t, i] = scale * cos(angle)``, ``y[t, D/2 + i] = scale * sin(angle)``, each correctly rounded from f64.
+    """
+    shape = (*positions.shape, 2 * len(inverse_frequencies))
+    attrs = RopeTableAttrs(tuple(float(f) for f in inverse_frequencies), scale)
+    (y,) = positions.trace.add("rope_table", [positions], [(name, shape, DType.F32)], attrs=attrs)
+    return y
+
+
+def rms_norm(x: Value, weight: Weight, *, eps: float, name: str) -> Value:
+    """``y = x / sqrt(mean(x^2) + eps) * weight`` over the last axis (Zhang & Sennrich 2019). [T, C] -> [T, C]."""
+    assert weight.shape == (_last(x),), f"{name}: weight {weight.shape} for rows of {_last(x)}"
+    outputs = [(name, x.shape, DType.F32)]
+    (y,) = x.trace.add("rms_norm", [x], outputs, attrs=NormAttrs(eps), weights=[weight])
+    return y
+
+
+def linear(x: Value, weight: Weight, *, name: str, bias: Weight | None = None) -> Value:
+    """``y = x @ weight^T + bias``; weight (N, C), bias (N,). [T, C] f32 or q8 -> [T, N] f32.
+
+    f32 input: weights are dequantised to f32 and multiplied in f32. q8 input: per group ``g`` of 32 inputs, in
+    ascending order, ``acc = fma(f32(idot) * x_scale[g], w_scale, acc)`` with the exact integer dot product ``idot`` of
+    the group (offset of the weight type included), then ``acc = fma(w_min, x_scale[g] * isum, acc)`` if it has minima;
+    a weight group of 16 makes two such terms.
+    """
+    num_outputs, num_inputs = weight.shape
+    assert num_inputs == _last(x), f"{name}: weight {weight.shape} for rows of {_last(x)}"
+    attrs = LinearAttrs((Segment(name, num_outputs, bias is not None),))
+    weights = [weight] if bias is None else [weight, bias]
+    outputs = [(name, (*x.shape[:-1], num_outputs), DType.F32)]
+    (y,) = x.trace.add("linear", [x], outputs, attrs=attrs, weights=weights)
+    return y
+
+
+def rope(x: Value, table: Value, *, head_dim: int, interleaved: bool, name: str) -> Value:
+    """Rotate each head's pairs ``(a, b)`` to ``(a cos - b sin, b cos + a sin)``. [T, H*D] -> [T, H*D].
+
+    ``interleaved``: pair i is (2i, 2i+1), the order of GGUF files of Llama type; else it is (i, i + D/2).
+    """
+    attrs = RopeAttrs(head_dim, interleaved)
+    (y,) = x.trace.add("rope", [x, table], [(name, x.shape, DType.F32)], attrs=attrs)
+    return y
+
+
+def attention(
+    q: Value, k: Value, v: Value, *, num_heads: int, kv: KVSpec, layer: int, scale: float, name: str
+) -> Value:
+    """Causal attention over each request's cache. q [T, H*D], k and v [T, K*D] -> [T, H*D].
+
+    New keys and values are written to the cache of ``layer`` after rounding to ``kv.dtype`` (so a token sees its own
+    rounded key). Query head ``h`` reads KV head ``h * K // H``. A query at position ``p`` sees positions
+    ``max(0, p - window + 1) ... p`` of its own request. Softmax and sums are f32. Keys are processed in tiles at fixed
+    absolute positions, so that the result does not depend on how a prompt was cut into steps.
+    """
+    attrs = AttentionAttrs(num_heads, layer, kv, scale)
+    shape = (*q.shape[:-1], num_heads * kv.head_dim)
+    (y,) = q.trace.add("attention", [q, k, v], [(name, shape, DType.F32)], attrs=attrs)
+    return y
+
+
+def add(a: Value, b: Value, *, name: str) -> Value:
+    """``y = a + b``; equal shapes."""
+    assert a.shape == b.shape, f"{name}: {a.shape} + {b.shape}"
+    (y,) = a.trace.add("add", [a, b], [(name, a.shape, DType.F32)])
+    return y
+
+
+def silu_mul(gate: Value, up: Value, *, name: str) -> Value:
+    """SwiGLU's activation (Shazeer 2020): ``y = gate / (1 + exp(-gate)) * up``. [T, F] each."""
+    (y,) = gate.trace.add("silu_mul", [gate, up], [(name, gate.shape, DType.F32)])
+    return y
+
+
+def gather_rows(x: Value, rows: Value, *, name: str) -> Value:
+    """``y[r] = x[rows[r]]``. x [T, C], rows [R] i32 -> [R, C]."""
+    (y,) = x.trace.add("gather_rows", [x, rows], [(name, (*rows.shape, *x.shape[1:]), DType.F32)])
+    return y
+
+
+def token_logprob(x: Value, weight: Weight, targets: Value, *, name: str) -> Value:
+    """``y[r] = log_softmax(x[r] @ weight^T)[targets[r]]``; x [R, C], weight (V, C), targets [R] i32 -> [R] f32.
+
+    The head's logits are reduced as they are made; ``[R, V]`` is never held.
+    """
+    outputs = [(name, targets.shape, DType.F32)]
+    attrs = LinearAttrs((Segment(name, weight.shape[0]),))
+    (y,) = x.trace.add("token_logprob", [x, targets], outputs, attrs=attrs, weights=[weight])
+    return y

@@ -1,0 +1,64 @@
+"""The weight store: the tensors of one checkpoint, by name, as they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lepton_ai.errors import WeightMismatch
+from lepton_ai.graph.tensor import Weight
+from lepton_ai.weights.formats import WeightType
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor as it lies in a file. ``data`` is its raw bytes, a read-only view of the memory map.
+
+    ``shape`` is row-major (outermost first), whatever order the file uses.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: WeightType
+    data: npt.NDArray[np.uint8]
+
+
+class WeightStore(Protocol):
+    """Read access to the tensors of a checkpoint."""
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of the content, the identity of the packed cache."""
+        ...
+
+    def names(self) -> Sequence[str]:
+        """Names of all tensors, in file order."""
+        ...
+
+    def get(self, name: str) -> StoredTensor:
+        """One tensor. Raises WeightMismatch if there is none of this name."""
+        ...
+
+
+def check_strict(store: WeightStore, wanted: Iterable[Weight], ignorable: Iterable[str] = ()) -> None:
+    """Raise WeightMismatch naming every missing, unexpected or mis-shaped tensor.
+
+    ``wanted`` are the graph's weights; ``ignorable`` are exact names that the model declares as unused.
+    """
+    present, ignored = set(store.names()), set(ignorable)
+    problems: list[str] = []
+    expected: set[str] = set()
+    for weight in wanted:
+        expected.add(weight.name)
+        if weight.name not in present:
+            problems.append(f"missing {weight.name} {weight.shape}")
+        elif (shape := store.get(weight.name).shape) != weight.shape:
+            problems.append(f"{weight.name} has shape {shape}, expected {weight.shape}")
+    problems += [f"unexpected {name}" for name in store.names() if name not in expected | ignored]
+    if problems:
+        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise WeightMismatch(f"weights do not match the architecture: {shown}", param="model")
