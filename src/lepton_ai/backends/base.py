@@ -23,7 +23,7 @@ BLOCK_SIZE = 16
 
 @dataclass(frozen=True, slots=True)
 class KVGroupInputs:
-    """Block tables of the layers that share one KVSpec: ``[S, max_blocks]`` i32; entry b holds tokens 16b ... 16b+15."""
+    """Block tables of the layers that share one KVSpec: ``[S, max_blocks]``; entry b holds tokens 16b to 16b+15."""
 
     block_tables: Int32Array
 
