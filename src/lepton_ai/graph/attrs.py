@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lepton_ai.graph.tensor import DType
@@ -29,7 +30,8 @@ class LinearAttrs(Attrs):
     """``segments`` in order; the node's ``weights`` are, per segment, matrix then bias if it has one.
 
     Output ``i`` of the node belongs to segment ``i``. ``quantize_weights`` (policy ``fast``) asks the backend to hold
-    a wide weight in 8 bits, groups of 32.
+    the matrices that are wider than 8 bits in 8 bits, groups of 32; every reader of such a weight then sees the 8-bit
+    values (an embedding that shares its table with the head included).
     """
 
     segments: tuple[Segment, ...]
@@ -76,6 +78,14 @@ class KVSpec:
     def bytes_per_token(self) -> int:
         """Bytes of keys and values of one token in one layer."""
         return 2 * self.num_heads * self.head_dim * (4 if self.dtype is DType.F32 else 2)
+
+
+def kv_groups(specs: Sequence[KVSpec]) -> dict[KVSpec, tuple[int, ...]]:
+    """Layers by spec: the KV groups, in the order of their first layer. ``StepInputs.kv_groups`` has this order."""
+    groups: dict[KVSpec, tuple[int, ...]] = {}
+    for layer, spec in enumerate(specs):
+        groups[spec] = (*groups.get(spec, ()), layer)
+    return groups
 
 
 @dataclass(frozen=True, slots=True)

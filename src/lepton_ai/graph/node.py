@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lepton_ai.graph.attrs import Attrs
+from lepton_ai.graph.attrs import Attrs, GatedLinearAttrs, LinearAttrs, Segment
 from lepton_ai.graph.tensor import Tensor, Weight
 
 
@@ -18,3 +19,12 @@ class Node:
     weights: tuple[Weight, ...]
     attrs: Attrs
     outputs: tuple[Tensor, ...]
+
+
+def segment_weights(node: Node) -> Iterator[tuple[Segment, Weight, Weight | None]]:
+    """Each segment of a linear, token_logprob or gated_linear node with its matrix and its bias, in order."""
+    assert isinstance(node.attrs, LinearAttrs | GatedLinearAttrs), f"{node.name}: {node.op} has no segments"
+    weights = iter(node.weights)
+    for segment in node.attrs.segments:
+        matrix = next(weights)
+        yield segment, matrix, next(weights) if segment.has_bias else None

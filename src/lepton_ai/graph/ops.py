@@ -35,7 +35,7 @@ OPS: dict[str, str] = {
     "silu_mul": "y = gate / (1 + exp(-gate)) * up; [T, F] each",
     "gather_rows": "y[r] = x[rows[r]]; x [T, C], rows [R] i32 -> [R, C]",
     "token_logprob": "y[r] = log_softmax(x[r] @ w^T)[target[r]] without holding [R, V]; -> [R] f32",
-    "quantize": "per row and group of 32: scale = max|x| / 127, q = round_half_even(x / scale); [T, C] f32 -> q8",
+    "quantize": "per row and group of 32: scale = max|x| / 127, q = round_half_even(x * (127 / max|x|)); f32 -> q8",
     "add_rms_norm": "s = a + b; y = rms_norm(s); outputs (s f32, y f32 or q8)",
     "gated_linear": "y = silu(x @ gate^T + b) * (x @ up^T + b); x [T, C] f32 or q8 -> [T, F] f32 or q8",
 }

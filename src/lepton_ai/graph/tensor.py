@@ -11,7 +11,7 @@ class DType(enum.Enum):
     """Element type of a tensor.
 
     ``Q8`` is a row-quantised activation: signed bytes with one f32 scale per group of ``Q8_GROUP`` along the last
-    axis. Only ``quantize`` (or an op it was fused into) makes one and only ``linear`` reads one.
+    axis. Only ``quantize`` (or an op it was fused into) makes one; only ops that multiply by a weight matrix read one.
     """
 
     F32 = "f32"
@@ -19,9 +19,40 @@ class DType(enum.Enum):
     I32 = "i32"
     Q8 = "q8"
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element; for ``Q8`` of its integer alone, without the groups' scales and sums."""
+        return {DType.F32: 4, DType.F16: 2, DType.I32: 4, DType.Q8: 1}[self]
+
 
 Q8_GROUP = 32
 """Elements that share one scale in a ``Q8`` activation."""
+
+ROW_ALIGNMENT = 64
+"""Rows of a matrix start at multiples of this many bytes: a cache line, and the widest vector register."""
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple of ``multiple`` that is at least ``value``."""
+    return -(-value // multiple) * multiple
+
+
+def q8_row_bytes(num_columns: int) -> int:
+    """Bytes of one ``Q8`` row of ``num_columns`` elements; every backend that shares rows lays them out so.
+
+    With ``P`` columns after padding to ``Q8_GROUP`` and ``G = P / Q8_GROUP`` groups, one after the other:
+    ``int8 q[P]``, ``f32 scale[G]``, ``f32 scaled_sum[G]`` (scale times the sum of ``q`` over the group),
+    ``i32 sum[G]``, ``i32 half_sum[2 * G]`` (sums over each 16), padding to ``ROW_ALIGNMENT``.
+    """
+    padded = round_up(num_columns, Q8_GROUP)
+    return round_up(padded + 20 * (padded // Q8_GROUP), ROW_ALIGNMENT)
+
+
+def row_bytes(dtype: DType, num_columns: int) -> int:
+    """Bytes from one row of a matrix to the next."""
+    if dtype is DType.Q8:
+        return q8_row_bytes(num_columns)
+    return round_up(num_columns * dtype.itemsize, ROW_ALIGNMENT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,89 @@
+"""The precision pass: which activations are quantised, which weights are narrowed, what the KV cache holds.
+
+It inserts ``quantize`` nodes (``Q8`` tensors, named after their input with the suffix ``.q8``):
+
+    per row and group of 32 along the last axis, all in f32:  m = max|x|
+    scale = m / 127,  q = round_half_even(x * (127 / m))          if 2^-100 <= m and m is finite
+    scale = 0,        q = 0                                       if m < 2^-100 (its inverse could overflow)
+    scale = m,        q = 0                                       if m is infinite or NaN (the output becomes NaN)
+
+The last group of a row whose length 32 does not divide is padded with zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from lepton_ai.config import Policy
+from lepton_ai.graph.attrs import AttentionAttrs, Attrs, KVSpec, LinearAttrs
+from lepton_ai.graph.graph import Graph, check
+from lepton_ai.graph.node import Node, segment_weights
+from lepton_ai.graph.tensor import DType, Tensor
+
+Q8_SUFFIX = ".q8"
+"""What the name of a quantised tensor adds to the name of its source."""
+
+_MATMULS = frozenset({"linear", "token_logprob"})
+
+
+class StorageType(Protocol):
+    """What this pass asks of a weight's storage type (``weights.formats.WeightType``)."""
+
+    @property
+    def value(self) -> str:
+        """Name of the type, as GGUF tools print it."""
+        ...
+
+    @property
+    def bits(self) -> int:
+        """Width of one element's code, without its group's scales."""
+        ...
+
+
+def kv_dtype(policy: Policy) -> DType:
+    """Element type of the KV cache under ``policy``."""
+    return DType.F32 if policy is Policy.EXACT else DType.F16
+
+
+def kv_specs(graph: Graph) -> tuple[KVSpec, ...]:
+    """The cache specs of layers 0, 1, ... of ``graph``, as its attention nodes state them."""
+    specs = {node.attrs.layer: node.attrs.kv for node in graph.nodes if isinstance(node.attrs, AttentionAttrs)}
+    return tuple(specs[layer] for layer in sorted(specs))
+
+
+def apply_precision(graph: Graph, weight_types: Mapping[str, StorageType], policy: Policy) -> Graph:
+    """Fix the dtype of activations, weights and cache under ``policy``.
+
+    ``exact`` quantises nothing. ``auto`` quantises the input of each matrix product whose matrix is stored in at most
+    8 bits. ``fast`` quantises the input of every matrix product and sets ``quantize_weights`` where the matrix is
+    wider. Readers of one tensor share one ``quantize`` node, which stands before the first of them.
+    """
+    quantised: dict[int, Tensor] = {}
+    nodes: list[Node] = []
+    next_id = 1 + max(t.id for t in (*graph.inputs, *(t for n in graph.nodes for t in n.outputs)))
+    for node in graph.nodes:
+        if isinstance(node.attrs, AttentionAttrs):
+            nodes.append(replace(node, attrs=replace(node.attrs, kv=replace(node.attrs.kv, dtype=kv_dtype(policy)))))
+            continue
+        is_wide = node.op in _MATMULS and _reads_wide_matrix(node, weight_types)
+        if node.op not in _MATMULS or policy is Policy.EXACT or (is_wide and policy is not Policy.FAST):
+            nodes.append(node)
+            continue
+        source = node.inputs[0]
+        if source.id not in quantised:
+            target = Tensor(next_id, source.shape, DType.Q8, source.name + Q8_SUFFIX)
+            next_id += 1
+            nodes.append(Node("quantize", target.name, (source,), (), Attrs(), (target,)))
+            quantised[source.id] = target
+        assert isinstance(node.attrs, LinearAttrs)
+        attrs = replace(node.attrs, quantize_weights=is_wide)
+        nodes.append(replace(node, inputs=(quantised[source.id], *node.inputs[1:]), attrs=attrs))
+    lowered = Graph(graph.inputs, tuple(nodes), graph.outputs)
+    check(lowered)
+    return lowered
+
+
+def _reads_wide_matrix(node: Node, weight_types: Mapping[str, StorageType]) -> bool:
+    return any(weight_types[matrix.name].bits > 8 for _, matrix, _ in segment_weights(node))
