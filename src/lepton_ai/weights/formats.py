@@ -22,34 +22,32 @@ Floats = npt.NDArray[np.float32]
 
 
 class WeightType(enum.Enum):
-    """Element type of a stored tensor; values are the names that GGUF tools print.
+    """Element type of a stored tensor; values are the names that GGUF tools print."""
 
-    ``block_elements`` and ``block_bytes`` describe one block; ``bits`` is the width of one code without its scales.
-    """
+    F32 = "F32"
+    F16 = "F16"
+    Q4_0 = "Q4_0"
+    Q4_1 = "Q4_1"
+    Q5_0 = "Q5_0"
+    Q8_0 = "Q8_0"
+    Q4_K = "Q4_K"
+    Q5_K = "Q5_K"
+    Q6_K = "Q6_K"
 
-    _value_: str
-    block_elements: int
-    block_bytes: int
-    bits: int
+    @property
+    def block_elements(self) -> int:
+        """Consecutive elements of a row that are stored as one block."""
+        return _GEOMETRY[self][0]
 
-    def __new__(cls, name: str, block_elements: int, block_bytes: int, bits: int) -> WeightType:
-        """A member whose value is its name alone, so that ``WeightType("Q4_0")`` finds it."""
-        member = object.__new__(cls)
-        member._value_ = name
-        member.block_elements = block_elements
-        member.block_bytes = block_bytes
-        member.bits = bits
-        return member
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of one block, scales included."""
+        return _GEOMETRY[self][1]
 
-    F32 = ("F32", 1, 4, 32)
-    F16 = ("F16", 1, 2, 16)
-    Q4_0 = ("Q4_0", 32, 18, 4)
-    Q4_1 = ("Q4_1", 32, 20, 4)
-    Q5_0 = ("Q5_0", 32, 22, 5)
-    Q8_0 = ("Q8_0", 32, 34, 8)
-    Q4_K = ("Q4_K", 256, 144, 4)
-    Q5_K = ("Q5_K", 256, 176, 5)
-    Q6_K = ("Q6_K", 256, 210, 6)
+    @property
+    def bits(self) -> int:
+        """Width of one element's code, without its share of the scales."""
+        return _GEOMETRY[self][2]
 
     @property
     def bits_per_weight(self) -> float:
@@ -62,6 +60,20 @@ class WeightType(enum.Enum):
         if inner % self.block_elements:
             raise InvalidModel(f"{self.value}: rows of {inner} elements are not whole blocks of {self.block_elements}")
         return math.prod(shape) // self.block_elements * self.block_bytes
+
+
+_GEOMETRY: Final[Mapping[WeightType, tuple[int, int, int]]] = {
+    WeightType.F32: (1, 4, 32),
+    WeightType.F16: (1, 2, 16),
+    WeightType.Q4_0: (32, 18, 4),
+    WeightType.Q4_1: (32, 20, 4),
+    WeightType.Q5_0: (32, 22, 5),
+    WeightType.Q8_0: (32, 34, 8),
+    WeightType.Q4_K: (256, 144, 4),
+    WeightType.Q5_K: (256, 176, 5),
+    WeightType.Q6_K: (256, 210, 6),
+}
+"""Elements and bytes of a block, bits of a code."""
 
 
 def dequantize(data: Bytes, weight_type: WeightType, shape: tuple[int, ...]) -> Floats:

@@ -1,0 +1,44 @@
+"""Opening model files: what is missing, no file, or empty is refused here, by name."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from pathlib import Path
+
+from lepton_ai.errors import InvalidModel, LeptonError, ModelNotFound, StorageError, UnsupportedModel
+
+
+def open_regular(path: Path) -> io.FileIO:
+    """``path`` opened for reading, unbuffered.
+
+    Raises ModelNotFound if nothing is there, UnsupportedModel for a directory or a device, InvalidModel for an empty
+    file and StorageError if it cannot be read.
+    """
+    try:
+        file = io.FileIO(path, "rb", opener=_open_without_waiting)
+    except (OSError, ValueError) as error:
+        raise _refusal(path, error) from None
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_size:
+        return file
+    file.close()
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsupportedModel(f"{path}: expected a file, got a pipe, socket or device", param="model")
+    raise InvalidModel(f"{path}: expected a model, got an empty file", param="model")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # Without O_NONBLOCK, opening a pipe would wait for a writer.
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _refusal(path: Path, error: OSError | ValueError) -> LeptonError:
+    if isinstance(error, IsADirectoryError):
+        return UnsupportedModel(f"{path}: expected a GGUF file, got a directory", param="model")
+    is_missing = isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+    if is_missing or isinstance(error, ValueError):
+        return ModelNotFound(f"{path}: expected a model file, got a path where there is none", param="model")
+    return StorageError(f"{path}: cannot be read: {error.strerror}", param="model")
