@@ -1,0 +1,54 @@
+"""Lepton: a small, fast and safe inference engine for language models.
+
+    from lepton_ai import LLM, SamplingParams
+
+    with LLM("smollm2") as llm:
+        print(llm.generate("The capital of France is", SamplingParams(max_tokens=16)).text)
+
+Public names are imported when they are first used, so that ``import lepton_ai`` itself costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lepton_ai.engine.llm import LLM
+    from lepton_ai.engine.outputs import Chunk, Completion, TokenLogprob, Usage
+    from lepton_ai.engine.sampling_params import SamplingParams
+    from lepton_ai.errors import LeptonError
+
+__all__ = [
+    "LLM",
+    "Chunk",
+    "Completion",
+    "LeptonError",
+    "SamplingParams",
+    "TokenLogprob",
+    "Usage",
+    "__version__",
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    match name:
+        case "LLM":
+            module = "lepton_ai.engine.llm"
+        case "Chunk" | "Completion" | "TokenLogprob" | "Usage":
+            module = "lepton_ai.engine.outputs"
+        case "SamplingParams":
+            module = "lepton_ai.engine.sampling_params"
+        case "LeptonError":
+            module = "lepton_ai.errors"
+        case _:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

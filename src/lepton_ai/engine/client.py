@@ -1,0 +1,126 @@
+"""Talks to an engine on behalf of any number of threads.
+
+There is no engine thread: whoever waits for a token takes a turn and runs a step for everybody, then the next. A single
+caller pays no hand-over, an interrupt reaches the caller itself, and nothing runs when nobody waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from lepton_ai.backends.base import Int32Array
+from lepton_ai.engine.engine import Engine
+from lepton_ai.engine.generation import Generation, TextDecoder
+from lepton_ai.engine.outputs import Chunk
+from lepton_ai.engine.request import FinishReason, Request
+from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.turns import Turns
+from lepton_ai.errors import InvalidRequest, LeptonError
+
+MakeDecoder = Callable[[SamplingParams], TextDecoder]
+
+
+class EngineClient:
+    """Submit, take chunks, cancel: each from any thread."""
+
+    def __init__(self, engine: Engine, make_decoder: MakeDecoder) -> None:
+        self._engine = engine
+        self._make_decoder = make_decoder
+        self._turns = Turns()
+        # Written by any thread (a signal handler too), emptied by the one that has the turn.
+        self._submitted: deque[Generation] = deque()
+        self._cancelled: deque[Generation] = deque()
+        self._active: dict[Request, Generation] = {}
+        self._is_closed = False
+
+    def submit(self, prompt_ids: Sequence[int] | Int32Array, params: SamplingParams) -> Generation:
+        """Queue a generation; it advances whenever anybody waits. Raises what ``Engine.make_request`` raises."""
+        self._check_open()
+        generation = Generation(self._engine.make_request(prompt_ids, params), self._make_decoder(params))
+        self._submitted.append(generation)
+        return generation
+
+    def next_chunk(self, generation: Generation) -> Chunk | None:
+        """Wait for the next piece; None after the last. Raises LeptonError if the engine failed under it."""
+        while not generation.chunks:
+            if generation.is_finished:
+                if generation.error is not None:
+                    raise LeptonError(f"the engine stopped: {generation.error!r}") from generation.error
+                return None
+            self._check_open()
+            if self._turns.take(lambda: bool(generation.chunks) or generation.is_finished):
+                try:
+                    self._step()
+                finally:
+                    self._turns.give()
+        return generation.chunks.popleft()
+
+    def cancel(self, generation: Generation) -> None:
+        """End a generation before the next step. Never waits, so a signal handler may call it."""
+        if not generation.is_finished:
+            self._cancelled.append(generation)
+
+    def close_generation(self, generation: Generation) -> None:
+        """End a generation, wait at most for the step under way, and free all it holds."""
+        if not generation.is_finished:
+            self.cancel(generation)
+            with self._turns.turn():
+                self._take_in()
+
+    @contextmanager
+    def between_steps(self) -> Iterator[None]:
+        """Have the device for a short while: no step runs meanwhile. Do not wait for chunks inside."""
+        self._check_open()
+        with self._turns.turn():
+            yield
+
+    def close(self) -> None:
+        """Cancel everything; afterwards each use raises InvalidRequest."""
+        with self._turns.turn():
+            self._is_closed = True
+            self._cancelled.extend([*self._submitted, *self._active.values()])
+            self._take_in()
+
+    def check_integrity(self) -> None:
+        """Assert the engine's invariants."""
+        with self._turns.turn():
+            self._take_in()
+            self._engine.scheduler.check_integrity()
+            assert len(self._active) == len(self._engine.scheduler.running) + len(self._engine.scheduler.waiting)
+
+    def _step(self) -> None:
+        """Run a step and hand out its tokens. If it is broken off, every request fails and the engine starts afresh."""
+        try:
+            self._take_in()
+            for output in self._engine.step():
+                generation = self._active[output.request]
+                generation.push(output)
+                if generation.is_finished:
+                    self._engine.finish(output.request, FinishReason.STOP)
+                    del self._active[output.request]
+        except BaseException as error:
+            for generation in (*self._submitted, *self._active.values()):
+                generation.fail(error)
+            self._submitted.clear()
+            self._active.clear()
+            self._engine.reset()
+            raise
+
+    def _take_in(self) -> None:
+        """Queue what was submitted and end what was cancelled since the last step."""
+        while self._submitted:
+            generation = self._submitted[0]
+            self._engine.add(generation.request)
+            self._active[generation.request] = generation
+            self._submitted.popleft()
+        while self._cancelled:
+            generation = self._cancelled.popleft()
+            if self._active.pop(generation.request, None):
+                self._engine.finish(generation.request, FinishReason.CANCELLED)
+                generation.finish(FinishReason.CANCELLED)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise InvalidRequest("this LLM is closed")

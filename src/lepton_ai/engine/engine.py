@@ -1,0 +1,100 @@
+"""The engine: one step is schedule, execute, update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lepton_ai.backends.base import Executable, Int32Array, KVCache
+from lepton_ai.config import Limits
+from lepton_ai.engine.kv_manager import KVManager
+from lepton_ai.engine.plan import TokenOutput
+from lepton_ai.engine.request import FinishReason, Request
+from lepton_ai.engine.runner import Runner
+from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.scheduler import Scheduler
+from lepton_ai.errors import ContextLengthExceeded, InvalidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What an engine must know of its model. ``max_model_len`` counts prompt and output of one request."""
+
+    limits: Limits
+    max_model_len: int
+    vocab_size: int
+    eos_ids: frozenset[int]
+    num_kv_groups: int = 1
+
+
+class Engine:
+    """Requests in, tokens out. Not safe for several threads: see EngineClient."""
+
+    def __init__(self, executable: Executable, cache: KVCache, config: EngineConfig) -> None:
+        self.config = config
+        self._cache = cache
+        self._runner = Runner(
+            executable, cache, config.limits, num_kv_groups=config.num_kv_groups, max_model_len=config.max_model_len
+        )
+        self.scheduler = self._new_scheduler()
+
+    def make_request(self, prompt_ids: Sequence[int] | Int32Array, params: SamplingParams) -> Request:
+        """A checked request, not queued yet; changes nothing.
+
+        Raises InvalidRequest for an empty prompt or an unknown id, ContextLengthExceeded if prompt and ``max_tokens``
+        exceed the context, OutOfMemory if they exceed the KV memory.
+        """
+        ids = check_token_ids(prompt_ids, vocab_size=self.config.vocab_size, name="prompt")
+        if len(ids) >= self.config.max_model_len:
+            raise ContextLengthExceeded(
+                f"prompt: {len(ids)} tokens leave no room in the context of {self.config.max_model_len}", param="prompt"
+            )
+        if params.max_tokens is None:
+            end = max(self.scheduler.max_request_tokens, len(ids) + 1)
+        else:
+            end = len(ids) + params.max_tokens
+        self.scheduler.check(len(ids), end)
+        return Request.create(ids, params, max_tokens=end, eos_ids=self.config.eos_ids)
+
+    def add(self, request: Request) -> None:
+        """Queue a request that ``make_request`` made."""
+        self.scheduler.add(request)
+
+    def finish(self, request: Request, reason: FinishReason) -> None:
+        """End a request now; all it holds is free."""
+        self.scheduler.finish(request, reason)
+
+    def step(self) -> list[TokenOutput]:
+        """Run one step; without work, nothing happens."""
+        plan = self.scheduler.schedule()
+        if not plan.sequences:
+            return []
+        sampled = self._runner.execute(plan)
+        return self.scheduler.update(plan, sampled)
+
+    def reset(self) -> None:
+        """Forget all requests and all cached prefixes: the way back from a step that was broken off."""
+        self.scheduler = self._new_scheduler()
+
+    def _new_scheduler(self) -> Scheduler:
+        config = self.config
+        kv = KVManager(config.num_kv_groups, self._cache.num_blocks)
+        return Scheduler(kv, config.limits, max_model_len=config.max_model_len)
+
+
+def check_token_ids(token_ids: Sequence[int] | Int32Array, *, vocab_size: int, name: str) -> Int32Array:
+    """``token_ids`` as an array. Raises InvalidRequest, naming ``name``, if empty, not integers or out of range."""
+    try:
+        ids = np.asarray(token_ids)
+    except ValueError:
+        raise InvalidRequest(f"{name}: expected a flat list of integer token ids", param=name) from None
+    if not ids.size:
+        raise InvalidRequest(f"{name}: expected at least one token, got none", param=name)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise InvalidRequest(f"{name}: expected a flat list of integer token ids", param=name)
+    unknown = ids[(ids < 0) | (ids >= vocab_size)]
+    if unknown.size:
+        raise InvalidRequest(f"{name}: expected token ids from 0 to {vocab_size - 1}, got {unknown[0]}", param=name)
+    return ids.astype(np.int32)

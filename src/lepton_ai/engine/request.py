@@ -1,0 +1,73 @@
+"""A request as the scheduler sees it: tokens, how many of them are computed, and the blocks that hold their KV."""
+
+from __future__ import annotations
+
+import enum
+import secrets
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lepton_ai.backends.base import Int32Array
+from lepton_ai.engine.block_pool import BlockHash
+from lepton_ai.engine.sampling_params import SamplingParams
+
+
+class FinishReason(enum.Enum):
+    """Why a generation ended: a stop token or string, its length, or its caller."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One generation under way.
+
+    ``tokens[:num_tokens]`` are prompt and output; KV of the first ``num_computed_tokens`` is in the blocks of
+    ``block_tables``, one table per KV group. Tables only grow; a pre-empted request gets new list objects. ``hashes``
+    are those of its full blocks, ``num_registered_blocks`` of which the pool knows. It ends with length at
+    ``max_tokens`` tokens in all. ``arrival`` is its number in the queue: the lower, the older.
+    """
+
+    tokens: Int32Array
+    num_prompt_tokens: int
+    max_tokens: int
+    params: SamplingParams
+    stop_ids: frozenset[int]
+    seed: int
+    num_tokens: int
+    arrival: int = -1
+    num_computed_tokens: int = 0
+    num_cached_tokens: int | None = None
+    block_tables: tuple[list[int], ...] = ()
+    hashes: list[BlockHash] = field(default_factory=list)
+    num_registered_blocks: int = 0
+    finish_reason: FinishReason | None = None
+
+    @classmethod
+    def create(
+        cls, prompt_ids: Int32Array, params: SamplingParams, *, max_tokens: int, eos_ids: frozenset[int] = frozenset()
+    ) -> Request:
+        """A request for a checked prompt; ``max_tokens`` counts the prompt, ``eos_ids`` are the model's end tokens."""
+        tokens = np.empty(max_tokens, np.int32)
+        tokens[: len(prompt_ids)] = prompt_ids
+        return cls(
+            tokens=tokens,
+            num_prompt_tokens=len(prompt_ids),
+            max_tokens=max_tokens,
+            params=params,
+            stop_ids=frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else eos_ids),
+            seed=secrets.randbits(64) if params.seed is None else params.seed,
+            num_tokens=len(prompt_ids),
+        )
+
+    def append(self, token_id: int) -> None:
+        """Add a sampled token, and see whether it was the last."""
+        self.tokens[self.num_tokens] = token_id
+        self.num_tokens += 1
+        if token_id in self.stop_ids:
+            self.finish_reason = FinishReason.STOP
+        elif self.num_tokens == self.max_tokens:
+            self.finish_reason = FinishReason.LENGTH

@@ -1,0 +1,92 @@
+"""Runs a plan: the only module of the engine that touches a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lepton_ai.backends.base import Executable, Int32Array, KVCache, KVGroupInputs, SampledTokens, StepInputs
+from lepton_ai.config import Limits
+from lepton_ai.engine.kv_manager import num_blocks_for
+from lepton_ai.engine.plan import ScheduledSequence, StepPlan
+from lepton_ai.engine.sampling_inputs import SamplingInputsBuilder
+
+
+class BlockTableArray:
+    """Block tables of one KV group as ``[max_seqs, max_blocks]`` i32.
+
+    Row ``s`` mirrors a list of the scheduler. Lists only grow, so a row whose list is the same object as in the last
+    step needs the new end alone.
+    """
+
+    def __init__(self, max_seqs: int, max_blocks: int) -> None:
+        self._rows = np.zeros((max_seqs, max_blocks), np.int32)
+        self._mirrored: list[list[int] | None] = [None] * max_seqs
+        self._lengths = [0] * max_seqs
+
+    def write(self, tables: Sequence[list[int]]) -> Int32Array:
+        """The rows for these tables, in order. A view: valid until the next call."""
+        for row, table in enumerate(tables):
+            start = self._lengths[row] if self._mirrored[row] is table else 0
+            if start != len(table):
+                self._rows[row, start : len(table)] = table[start:]
+                self._mirrored[row] = table
+                self._lengths[row] = len(table)
+        return self._rows[: len(tables)]
+
+
+class Runner:
+    """Turns plans into ``StepInputs`` in arrays made once, and runs them."""
+
+    def __init__(
+        self, executable: Executable, cache: KVCache, limits: Limits, *, num_kv_groups: int, max_model_len: int
+    ) -> None:
+        assert limits.max_rows >= limits.max_seqs
+        self._executable = executable
+        self._cache = cache
+        self._token_ids = np.zeros(limits.max_tokens, np.int32)
+        self._positions = np.zeros(limits.max_tokens, np.int32)
+        self._query_offsets = np.zeros(limits.max_seqs + 1, np.int32)
+        self._kv_lengths = np.zeros(limits.max_seqs, np.int32)
+        self._logit_rows = np.zeros(limits.max_seqs, np.int32)
+        self._all_positions = np.arange(max_model_len, dtype=np.int32)
+        max_blocks = num_blocks_for(max_model_len)
+        self._tables = tuple(BlockTableArray(limits.max_seqs, max_blocks) for _ in range(num_kv_groups))
+        self._sampling = SamplingInputsBuilder(limits.max_seqs)
+
+    def execute(self, plan: StepPlan) -> SampledTokens | None:
+        """Run one step and wait for it. None if no sequence has a row; arrays are valid until the next call."""
+        return self._executable.run(self._inputs(plan.sequences), self._cache).result().sampled
+
+    def _inputs(self, sequences: Sequence[ScheduledSequence]) -> StepInputs:
+        offsets, kv_lengths, rows = [0], [], []
+        for sequence in sequences:
+            request = sequence.request
+            first, start = offsets[-1], request.num_computed_tokens
+            end, stop = first + sequence.num_tokens, start + sequence.num_tokens
+            self._token_ids[first:end] = request.tokens[start:stop]
+            self._positions[first:end] = self._all_positions[start:stop]
+            offsets.append(end)
+            kv_lengths.append(stop)
+            if sequence.has_row:
+                rows.append(end - 1)
+        num_tokens, num_seqs, num_rows = offsets[-1], len(sequences), len(rows)
+        self._query_offsets[: num_seqs + 1] = offsets
+        self._kv_lengths[:num_seqs] = kv_lengths
+        self._logit_rows[:num_rows] = rows
+        return StepInputs(
+            token_ids=self._token_ids[:num_tokens],
+            positions=self._positions[:num_tokens],
+            query_offsets=self._query_offsets[: num_seqs + 1],
+            kv_lengths=self._kv_lengths[:num_seqs],
+            kv_groups=self._kv_groups(sequences),
+            logit_rows=self._logit_rows[:num_rows],
+            sampling=self._sampling.build([s.request for s in sequences if s.has_row]) if rows else None,
+        )
+
+    def _kv_groups(self, sequences: Sequence[ScheduledSequence]) -> tuple[KVGroupInputs, ...]:
+        return tuple(
+            KVGroupInputs(array.write([s.request.block_tables[group] for s in sequences]))
+            for group, array in enumerate(self._tables)
+        )

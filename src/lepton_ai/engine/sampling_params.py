@@ -1,0 +1,113 @@
+"""What a caller may say about one generation, validated when it is said."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lepton_ai.backends.base import MAX_LOGPROBS
+from lepton_ai.errors import InvalidRequest
+
+_MAX_INT32 = 2**31 - 1
+_MAX_UINT64 = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How tokens are chosen and when a generation ends. Every field is obeyed; a bad one raises InvalidRequest.
+
+    ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 are off. ``repetition_penalty`` (Keskar et al.
+    2019) counts prompt and output, ``presence_penalty`` and ``frequency_penalty`` the output only. Equal ``seed`` and
+    prompt give equal tokens, whatever else runs; None draws a fresh seed. ``stop`` strings and ``stop_token_ids`` end a
+    generation beside the model's own end tokens, which ``ignore_eos`` switches off. ``max_tokens`` None means: until
+    the context is full. ``logprobs`` asks for the log-probability of each token and that many alternatives.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    stop: str | Iterable[str] = ()
+    stop_token_ids: Iterable[int] = ()
+    max_tokens: int | None = None
+    logprobs: int | None = None
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        self._set_float("temperature", 0.0, 100.0)
+        if 0.0 < self.temperature < 1e-6:
+            raise InvalidRequest(
+                f"temperature: expected 0 (greedy) or at least 1e-06, got {self.temperature!r}", param="temperature"
+            )
+        self._set_float("top_p", 0.0, 1.0, above_low=True)
+        self._set_float("min_p", 0.0, 1.0)
+        self._set_float("repetition_penalty", 0.0, 100.0, above_low=True)
+        self._set_float("presence_penalty", -2.0, 2.0)
+        self._set_float("frequency_penalty", -2.0, 2.0)
+        self._set_int("top_k", 0, _MAX_INT32)
+        self._set_optional_int("seed", 0, _MAX_UINT64)
+        self._set_optional_int("max_tokens", 1, _MAX_INT32)
+        self._set_optional_int("logprobs", 0, MAX_LOGPROBS)
+        if not isinstance(self.ignore_eos, bool):
+            raise InvalidRequest(f"ignore_eos: expected a boolean, got {self.ignore_eos!r}", param="ignore_eos")
+        object.__setattr__(self, "stop", _stop_strings(self.stop))
+        object.__setattr__(self, "stop_token_ids", _stop_ids(self.stop_token_ids))
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """``stop`` as a tuple."""
+        assert isinstance(self.stop, tuple)
+        return self.stop
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether the choice of a token depends on the tokens before it."""
+        return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
+
+    def _set_float(self, name: str, low: float, high: float, *, above_low: bool = False) -> None:
+        value = getattr(self, name)
+        bracket = "(" if above_low else "["
+        expected = f"{name}: expected a number in {bracket}{low:g}, {high:g}], got {value!r}"
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise InvalidRequest(expected, param=name)
+        number = float(value)
+        if not math.isfinite(number) or not low <= number <= high or (above_low and number == low):
+            raise InvalidRequest(expected, param=name)
+        object.__setattr__(self, name, number)
+
+    def _set_int(self, name: str, low: int, high: int) -> None:
+        object.__setattr__(self, name, _checked_int(name, getattr(self, name), low, high))
+
+    def _set_optional_int(self, name: str, low: int, high: int) -> None:
+        if getattr(self, name) is not None:
+            self._set_int(name, low, high)
+
+
+def _checked_int(name: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not low <= int(value) <= high:
+        raise InvalidRequest(f"{name}: expected an integer in [{low}, {high}], got {value!r}", param=name)
+    return int(value)
+
+
+def _stop_strings(stop: object) -> tuple[str, ...]:
+    if isinstance(stop, str):
+        stop = (stop,)
+    if not isinstance(stop, Iterable):
+        raise InvalidRequest(f"stop: expected a string or several, got {stop!r}", param="stop")
+    strings = tuple(stop)
+    for text in strings:
+        if not isinstance(text, str) or not text:
+            raise InvalidRequest(f"stop: expected non-empty strings, got {text!r}", param="stop")
+    return strings
+
+
+def _stop_ids(ids: object) -> tuple[int, ...]:
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise InvalidRequest(f"stop_token_ids: expected integers, got {ids!r}", param="stop_token_ids")
+    return tuple(_checked_int("stop_token_ids", i, 0, _MAX_INT32) for i in ids)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from tests.engine.fakes import ByteDecoder, FakeCache, FakeHandle, config
+
+from lepton_ai.backends.base import SampledTokens, StepInputs, StepOutputs
+from lepton_ai.config import Limits
+from lepton_ai.engine.client import EngineClient
+from lepton_ai.engine.engine import Engine
+from lepton_ai.engine.plan import ScheduledSequence, StepPlan
+from lepton_ai.engine.request import Request
+from lepton_ai.engine.runner import BlockTableArray, Runner
+from lepton_ai.engine.sampling_inputs import SamplingInputsBuilder
+from lepton_ai.engine.sampling_params import SamplingParams
+
+LIMITS = Limits(max_tokens=16, max_rows=4, max_seqs=4)
+
+
+class Recorder:
+    """Keeps a copy of the inputs of the last step, and answers at once."""
+
+    def __init__(self) -> None:
+        self.inputs: StepInputs | None = None
+        self.sampled: SampledTokens | None = None
+
+    def run(self, inputs: StepInputs, cache: object) -> FakeHandle:
+        self.inputs = inputs
+        rows = len(inputs.logit_rows)
+        if self.sampled is None or len(self.sampled.token_ids) != rows:
+            ids, logprobs = np.full(rows, 65, np.int32), np.zeros(rows, np.float32)
+            self.sampled = SampledTokens(ids, logprobs, np.zeros((rows, 0), np.int32), np.zeros((rows, 0), np.float32))
+        return FakeHandle(StepOutputs({}, self.sampled if rows else None))
+
+    def set_weight(self, name: str, values: object) -> None:
+        raise AssertionError("not used")
+
+
+def request(num_tokens: int, computed: int, tables: tuple[list[int], ...], **params: float) -> Request:
+    made = Request.create(
+        np.arange(10, 10 + num_tokens, dtype=np.int32),
+        SamplingParams(seed=5, **params),  # type: ignore[arg-type]
+        max_tokens=num_tokens + 8,
+    )
+    made.num_computed_tokens, made.block_tables = computed, tables
+    return made
+
+
+def test_a_ragged_step() -> None:
+    executable = Recorder()
+    runner = Runner(executable, FakeCache(8), LIMITS, num_kv_groups=2, max_model_len=64)
+    decoding = request(20, 19, ([3, 1], [0, 2]))
+    chunk = request(30, 4, ([2], [5]))
+    runner.execute(StepPlan((ScheduledSequence(decoding, 1, True), ScheduledSequence(chunk, 3, False))))
+    inputs = executable.inputs
+    assert inputs is not None and inputs.sampling is not None
+    assert inputs.token_ids.tolist() == [29, 14, 15, 16]
+    assert inputs.positions.tolist() == [19, 4, 5, 6]
+    assert inputs.query_offsets.tolist() == [0, 1, 4]
+    assert inputs.kv_lengths.tolist() == [20, 7]
+    assert [g.block_tables[:, :2].tolist() for g in inputs.kv_groups] == [[[3, 1], [2, 0]], [[0, 2], [5, 0]]]
+    assert inputs.logit_rows.tolist() == [0]
+    assert inputs.sampling.draws.tolist() == [20] and inputs.sampling.seeds.tolist() == [5]
+    for array in (inputs.token_ids, inputs.positions, inputs.kv_lengths, inputs.logit_rows):
+        assert array.dtype == np.int32 and array.flags.c_contiguous
+
+
+def test_a_step_without_rows_samples_nothing() -> None:
+    executable = Recorder()
+    runner = Runner(executable, FakeCache(8), LIMITS, num_kv_groups=1, max_model_len=64)
+    assert runner.execute(StepPlan((ScheduledSequence(request(30, 0, ([2],)), 3, False),))) is None
+    assert executable.inputs is not None and executable.inputs.sampling is None
+
+
+def test_table_rows_follow_their_lists() -> None:
+    array = BlockTableArray(2, 4)
+    first, second = [7], [5, 6]
+    assert array.write([first, second])[:, :2].tolist() == [[7, 0], [5, 6]]
+    first.append(3)
+    assert array.write([first, second])[:, :2].tolist() == [[7, 3], [5, 6]]
+    assert array.write([second])[:, :2].tolist() == [[5, 6]]
+    assert array.write([[5, 9], first])[:, :2].tolist() == [[5, 9], [7, 3]]
+
+
+def test_sampling_rows_follow_their_requests() -> None:
+    builder = SamplingInputsBuilder(2)
+    plain = request(3, 0, (), temperature=0.5, top_p=0.9, min_p=0.1)
+    penalised = request(4, 0, (), repetition_penalty=1.5, presence_penalty=0.5, frequency_penalty=-0.5)
+    penalised.append(99)
+    both = builder.build([plain, penalised])
+    assert both.temperature.tolist() == [0.5, 1.0]
+    assert both.top_p.tolist() == pytest.approx([0.9, 1.0]) and both.min_p.tolist() == pytest.approx([0.1, 0.0])
+    assert both.repetition_penalty.tolist() == [1.0, 1.5]
+    assert both.presence_penalty.tolist() == [0.0, 0.5] and both.frequency_penalty.tolist() == [0.0, -0.5]
+    assert both.history.tolist() == [10, 11, 12, 13, 99]
+    assert both.history_offsets.tolist() == [0, 0, 5] and both.num_prompt_tokens.tolist() == [0, 4]
+    swapped = builder.build([penalised, plain])
+    assert swapped.temperature.tolist() == [1.0, 0.5] and swapped.history_offsets.tolist() == [0, 5, 5]
+    assert builder.build([plain]).history.tolist() == []
+
+
+def test_a_long_history_grows_the_buffer() -> None:
+    builder = SamplingInputsBuilder(1)
+    inputs = builder.build([request(1000, 0, (), repetition_penalty=2.0)])
+    assert inputs.history.tolist() == list(range(10, 1010))
+
+
+@pytest.mark.parametrize(("rows", "limit_s"), [(1, 150e-6), (16, 600e-6)])
+def test_python_of_a_decode_step_is_small(rows: int, limit_s: float) -> None:
+    """All of it: schedule, inputs, update, text. The limits are 5 % of a step of a small model; thrice is tolerated
+    here, since a test machine may be busy."""
+    engine_config = config(max_tokens=512, max_seqs=rows, max_model_len=2048)
+    client = EngineClient(Engine(Recorder(), FakeCache(2048), engine_config), lambda params: ByteDecoder())
+    generations = [client.submit([n + 1] * 100, SamplingParams(temperature=0.7, max_tokens=1500)) for n in range(rows)]
+    for generation in generations:
+        client.next_chunk(generation)
+    times = []
+    for _ in range(300):
+        start = time.perf_counter()
+        for generation in generations:
+            client.next_chunk(generation)
+        times.append(time.perf_counter() - start)
+    median = sorted(times)[len(times) // 2]
+    print(f"{rows} rows: {median * 1e6:.0f} us")
+    assert median < 3 * limit_s

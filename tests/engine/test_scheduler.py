@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lepton_ai.backends.base import SampledTokens
+from lepton_ai.config import Limits
+from lepton_ai.engine.kv_manager import KVManager
+from lepton_ai.engine.plan import StepPlan, TokenOutput
+from lepton_ai.engine.request import FinishReason, Request
+from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.scheduler import Scheduler
+from lepton_ai.errors import ContextLengthExceeded, OutOfMemory
+
+
+def scheduler(*, num_blocks: int = 32, max_tokens: int = 64, max_seqs: int = 4, max_model_len: int = 256) -> Scheduler:
+    limits = Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs)
+    return Scheduler(KVManager(1, num_blocks), limits, max_model_len=max_model_len)
+
+
+def request(num_prompt_tokens: int, max_tokens: int = 8, *, first: int = 0, **params: object) -> Request:
+    prompt = np.arange(first, first + num_prompt_tokens, dtype=np.int32)
+    made = SamplingParams(**params)  # type: ignore[arg-type]
+    return Request.create(prompt, made, max_tokens=num_prompt_tokens + max_tokens, eos_ids=frozenset({0}))
+
+
+def shape(plan: StepPlan) -> list[tuple[int, int, bool]]:
+    return [(s.request.arrival, s.num_tokens, s.has_row) for s in plan.sequences]
+
+
+def step(s: Scheduler, token_id: int = 7) -> tuple[StepPlan, list[TokenOutput]]:
+    plan = s.schedule()
+    num_rows = sum(sequence.has_row for sequence in plan.sequences)
+    sampled = SampledTokens(
+        token_ids=np.full(num_rows, token_id, np.int32),
+        logprobs=np.full(num_rows, -1.5, np.float32),
+        top_ids=np.tile(np.array([token_id, 9], np.int32), (num_rows, 1)),
+        top_logprobs=np.tile(np.array([-1.5, -2.5], np.float32), (num_rows, 1)),
+    )
+    outputs = s.update(plan, sampled if num_rows else None)
+    s.check_integrity()
+    return plan, outputs
+
+
+def test_a_long_prompt_is_cut_and_shares_steps_with_younger_ones() -> None:
+    s = scheduler(max_tokens=64)
+    s.add(request(100))
+    s.add(request(20, first=200))
+    assert shape(step(s)[0]) == [(0, 64, False)]
+    assert shape(step(s)[0]) == [(0, 36, True), (1, 20, True)]
+    assert shape(step(s)[0]) == [(0, 1, True), (1, 1, True)]
+    assert [r.block_tables for r in s.running] == [([0, 1, 2, 3, 4, 5, 6],), ([7, 8],)]
+
+
+def test_decoding_goes_before_a_new_prompt() -> None:
+    s = scheduler(max_tokens=16)
+    s.add(request(4))
+    step(s)
+    s.add(request(40, first=100))
+    assert shape(step(s)[0]) == [(0, 1, True), (1, 15, False)]
+    assert shape(step(s)[0]) == [(0, 1, True), (1, 15, False)]
+    assert shape(step(s)[0]) == [(0, 1, True), (1, 10, True)]
+
+
+def test_no_more_requests_than_seqs() -> None:
+    s = scheduler(max_seqs=2)
+    for n in range(3):
+        s.add(request(3, max_tokens=1 + n, first=50 * n))
+    assert shape(step(s)[0]) == [(0, 3, True), (1, 3, True)]
+    assert shape(step(s)[0]) == [(1, 1, True), (2, 3, True)]
+
+
+def test_a_shared_prefix_is_computed_once() -> None:
+    s = scheduler()
+    s.add(request(40))
+    step(s)
+    s.add(request(40))
+    assert shape(step(s)[0]) == [(0, 1, True), (1, 8, True)]
+    assert s.running[1].num_cached_tokens == 32
+    assert s.running[1].block_tables == ([0, 1, 3],)
+
+
+def test_ends() -> None:
+    s = scheduler()
+    by_length, by_eos, by_id = request(3, 2), request(3, first=20), request(3, first=40, stop_token_ids=[7])
+    ignoring = request(3, 3, first=60, ignore_eos=True)
+    for r in (by_length, by_id):
+        s.add(r)
+    _, outputs = step(s, token_id=7)
+    assert [o.finish_reason for o in outputs] == [None, FinishReason.STOP]
+    _, outputs = step(s, token_id=7)
+    assert [o.finish_reason for o in outputs] == [FinishReason.LENGTH]
+    for r in (by_eos, ignoring):
+        s.add(r)
+    _, outputs = step(s, token_id=0)
+    assert [o.finish_reason for o in outputs] == [FinishReason.STOP, None]
+    assert by_eos.tokens[: by_eos.num_tokens].tolist() == [20, 21, 22, 0]
+    assert [r.block_tables for r in (by_length, by_eos, by_id)] == [(), (), ()]
+
+
+def test_logprobs_only_where_asked() -> None:
+    s = scheduler()
+    s.add(request(3, logprobs=1))
+    s.add(request(3, first=20))
+    _, outputs = step(s)
+    assert [(a.token_id, a.logprob) for a in outputs[0].alternatives] == [(7, -1.5)]
+    assert outputs[1].alternatives == () and outputs[1].logprob == -1.5
+
+
+def test_the_youngest_makes_room_and_is_computed_again() -> None:
+    s = scheduler(num_blocks=4, max_model_len=64)
+    old, young = request(16, 24), request(31, 20, first=100)
+    s.add(old)
+    s.add(young)
+    assert shape(step(s)[0]) == [(0, 16, True), (1, 31, True)]
+    assert (old.block_tables, young.block_tables) == (([0],), ([1, 2],))
+    step(s)
+    assert (old.block_tables, young.block_tables) == (([0, 3],), ([1, 2],))
+    # The young one wants a third block, and there is none: it gives up its own.
+    assert shape(step(s)[0]) == [(0, 1, True)]
+    assert s.num_preemptions == 1 and list(s.waiting) == [young] and young.block_tables == ()
+    for _ in range(14):
+        assert shape(step(s)[0]) == [(0, 1, True)]
+    step(s)
+    assert old.block_tables == ([0, 3, 2],), "the end of the young one's prefix is overwritten first"
+    while old.finish_reason is None:
+        step(s)
+    assert shape(step(s)[0]) == [(1, 17, True)], "its first block was still there"
+    assert young.num_tokens == 34
+    assert young.num_cached_tokens == 0, "what is found again after pre-emption was not cached for the caller"
+
+
+def test_the_oldest_advances_in_every_step() -> None:
+    s = scheduler(num_blocks=5, max_model_len=80, max_tokens=32)
+    for n in range(4):
+        s.add(request(10 + n, 60, first=30 * n))
+    while s.has_work:
+        oldest = (s.running or list(s.waiting))[0]
+        before = oldest.num_computed_tokens
+        step(s)
+        assert oldest.finish_reason or oldest.num_computed_tokens > before
+    assert s.num_preemptions > 0
+
+
+def test_what_can_never_fit_is_refused() -> None:
+    s = scheduler(num_blocks=4, max_model_len=100)
+    with pytest.raises(ContextLengthExceeded, match="90 prompt tokens and 11 to generate"):
+        s.add(request(90, 11))
+    with pytest.raises(OutOfMemory, match="66 tokens"):
+        s.add(request(60, 6))
+    assert not s.has_work
+    s.add(request(60, 5))
+    while s.has_work:
+        step(s)
+
+
+def test_finish_frees_running_and_waiting() -> None:
+    s = scheduler(max_seqs=1)
+    running, waiting = request(20), request(20, first=50)
+    s.add(running)
+    s.add(waiting)
+    step(s)
+    s.finish(waiting, FinishReason.CANCELLED)
+    s.finish(running, FinishReason.CANCELLED)
+    s.finish(running, FinishReason.STOP)
+    assert running.finish_reason is FinishReason.CANCELLED
+    assert not s.has_work and s.schedule() == StepPlan(())
+    s.check_integrity()

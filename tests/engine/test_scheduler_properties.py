@@ -1,0 +1,87 @@
+"""Random lives of scheduler and pool: whatever happens, nothing leaks, nobody starves, answers stay the same."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.engine.fakes import FakeCache, FakeExecutable, expected_tokens
+
+from lepton_ai.config import Limits
+from lepton_ai.engine.kv_manager import KVManager
+from lepton_ai.engine.request import FinishReason, Request
+from lepton_ai.engine.runner import Runner
+from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.scheduler import Scheduler
+
+MAX_MODEL_LEN = 96
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Prompts are runs of one alphabet with few beginnings, so that prefixes are often shared."""
+
+    @initialize(
+        num_blocks=st.integers(6, 12),
+        max_tokens=st.integers(1, 40),
+        max_seqs=st.integers(1, 5),
+        num_groups=st.integers(1, 2),
+    )
+    def start(self, num_blocks: int, max_tokens: int, max_seqs: int, num_groups: int) -> None:
+        limits = Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs)
+        self.kv = KVManager(num_groups, num_blocks)
+        self.scheduler = Scheduler(self.kv, limits, max_model_len=MAX_MODEL_LEN)
+        self.runner = Runner(
+            FakeExecutable(limits),
+            FakeCache(num_blocks),
+            limits,
+            num_kv_groups=num_groups,
+            max_model_len=MAX_MODEL_LEN,
+        )
+        self.requests: list[Request] = []
+
+    @rule(begin=st.integers(0, 2), num_prompt=st.integers(1, 60), num_output=st.integers(1, 30))
+    def add(self, begin: int, num_prompt: int, num_output: int) -> None:
+        prompt = np.arange(begin, begin + num_prompt, dtype=np.int32)
+        params = SamplingParams(temperature=0.0, repetition_penalty=1.0 + begin)
+        request = Request.create(prompt, params, max_tokens=num_prompt + num_output)
+        self.scheduler.add(request)
+        self.requests.append(request)
+
+    @rule(count=st.integers(1, 12))
+    def step(self, count: int) -> None:
+        for _ in range(count):
+            unfinished = [r for r in self.requests if r.finish_reason is None]
+            plan = self.scheduler.schedule()
+            if not unfinished:
+                assert not plan.sequences
+                return
+            assert plan.sequences[0].request is unfinished[0], "the oldest does not run"
+            self.scheduler.update(plan, self.runner.execute(plan))
+
+    @rule(which=st.integers(0, 1000))
+    def cancel(self, which: int) -> None:
+        if self.requests:
+            self.scheduler.finish(self.requests[which % len(self.requests)], FinishReason.CANCELLED)
+
+    @invariant()
+    def is_sound(self) -> None:
+        if hasattr(self, "scheduler"):
+            self.scheduler.check_integrity()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        while self.scheduler.has_work:
+            self.step(1)
+        self.kv.check_integrity([])
+        for request in self.requests:
+            output = request.tokens[request.num_prompt_tokens : request.num_tokens].tolist()
+            prompt = request.tokens[: request.num_prompt_tokens].tolist()
+            assert output == expected_tokens(prompt, len(output))
+            if request.finish_reason is FinishReason.LENGTH:
+                assert request.num_tokens == request.max_tokens
+
+
+TestScheduler = SchedulerMachine.TestCase
+TestScheduler.settings = settings(max_examples=60, stateful_step_count=60, deadline=None, derandomize=True)
