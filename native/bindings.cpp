@@ -1,0 +1,218 @@
+// The Python module lepton_ai.backends.cpu._native: device, packing, programs.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+
+#include "encoder.h"
+#include "measure.h"
+#include "pack.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace lepton {
+
+void bind_encoder(nb::module_& m);
+
+namespace {
+
+template <class T>
+using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+// Threads and kernels; shared by all programs of a process.
+struct CpuDevice {
+  CpuDevice(int num_threads, const std::string& isa_name, int64_t scratch_bytes)
+      : isa(isa_name), kernels(find_kernels(isa_name)), pool(num_threads, scratch_bytes) {
+    if (!kernels) throw std::invalid_argument("isa: this machine or build has no kernels for " + isa_name);
+  }
+  std::string isa;
+  const KernelTable* kernels;
+  ThreadPool pool;
+};
+
+[[noreturn]] void reject(const char* name, const std::string& problem) {
+  throw std::invalid_argument(std::string(name) + ": " + problem);
+}
+
+void check_range(const char* name, const int32_t* values, size_t count, int64_t limit) {
+  for (size_t i = 0; i < count; ++i)
+    if (values[i] < 0 || values[i] >= limit)
+      reject(name, "value " + std::to_string(values[i]) + " at " + std::to_string(i) + " is outside [0, " +
+                       std::to_string(limit) + ")");
+}
+
+// The arrays of SamplingInputs in the order of its fields.
+using SamplingArrays =
+    std::tuple<Vector<float>, Vector<int32_t>, Vector<float>, Vector<float>, Vector<float>, Vector<float>, Vector<float>,
+               Vector<uint64_t>, Vector<uint64_t>, Vector<int32_t>, Vector<int32_t>, Vector<int32_t>, Vector<int32_t>>;
+
+struct StepArrays {
+  Vector<int32_t> token_ids, positions, query_offsets, kv_lengths, logit_rows;
+  std::vector<Table> block_tables;
+  std::optional<Vector<int32_t>> targets;
+};
+
+class BoundProgram {
+ public:
+  BoundProgram(Encoder& encoder, std::tuple<int32_t, int32_t, int32_t, int32_t> limits, CpuDevice& device)
+      : limits_{std::get<0>(limits), std::get<1>(limits), std::get<2>(limits), std::get<3>(limits)},
+        program_(encoder.take(), device.kernels) {
+    sampling_.resize(limits_.max_rows);
+  }
+
+  void run(CpuDevice& device, Bytes arena, const std::vector<uintptr_t>& kv_layers, int32_t num_blocks,
+           Vector<int32_t> token_ids, Vector<int32_t> positions, Vector<int32_t> query_offsets,
+           Vector<int32_t> kv_lengths, const std::vector<Table>& block_tables, Vector<int32_t> logit_rows,
+           std::optional<Vector<int32_t>> targets, const std::optional<SamplingArrays>& sampling) {
+    Step step;
+    const StepArrays arrays{token_ids, positions, query_offsets, kv_lengths, logit_rows, block_tables, targets};
+    fill(arrays, num_blocks, step);
+    step.arena = arena.data();
+    kv_pointers_.assign(kv_layers.begin(), kv_layers.end());
+    step.kv_layers = reinterpret_cast<uint8_t* const*>(kv_pointers_.data());
+    step.num_threads = device.pool.num_threads();
+    if (sampling) fill_sampling(*sampling, step);
+    const nb::gil_scoped_release release;
+    program_.run(device.pool, step);
+  }
+
+  void set_matrix(int64_t index, int64_t segment, const MatrixArgs& matrix) {
+    OpRecord& op = program_.op(index);
+    if (op.kind == OpKind::Embedding) op.embedding.table = matrix.matrix();
+    else if (op.kind == OpKind::TokenLogprob || op.kind == OpKind::TokenLogprobMerge) op.token_logprob.head = matrix.matrix();
+    else if (op.kind == OpKind::Linear && segment >= 0 && segment < op.linear.num_segments) op.linear.segments[segment] = matrix.matrix();
+    else reject("index", "op " + std::to_string(index) + " has no matrix " + std::to_string(segment));
+  }
+
+  std::vector<double> take_seconds() { return program_.take_seconds(); }
+  void set_timing(bool enabled) { program_.set_timing(enabled); }
+
+ private:
+  void fill(const StepArrays& a, int32_t num_blocks, Step& step) const {
+    const size_t tokens = a.token_ids.size(), seqs = a.kv_lengths.size(), rows = a.logit_rows.size();
+    if (tokens < 1 || tokens > static_cast<size_t>(limits_.max_tokens)) reject("token_ids", "length " + std::to_string(tokens) + " is outside the plan's limits");
+    if (seqs < 1 || seqs > static_cast<size_t>(limits_.max_seqs)) reject("kv_lengths", "length " + std::to_string(seqs) + " is outside the plan's limits");
+    if (rows > static_cast<size_t>(limits_.max_rows)) reject("logit_rows", "length " + std::to_string(rows) + " is outside the plan's limits");
+    if (a.positions.size() != tokens) reject("positions", "expected one for each token");
+    if (a.query_offsets.size() != seqs + 1) reject("query_offsets", "expected one more than sequences");
+    const int32_t* offsets = a.query_offsets.data();
+    if (offsets[0] != 0 || offsets[seqs] != static_cast<int32_t>(tokens)) reject("query_offsets", "expected to cover all tokens");
+    if (a.block_tables.size() > kMaxKvGroups) reject("block_tables", "more KV groups than supported");
+    for (size_t s = 0; s < seqs; ++s) {
+      if (offsets[s + 1] <= offsets[s]) reject("query_offsets", "expected to ascend");
+      if (a.kv_lengths.data()[s] < offsets[s + 1] - offsets[s]) reject("kv_lengths", "shorter than the step's tokens");
+      for (const Table& table : a.block_tables) {
+        const int64_t used = (a.kv_lengths.data()[s] + kBlockTokens - 1) / kBlockTokens;
+        if (table.shape(0) < seqs || static_cast<int64_t>(table.shape(1)) < used) reject("block_tables", "too small for kv_lengths");
+        check_range("block_tables", table.data() + s * table.shape(1), used, num_blocks);
+      }
+    }
+    check_range("token_ids", a.token_ids.data(), tokens, limits_.vocab_size);
+    check_range("logit_rows", a.logit_rows.data(), rows, tokens);
+    if (a.targets) {
+      if (a.targets->size() != rows) reject("targets", "expected one for each row");
+      check_range("targets", a.targets->data(), rows, limits_.vocab_size);
+      step.targets = a.targets->data();
+    }
+    step.num_tokens = static_cast<int32_t>(tokens);
+    step.num_rows = static_cast<int32_t>(rows);
+    step.num_seqs = static_cast<int32_t>(seqs);
+    step.token_ids = a.token_ids.data();
+    step.positions = a.positions.data();
+    step.query_offsets = offsets;
+    step.kv_lengths = a.kv_lengths.data();
+    step.logit_rows = a.logit_rows.data();
+    for (size_t g = 0; g < a.block_tables.size(); ++g) {
+      step.block_tables[g] = a.block_tables[g].data();
+      step.block_table_stride[g] = static_cast<int32_t>(a.block_tables[g].shape(1));
+    }
+  }
+
+  void fill_sampling(const SamplingArrays& s, Step& step) {
+    const auto& [temperature, top_k, top_p, min_p, repetition, presence, frequency, seeds, draws, num_logprobs, history,
+                 history_offsets, num_prompt_tokens] = s;
+    const size_t rows = step.num_rows;
+    if (temperature.size() != rows || top_k.size() != rows || top_p.size() != rows || min_p.size() != rows ||
+        repetition.size() != rows || presence.size() != rows || frequency.size() != rows || seeds.size() != rows ||
+        draws.size() != rows || num_logprobs.size() != rows || num_prompt_tokens.size() != rows ||
+        history_offsets.size() != rows + 1)
+      reject("sampling", "expected one entry for each row");
+    check_range("history_offsets", history_offsets.data(), rows + 1, static_cast<int64_t>(history.size()) + 1);
+    check_range("history", history.data(), history.size(), limits_.vocab_size);
+    for (size_t r = 0; r < rows; ++r) {
+      const int32_t begin = history_offsets.data()[r], end = history_offsets.data()[r + 1];
+      if (end < begin || num_prompt_tokens.data()[r] < 0 || num_prompt_tokens.data()[r] > end - begin)
+        reject("history_offsets", "row " + std::to_string(r) + " is malformed");
+      sampling_[r] = {temperature.data()[r], top_p.data()[r],    min_p.data()[r],        repetition.data()[r],
+                      presence.data()[r],    frequency.data()[r], top_k.data()[r],        num_logprobs.data()[r],
+                      begin,                 end,                 num_prompt_tokens.data()[r], seeds.data()[r],
+                      draws.data()[r]};
+    }
+    step.sampling = sampling_.data();
+    step.history = history.data();
+  }
+
+  ProgramLimits limits_;
+  Program program_;
+  std::vector<SamplingRow> sampling_;
+  std::vector<uintptr_t> kv_pointers_;
+};
+
+void pack(CpuDevice& device, const std::string& type_name, bool quantize, Vector<uint8_t> source, int64_t num_outputs,
+          int64_t num_inputs, Bytes target) {
+  const StorageType type = parse_storage_type(type_name);
+  const PanelKind kind = kind_for(type, quantize);
+  const int64_t each = panel_bytes(kind, num_inputs), count = num_panels(num_outputs);
+  if (static_cast<int64_t>(source.size()) != storage_row_bytes(type, num_inputs) * num_outputs)
+    reject("source", "length does not fit the shape");
+  if (static_cast<int64_t>(target.size()) != each * count) reject("target", "length does not fit the shape");
+  const nb::gil_scoped_release release;
+  parallel_for(device.pool, count, [&](int64_t i) {
+    pack_panel(type, kind, source.data(), num_outputs, num_inputs, i, target.data() + i * each);
+  });
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.attr("BLOCK_TOKENS") = kBlockTokens;
+  m.attr("LAYOUT_VERSION") = "panels-1";
+  m.def("available_isas", &available_isas, "Instruction sets that this machine can run, best first.");
+  m.def("panel_kind",
+        [](const std::string& type, bool quantize) { return static_cast<int>(kind_for(parse_storage_type(type), quantize)); },
+        "type"_a, nb::kw_only(), "quantize"_a);
+  m.def("matrix_bytes",
+        [](int kind, int64_t num_outputs, int64_t num_inputs) {
+          if (kind < 0 || kind >= kNumPanelKinds) reject("kind", "unknown panel kind");
+          return panel_bytes(static_cast<PanelKind>(kind), num_inputs) * num_panels(num_outputs);
+        },
+        "kind"_a, "num_outputs"_a, "num_inputs"_a);
+  m.def("pack", &pack, "device"_a, nb::kw_only(), "type"_a, "quantize"_a, "source"_a, "num_outputs"_a, "num_inputs"_a, "target"_a);
+  nb::class_<CpuDevice>(m, "CpuDevice")
+      .def(nb::init<int, const std::string&, int64_t>(), nb::kw_only(), "num_threads"_a, "isa"_a, "scratch_bytes"_a)
+      .def_ro("isa", &CpuDevice::isa)
+      .def_prop_ro("num_threads", [](const CpuDevice& d) { return d.pool.num_threads(); })
+      .def("reserve_scratch", [](CpuDevice& d, int64_t bytes) { d.pool.reserve_scratch(bytes); }, "num_bytes"_a)
+      .def("measure_read_bandwidth", [](CpuDevice& d, int64_t bytes) { return measure_read_bandwidth(d.pool, bytes); },
+           "num_bytes"_a, nb::call_guard<nb::gil_scoped_release>());
+  nb::class_<BoundProgram>(m, "Program")
+      .def(nb::init<Encoder&, std::tuple<int32_t, int32_t, int32_t, int32_t>, CpuDevice&>(), "encoder"_a, "limits"_a, "device"_a)
+      .def("run", &BoundProgram::run, "device"_a, "arena"_a, "kv_layers"_a, "num_blocks"_a, "token_ids"_a, "positions"_a,
+           "query_offsets"_a, "kv_lengths"_a, "block_tables"_a, "logit_rows"_a, "targets"_a.none(), "sampling"_a.none())
+      .def("set_matrix", &BoundProgram::set_matrix, "index"_a, "segment"_a, "matrix"_a)
+      .def("take_seconds", &BoundProgram::take_seconds)
+      .def("set_timing", &BoundProgram::set_timing, "enabled"_a);
+  bind_encoder(m);
+}
+
+}  // namespace lepton

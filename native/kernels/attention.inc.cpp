@@ -1,0 +1,369 @@
+// Attention over a paged cache: keys and values are written first, then each query reads its request's blocks.
+//
+// Online softmax (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022) over tiles of 64 keys, in splits of 256
+// keys. Tiles and splits lie at fixed absolute positions and are merged in ascending order, so that a query's result
+// does not depend on how its prompt was cut or on which thread did what. A tile without visible keys changes nothing.
+
+namespace lepton::LEPTON_ISA {
+
+constexpr int kKeyTile = 64;
+constexpr int kTileBlocks = kKeyTile / kBlockTokens;
+constexpr int kSplitKeys = 256;
+constexpr int kQueryRows = 32;       // (token, head) pairs of one KV head that share each key read
+constexpr int kSplitTokens = 8;      // steps up to this many tokens may spread one request's keys over threads
+constexpr int kMaxHeadDim = 256;
+constexpr float kMasked = -__builtin_inff();
+
+static inline int64_t head_bytes(const AttentionOp& op) { return int64_t{kBlockTokens} * op.head_dim * (op.is_half ? 2 : 4); }
+
+static inline uint8_t* block_address(const AttentionOp& op, const Step& step, int seq, int64_t position, int kv_head) {
+  const int32_t id = step.block_tables[op.group][int64_t{seq} * step.block_table_stride[op.group] + position / kBlockTokens];
+  return step.kv_layers[op.layer] + (int64_t{id} * op.num_kv_heads + kv_head) * 2 * head_bytes(op);
+}
+
+static inline int find_seq(const Step& step, int64_t token) {
+  int low = 0, high = step.num_seqs - 1;
+  while (low < high) {
+    const int middle = (low + high + 1) / 2;
+    if (step.query_offsets[middle] <= token) low = middle; else high = middle - 1;
+  }
+  return low;
+}
+
+static int64_t kv_write_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_tokens); }
+
+static void kv_write_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
+  const AttentionOp& op = record.attention;
+  const int D = op.head_dim;
+  for (int64_t t = chunk * kRowsPerChunk; t < min64(step.num_tokens, (chunk + 1) * kRowsPerChunk); ++t) {
+    const int seq = find_seq(step, t);
+    const int64_t position = step.kv_lengths[seq] - (step.query_offsets[seq + 1] - t);
+    const int slot = static_cast<int>(position % kBlockTokens);
+    for (int h = 0; h < op.num_kv_heads; ++h) {
+      uint8_t* block = block_address(op, step, seq, position, h);
+      const float* k = op.k.row(step, t) + h * D;
+      const float* v = op.v.row(step, t) + h * D;
+      float rotated[kMaxHeadDim];
+      if (op.has_rope) {
+        rotate_head(k, op.table.row(step, t), op.half_rotary, D, op.interleaved, rotated);
+        k = rotated;
+      }
+      if (op.is_half) {
+        uint16_t* keys = reinterpret_cast<uint16_t*>(block);
+        for (int d = 0; d < D; ++d) keys[d * kBlockTokens + slot] = float_to_half(k[d]);
+        uint16_t* values = reinterpret_cast<uint16_t*>(block + head_bytes(op)) + slot * D;
+        for (int d = 0; d < D; d += W) store_half(values + d, load(v + d));
+      } else {
+        float* keys = reinterpret_cast<float*>(block);
+        for (int d = 0; d < D; ++d) keys[d * kBlockTokens + slot] = k[d];
+        __builtin_memcpy(reinterpret_cast<float*>(block + head_bytes(op)) + slot * D, v, sizeof(float) * D);
+      }
+    }
+  }
+}
+
+// Query rows of one KV head: row i is token first_token + i / heads, head kv_head * heads + i % heads.
+struct QueryTile {
+  int seq, kv_head, heads, rows;
+  int64_t first_token, first_position;
+
+  int64_t token(int row) const { return first_token + row / heads; }
+  int64_t position(int row) const { return first_position + row / heads; }
+};
+
+// Working memory of one tile; the arrays are followed by each other in the thread's scratch.
+struct AttentionScratch {
+  float* queries;   // [rows][D], rotated
+  float* scores;    // [rows][64]
+  float* values;    // [rows][D], this split's sums
+  float* totals;    // [rows][D], merged splits
+  float* keys_f32;  // [4 blocks][D][16]
+  float* values_f32;  // [64][D]
+  float max[kQueryRows], sum[kQueryRows], total_max[kQueryRows], total_sum[kQueryRows];
+};
+
+static AttentionScratch carve(Scratch scratch, int D) {
+  float* p = reinterpret_cast<float*>(scratch.data);
+  AttentionScratch s;
+  s.queries = p, p += kQueryRows * D;
+  s.scores = p, p += kQueryRows * kKeyTile;
+  s.values = p, p += kQueryRows * D;
+  s.totals = p, p += kQueryRows * D;
+  s.keys_f32 = p, p += kKeyTile * D;
+  s.values_f32 = p;
+  return s;
+}
+
+static int tile_tokens(const AttentionOp& op) {
+  const int heads = op.num_heads / op.num_kv_heads;
+  return heads >= kQueryRows ? 1 : kQueryRows / heads;
+}
+
+static int64_t num_tiles(const AttentionOp& op, const Step& step, int seq) {
+  const int64_t tokens = step.query_offsets[seq + 1] - step.query_offsets[seq];
+  return (tokens + tile_tokens(op) - 1) / tile_tokens(op);
+}
+
+static inline int64_t num_splits(int64_t kv_length) { return (kv_length + kSplitKeys - 1) / kSplitKeys; }
+
+// Whether to spread the splits of one query over threads: it changes who computes, never what.
+static bool use_splits(const AttentionOp& op, const Step& step) {
+  if (step.num_tokens > kSplitTokens || step.num_seqs * op.num_kv_heads >= 4 * step.num_threads) return false;
+  for (int s = 0; s < step.num_seqs; ++s)
+    if (step.kv_lengths[s] > 2 * kSplitKeys) return step.num_threads > 1;
+  return false;
+}
+
+static int64_t attend_chunks(const OpRecord& record, const Step& step) {
+  const AttentionOp& op = record.attention;
+  const bool split = use_splits(op, step);
+  int64_t total = 0;
+  for (int s = 0; s < step.num_seqs; ++s)
+    total += num_tiles(op, step, s) * op.num_kv_heads * (split ? num_splits(step.kv_lengths[s]) : 1);
+  return total;
+}
+
+// The tile (and the split) that a chunk stands for. Late tiles, which see the most keys, come first.
+static QueryTile locate(const AttentionOp& op, const Step& step, int64_t chunk, bool split, int64_t* split_index) {
+  int s = 0;
+  int64_t per_seq;
+  while (chunk >= (per_seq = num_tiles(op, step, s) * op.num_kv_heads * (split ? num_splits(step.kv_lengths[s]) : 1)))
+    chunk -= per_seq, ++s;
+  if (split) {
+    *split_index = chunk % num_splits(step.kv_lengths[s]);
+    chunk /= num_splits(step.kv_lengths[s]);
+  }
+  const int64_t tile = num_tiles(op, step, s) - 1 - chunk / op.num_kv_heads;
+  const int64_t tokens = step.query_offsets[s + 1] - step.query_offsets[s];
+  const int64_t begin = tile * tile_tokens(op), count = min64(tile_tokens(op), tokens - begin);
+  QueryTile t;
+  t.seq = s;
+  t.kv_head = static_cast<int>(chunk % op.num_kv_heads);
+  t.heads = op.num_heads / op.num_kv_heads;
+  t.rows = static_cast<int>(count) * t.heads;
+  t.first_token = step.query_offsets[s] + begin;
+  t.first_position = step.kv_lengths[s] - tokens + begin;
+  return t;
+}
+
+static void load_queries(const AttentionOp& op, const Step& step, const QueryTile& tile, float* queries) {
+  for (int r = 0; r < tile.rows; ++r) {
+    const float* q = op.q.row(step, tile.token(r)) + (tile.kv_head * tile.heads + r % tile.heads) * op.head_dim;
+    float* y = queries + r * op.head_dim;
+    if (op.has_rope)
+      rotate_head(q, op.table.row(step, tile.token(r)), op.half_rotary, op.head_dim, op.interleaved, y);
+    else
+      __builtin_memcpy(y, q, sizeof(float) * op.head_dim);
+  }
+}
+
+// scores[ROWS][16] = queries x one block of keys [D][16].
+template <int ROWS>
+static inline void score_rows(const float* queries, const float* keys, int D, float scale, float* scores) {
+  VF acc[ROWS][kParts];
+  for (int r = 0; r < ROWS; ++r)
+    for (int p = 0; p < kParts; ++p) acc[r][p] = set1(0.0f);
+  for (int d = 0; d < D; ++d) {
+    VF k[kParts];
+    for (int p = 0; p < kParts; ++p) k[p] = load(keys + d * kBlockTokens + p * W);
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r)
+      for (int p = 0; p < kParts; ++p) acc[r][p] = fma(k[p], set1(queries[r * D + d]), acc[r][p]);
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int p = 0; p < kParts; ++p) store(scores + r * kKeyTile + p * W, acc[r][p] * set1(scale));
+}
+
+// values[ROWS][16 of D] = values * factor + probabilities x one strip of the values of `keys` keys.
+template <int ROWS>
+static inline void weigh_rows(const float* scores, const float* factors, const float* values, int keys, int D, float* out) {
+  VF acc[ROWS][kParts];
+  for (int r = 0; r < ROWS; ++r)
+    for (int p = 0; p < kParts; ++p) acc[r][p] = load(out + r * D + p * W) * set1(factors[r]);
+  for (int j = 0; j < keys; ++j) {
+    VF v[kParts];
+    for (int p = 0; p < kParts; ++p) v[p] = load(values + j * D + p * W);
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r)
+      for (int p = 0; p < kParts; ++p) acc[r][p] = fma(v[p], set1(scores[r * kKeyTile + j]), acc[r][p]);
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int p = 0; p < kParts; ++p) store(out + r * D + p * W, acc[r][p]);
+}
+
+template <int ROWS>
+static inline void score_rest(const float* queries, const float* keys, int D, float scale, float* scores, int rows) {
+  if constexpr (ROWS > 0) {
+    if (rows == ROWS) score_rows<ROWS>(queries, keys, D, scale, scores);
+    else score_rest<ROWS - 1>(queries, keys, D, scale, scores, rows);
+  }
+}
+
+template <int ROWS>
+static inline void weigh_rest(const float* scores, const float* factors, const float* values, int keys, int D, float* out,
+                              int rows) {
+  if constexpr (ROWS > 0) {
+    if (rows == ROWS) weigh_rows<ROWS>(scores, factors, values, keys, D, out);
+    else weigh_rest<ROWS - 1>(scores, factors, values, keys, D, out, rows);
+  }
+}
+
+// Scores -> probabilities under the running maximum; returns the factor for what was summed before.
+static float softmax_row(float* scores, int64_t lowest, int64_t count, float* row_max, float* row_sum) {
+  for (int64_t j = 0; j < min64(lowest, kKeyTile); ++j) scores[j] = kMasked;
+  for (int64_t j = count < 0 ? 0 : count; j < kKeyTile; ++j) scores[j] = kMasked;
+  VF largest = load(scores);
+  for (int j = W; j < kKeyTile; j += W) largest = max(largest, load(scores + j));
+  const float before = *row_max, here = reduce_max(largest), now = here > before ? here : before;
+  VF total = set1(0.0f);
+  for (int j = 0; j < kKeyTile; j += W) {
+    const VF p = exp(load(scores + j) - set1(now));
+    store(scores + j, p);
+    total = total + p;
+  }
+  const float factor = exp1(before - now);
+  *row_sum = *row_sum * factor + reduce_add(total);
+  *row_max = now;
+  return factor;
+}
+
+// Pointers to up to four blocks of keys and values as f32, converted into scratch if the cache is f16.
+static void load_blocks(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int64_t count,
+                        const AttentionScratch& s, const float** keys, const float** values) {
+  const int size = kBlockTokens * op.head_dim;
+  for (int b = 0; b * kBlockTokens < count; ++b) {
+    const uint8_t* block = block_address(op, step, tile.seq, first + b * kBlockTokens, tile.kv_head);
+    if (!op.is_half) {
+      keys[b] = reinterpret_cast<const float*>(block);
+      values[b] = reinterpret_cast<const float*>(block + head_bytes(op));
+      continue;
+    }
+    const uint16_t* halves = reinterpret_cast<const uint16_t*>(block);
+    float* k = s.keys_f32 + b * size;
+    float* v = s.values_f32 + b * size;
+    for (int i = 0; i < size; i += W) store(k + i, load_half(halves + i));
+    const int used = static_cast<int>(min64(kBlockTokens, count - b * kBlockTokens)) * op.head_dim;
+    for (int i = 0; i < used; i += W) store(v + i, load_half(halves + size + i));
+    keys[b] = k;
+    values[b] = v;
+  }
+}
+
+// One tile of 64 keys for all rows. `end` is one past the last key that any row sees.
+static void attend_keys(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int64_t end,
+                        AttentionScratch& s) {
+  const int D = op.head_dim;
+  const int64_t count = min64(kKeyTile, end - first);
+  const float* keys[kTileBlocks];
+  const float* values[kTileBlocks];
+  load_blocks(op, step, tile, first, count, s, keys, values);
+  for (int b = 0; b * kBlockTokens < count; ++b)
+    for (int r = 0; r < tile.rows; r += kTileRows)
+      score_rest<kTileRows>(s.queries + r * D, keys[b], D, op.scale, s.scores + r * kKeyTile + b * kBlockTokens,
+                            static_cast<int>(min64(kTileRows, tile.rows - r)));
+  float factors[kQueryRows];
+  for (int r = 0; r < tile.rows; ++r) {
+    const int64_t position = tile.position(r);
+    const int64_t lowest = op.window ? position - op.window + 1 - first : 0;
+    factors[r] = softmax_row(s.scores + r * kKeyTile, lowest, position + 1 - first, &s.max[r], &s.sum[r]);
+  }
+  float ones[kQueryRows];
+  for (int r = 0; r < tile.rows; ++r) ones[r] = 1.0f;
+  for (int b = 0; b * kBlockTokens < count; ++b) {
+    const int here = static_cast<int>(min64(kBlockTokens, count - b * kBlockTokens));
+    for (int r = 0; r < tile.rows; r += kTileRows)
+      for (int d = 0; d < D; d += kPanelWidth)
+        weigh_rest<kTileRows>(s.scores + r * kKeyTile + b * kBlockTokens, (b ? ones : factors) + r, values[b] + d, here, D,
+                              s.values + r * D + d, static_cast<int>(min64(kTileRows, tile.rows - r)));
+  }
+}
+
+// One split from scratch: maxima, sums and weighted values of keys [split * 256, split * 256 + 256).
+static void attend_split(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t split,
+                         AttentionScratch& s) {
+  for (int r = 0; r < tile.rows; ++r) s.max[r] = kLowest, s.sum[r] = 0.0f;
+  for (int i = 0; i < tile.rows * op.head_dim; ++i) s.values[i] = 0.0f;
+  const int64_t end = tile.position(tile.rows - 1) + 1;
+  const int64_t visible = op.window ? tile.first_position - op.window + 1 : 0;
+  const int64_t last = min64(end, (split + 1) * kSplitKeys);
+  for (int64_t first = split * kSplitKeys; first < last; first += kKeyTile)
+    if (first + kKeyTile > visible) attend_keys(op, step, tile, first, end, s);
+}
+
+// total = total merged with one split, for one row of `D` values.
+static inline void merge_split(float* total_max, float* total_sum, float* total, float max, float sum,
+                               const float* values, int D) {
+  const float now = max > *total_max ? max : *total_max;
+  const float a = exp1(*total_max - now), b = exp1(max - now);
+  *total_max = now;
+  *total_sum = *total_sum * a + sum * b;
+  for (int d = 0; d < D; d += W) store(total + d, fma(load(values + d), set1(b), load(total + d) * set1(a)));
+}
+
+static void write_head(const AttentionOp& op, const Step& step, int64_t token, int head, float* total, float sum) {
+  const int D = op.head_dim;
+  const VF inverse = set1(1.0f / sum);
+  for (int d = 0; d < D; d += W) store(total + d, load(total + d) * inverse);
+  if (op.quantize) {
+    const Q8Row layout(int64_t{op.num_heads} * D);
+    for (int d = 0; d < D; d += kGroup)
+      quantize_group(total + d, op.y.row<uint8_t>(step, token), layout, (int64_t{head} * D + d) / kGroup);
+  } else {
+    __builtin_memcpy(op.y.row(step, token) + head * D, total, sizeof(float) * D);
+  }
+}
+
+static inline float* partial_of(const AttentionOp& op, const Step& step, int64_t token, int head, int64_t split) {
+  return op.partial.row(step, token) + (int64_t{head} * op.max_splits + split) * (op.head_dim + 2);
+}
+
+static void attend_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
+  const AttentionOp& op = record.attention;
+  const int D = op.head_dim;
+  const bool split = use_splits(op, step);
+  int64_t only = 0;
+  const QueryTile tile = locate(op, step, chunk, split, &only);
+  AttentionScratch s = carve(scratch, D);
+  load_queries(op, step, tile, s.queries);
+  if (split) {
+    attend_split(op, step, tile, only, s);
+    for (int r = 0; r < tile.rows; ++r) {
+      float* out = partial_of(op, step, tile.token(r), tile.kv_head * tile.heads + r % tile.heads, only);
+      out[0] = s.max[r];
+      out[1] = s.sum[r];
+      __builtin_memcpy(out + 2, s.values + r * D, sizeof(float) * D);
+    }
+    return;
+  }
+  for (int r = 0; r < tile.rows; ++r) s.total_max[r] = kLowest, s.total_sum[r] = 0.0f;
+  for (int i = 0; i < tile.rows * D; ++i) s.totals[i] = 0.0f;
+  const int64_t splits = num_splits(tile.position(tile.rows - 1) + 1);
+  for (int64_t i = 0; i < splits; ++i) {
+    attend_split(op, step, tile, i, s);
+    for (int r = 0; r < tile.rows; ++r)
+      merge_split(&s.total_max[r], &s.total_sum[r], s.totals + r * D, s.max[r], s.sum[r], s.values + r * D, D);
+  }
+  for (int r = 0; r < tile.rows; ++r)
+    write_head(op, step, tile.token(r), tile.kv_head * tile.heads + r % tile.heads, s.totals + r * D, s.total_sum[r]);
+}
+
+static int64_t attend_merge_chunks(const OpRecord& record, const Step& step) {
+  return use_splits(record.attention, step) ? step.num_tokens * record.attention.num_heads : 0;
+}
+
+static void attend_merge_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
+  const AttentionOp& op = record.attention;
+  const int64_t token = chunk / op.num_heads;
+  const int head = static_cast<int>(chunk % op.num_heads), seq = find_seq(step, token);
+  const int64_t position = step.kv_lengths[seq] - (step.query_offsets[seq + 1] - token);
+  float* total = reinterpret_cast<float*>(scratch.data);
+  float total_max = kLowest, total_sum = 0.0f;
+  for (int d = 0; d < op.head_dim; ++d) total[d] = 0.0f;
+  for (int64_t i = 0; i < num_splits(position + 1); ++i) {
+    const float* partial = partial_of(op, step, token, head, i);
+    merge_split(&total_max, &total_sum, total, partial[0], partial[1], partial + 2, op.head_dim);
+  }
+  write_head(op, step, token, head, total, total_sum);
+}
+
+}  // namespace lepton::LEPTON_ISA

@@ -1,0 +1,107 @@
+// Integer dot products on AVX2: unsigned weights times signed activations through maddubs, added in 16 bits as deep as
+// the weight's width allows (u4 eight products of pairs, u5 four, u6 two), then widened. An 8-bit weight is two nibbles.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "../panels.h"
+
+namespace lepton::LEPTON_ISA {
+
+constexpr int kTileRows = 4;
+
+struct Sums {
+  __m256i half[2];
+};
+
+static inline __m256i load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+
+// Quad q of eight channels (half h) as unsigned bytes.
+template <int BITS, bool PACKED>
+static inline __m256i load_quad(const uint8_t* data, int q, int h) {
+  if constexpr (!PACKED || BITS == 8) {
+    return load_bytes(data + q * 64 + h * 32);
+  } else {
+    const __m256i plane = load_bytes(data + (q & 3) * 64 + h * 32);
+    const __m256i low = _mm256_and_si256(q >= 4 ? _mm256_srli_epi16(plane, 4) : plane, _mm256_set1_epi8(15));
+    if constexpr (BITS == 5) {
+      const __m256i high = load_bytes(data + 256 + h * 32);
+      const __m256i bit = q <= 4 ? _mm256_slli_epi16(high, 4 - q) : _mm256_srli_epi16(high, q - 4);
+      return _mm256_or_si256(low, _mm256_and_si256(bit, _mm256_set1_epi8(16)));
+    } else if constexpr (BITS == 6) {
+      const __m256i high = load_bytes(data + 256 + (q >> 2) * 64 + h * 32);
+      const int shift = 4 - 2 * (q & 3);
+      const __m256i bits = shift >= 0 ? _mm256_slli_epi16(high, shift) : _mm256_srli_epi16(high, -shift);
+      return _mm256_or_si256(low, _mm256_and_si256(bits, _mm256_set1_epi8(48)));
+    } else {
+      return low;
+    }
+  }
+}
+
+template <int BITS>
+static inline void unpack_group(const uint8_t* data, uint8_t* out) {
+#pragma GCC unroll 8
+  for (int q = 0; q < kQuads; ++q)
+    for (int h = 0; h < 2; ++h)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + q * 64 + h * 32), load_quad<BITS, true>(data, q, h));
+}
+
+static inline __m256i broadcast_quad(const int8_t* x) {
+  int32_t v;
+  __builtin_memcpy(&v, x, 4);
+  return _mm256_set1_epi32(v);
+}
+
+// Sums of 16-bit products over quads [Q0, Q1), `depth` of them between widenings. NIBBLE: -1 whole value, else 0 or 1.
+template <int BITS, bool PACKED, int NIBBLE, int DEPTH, int ROWS, int Q0, int Q1>
+static inline void dot_pass(const uint8_t* data, const int8_t* const* x, Sums* out) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  __m256i acc[ROWS][2];
+#pragma GCC unroll 8
+  for (int q = Q0; q < Q1; ++q) {
+    const bool is_first = (q - Q0) % DEPTH == 0, is_last = (q - Q0) % DEPTH == DEPTH - 1 || q == Q1 - 1;
+    __m256i w[2];
+    for (int h = 0; h < 2; ++h) {
+      w[h] = load_quad<BITS, PACKED>(data, q, h);
+      if constexpr (NIBBLE >= 0)
+        w[h] = _mm256_and_si256(NIBBLE ? _mm256_srli_epi16(w[h], 4) : w[h], _mm256_set1_epi8(15));
+    }
+    for (int r = 0; r < ROWS; ++r) {
+      const __m256i a = broadcast_quad(x[r] + 4 * q);
+      for (int h = 0; h < 2; ++h) {
+        const __m256i product = _mm256_maddubs_epi16(w[h], a);
+        acc[r][h] = is_first ? product : _mm256_add_epi16(acc[r][h], product);
+        if (!is_last) continue;
+        const __m256i wide = _mm256_madd_epi16(acc[r][h], ones);
+        out[r].half[h] = q - Q0 < DEPTH ? wide : _mm256_add_epi32(out[r].half[h], wide);
+      }
+    }
+  }
+}
+
+template <int BITS, bool PACKED, int ROWS, int Q0, int Q1>
+static inline void dot(const uint8_t* data, const int8_t* const* x, const int32_t* sums, int log2_offset, Sums* out) {
+  if constexpr (BITS == 8) {
+    Sums high[ROWS];
+    dot_pass<8, PACKED, 1, 8, ROWS, Q0, Q1>(data, x, high);
+    dot_pass<8, PACKED, 0, 8, ROWS, Q0, Q1>(data, x, out);
+    for (int r = 0; r < ROWS; ++r)
+      for (int h = 0; h < 2; ++h)
+        out[r].half[h] = _mm256_add_epi32(out[r].half[h], _mm256_slli_epi32(high[r].half[h], 4));
+  } else {
+    constexpr int depth = BITS == 4 ? 8 : BITS == 5 ? 4 : 2;
+    dot_pass<BITS, PACKED, -1, depth, ROWS, Q0, Q1>(data, x, out);
+  }
+  if (log2_offset)
+    for (int r = 0; r < ROWS; ++r) {
+      const __m256i correction = _mm256_set1_epi32(sums[r] * (1 << log2_offset));
+      for (int h = 0; h < 2; ++h) out[r].half[h] = _mm256_sub_epi32(out[r].half[h], correction);
+    }
+}
+
+static inline VF sums_to_float(const Sums& sums, int part) { return _mm256_cvtepi32_ps(sums.half[part]); }
+
+}  // namespace lepton::LEPTON_ISA

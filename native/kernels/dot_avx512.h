@@ -1,0 +1,65 @@
+// Integer dot products on AVX-512 VNNI: 16 channels a register, four products a lane, exact in 32 bits.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "../panels.h"
+
+namespace lepton::LEPTON_ISA {
+
+constexpr int kTileRows = 8;
+
+struct Sums {
+  __m512i v;
+};
+
+template <int BITS, bool PACKED>
+static inline __m512i load_quad(const uint8_t* data, int q) {
+  if constexpr (!PACKED || BITS == 8) {
+    return _mm512_loadu_si512(data + q * 64);
+  } else {
+    const __m512i plane = _mm512_loadu_si512(data + (q & 3) * 64);
+    const __m512i low = _mm512_and_si512(q >= 4 ? _mm512_srli_epi16(plane, 4) : plane, _mm512_set1_epi8(15));
+    if constexpr (BITS == 5) {
+      const __m512i high = _mm512_loadu_si512(data + 256);
+      const __m512i bit = q <= 4 ? _mm512_slli_epi16(high, 4 - q) : _mm512_srli_epi16(high, q - 4);
+      return _mm512_or_si512(low, _mm512_and_si512(bit, _mm512_set1_epi8(16)));
+    } else if constexpr (BITS == 6) {
+      const __m512i high = _mm512_loadu_si512(data + 256 + (q >> 2) * 64);
+      const int shift = 4 - 2 * (q & 3);
+      const __m512i bits = shift >= 0 ? _mm512_slli_epi16(high, shift) : _mm512_srli_epi16(high, -shift);
+      return _mm512_or_si512(low, _mm512_and_si512(bits, _mm512_set1_epi8(48)));
+    } else {
+      return low;
+    }
+  }
+}
+
+template <int BITS>
+static inline void unpack_group(const uint8_t* data, uint8_t* out) {
+#pragma GCC unroll 8
+  for (int q = 0; q < kQuads; ++q) _mm512_storeu_si512(out + q * 64, load_quad<BITS, true>(data, q));
+}
+
+template <int BITS, bool PACKED, int ROWS, int Q0, int Q1>
+static inline void dot(const uint8_t* data, const int8_t* const* x, const int32_t* sums, int log2_offset, Sums* out) {
+#pragma GCC unroll 8
+  for (int r = 0; r < ROWS; ++r)
+    out[r].v = log2_offset ? _mm512_set1_epi32(-(sums[r] * (1 << log2_offset))) : _mm512_setzero_si512();
+#pragma GCC unroll 8
+  for (int q = Q0; q < Q1; ++q) {
+    const __m512i w = load_quad<BITS, PACKED>(data, q);
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r) {
+      int32_t a;
+      __builtin_memcpy(&a, x[r] + 4 * q, 4);
+      out[r].v = _mm512_dpbusd_epi32(out[r].v, w, _mm512_set1_epi32(a));
+    }
+  }
+}
+
+static inline VF sums_to_float(const Sums& sums, int) { return _mm512_cvtepi32_ps(sums.v); }
+
+}  // namespace lepton::LEPTON_ISA

@@ -1,0 +1,176 @@
+// Ops that touch each value once: embedding, norm, quantise, add, silu_mul, gather, rotary tables and rotation.
+
+namespace lepton::LEPTON_ISA {
+
+constexpr int64_t kRowsPerChunk = 4;
+
+static inline int64_t row_chunks(int64_t rows) { return (rows + kRowsPerChunk - 1) / kRowsPerChunk; }
+
+static int64_t embedding_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_tokens); }
+
+// One channel of a panel as f32: the same products and sums as a lane of unpack_float.
+template <PanelKind KIND>
+static void embedding_row(const PanelMatrix& table, int32_t id, float* y) {
+  constexpr bool quantized = KIND != PanelKind::F32 && KIND != PanelKind::F16;
+  const uint8_t* panel = table.panel(id / kPanelWidth);
+  const int lane = id % kPanelWidth;
+  const int64_t total = num_groups(table.num_inputs);
+  alignas(64) float weights[kGroup * kPanelWidth];
+  Scales<KIND> scales;
+  for (int64_t first = 0; first < total; first += kBlockGroups, panel += block_bytes(KIND)) {
+    const int groups = static_cast<int>(min64(kBlockGroups, total - first));
+    if constexpr (quantized) expand_scales<KIND>(panel, groups, scales);
+    for (int g = 0; g < groups; ++g) {
+      const float* w = unpack_float<KIND>(panel, scales, g, weights);
+      const int64_t begin = (first + g) * kGroup;
+      for (int64_t i = 0; i < min64(kGroup, table.num_inputs - begin); ++i) y[begin + i] = w[i * kPanelWidth + lane];
+    }
+  }
+}
+
+static void embedding_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
+  const EmbeddingOp& op = record.embedding;
+  for (int64_t t = chunk * kRowsPerChunk; t < min64(step.num_tokens, (chunk + 1) * kRowsPerChunk); ++t) {
+    float* y = op.y.row(step, t);
+    const int32_t id = step.token_ids[t];
+    switch (op.table.kind) {
+      case PanelKind::F32: embedding_row<PanelKind::F32>(op.table, id, y); break;
+      case PanelKind::F16: embedding_row<PanelKind::F16>(op.table, id, y); break;
+      case PanelKind::U4: embedding_row<PanelKind::U4>(op.table, id, y); break;
+      case PanelKind::U4M: embedding_row<PanelKind::U4M>(op.table, id, y); break;
+      case PanelKind::U5: embedding_row<PanelKind::U5>(op.table, id, y); break;
+      case PanelKind::U8: embedding_row<PanelKind::U8>(op.table, id, y); break;
+      case PanelKind::U4K: embedding_row<PanelKind::U4K>(op.table, id, y); break;
+      case PanelKind::U5K: embedding_row<PanelKind::U5K>(op.table, id, y); break;
+      case PanelKind::U6K: embedding_row<PanelKind::U6K>(op.table, id, y); break;
+    }
+  }
+}
+
+static int64_t rope_table_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_tokens); }
+
+static void rope_table_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
+  const RopeTableOp& op = record.rope_table;
+  for (int64_t t = chunk * kRowsPerChunk; t < min64(step.num_tokens, (chunk + 1) * kRowsPerChunk); ++t) {
+    float* y = op.y.row(step, t);
+    for (int i = 0; i < op.num_frequencies; ++i) {
+      const double angle = static_cast<float>(step.positions[t]) * op.inverse_frequencies[i];
+      double sine, cosine;
+      __builtin_sincos(angle, &sine, &cosine);
+      y[i] = static_cast<float>(cosine) * op.scale;
+      y[op.num_frequencies + i] = static_cast<float>(sine) * op.scale;
+    }
+  }
+}
+
+static int64_t norm_chunks(const OpRecord& record, const Step& step) { return row_chunks(step.rows(record.norm.rows)); }
+
+static void norm_row(const NormOp& op, const Step& step, int64_t row, float* scratch) {
+  const float* x = op.x.row(step, row);
+  const int32_t size = op.size, whole = size / W * W;
+  if (op.has_residual) {
+    const float* residual = op.residual.row(step, row);
+    float* sum = op.sum.row(step, row);
+    for (int i = 0; i < whole; i += W) store(sum + i, load(x + i) + load(residual + i));
+    for (int i = whole; i < size; ++i) sum[i] = x[i] + residual[i];
+    x = sum;
+  }
+  VF squares[2] = {set1(0.0f), set1(0.0f)};
+  int i = 0;
+  for (; i + 2 * W <= size; i += 2 * W) {
+    squares[0] = fma(load(x + i), load(x + i), squares[0]);
+    squares[1] = fma(load(x + i + W), load(x + i + W), squares[1]);
+  }
+  for (; i < whole; i += W) squares[0] = fma(load(x + i), load(x + i), squares[0]);
+  float total = reduce_add(squares[0] + squares[1]);
+  for (; i < size; ++i) total += x[i] * x[i];
+  const float factor = 1.0f / __builtin_sqrtf(total / static_cast<float>(size) + op.eps);
+  float* y = op.quantize ? scratch : op.y.row(step, row);
+  for (i = 0; i < whole; i += W) store(y + i, load(x + i) * set1(factor) * load(op.weight + i));
+  for (; i < size; ++i) y[i] = x[i] * factor * op.weight[i];
+  if (op.quantize) quantize_row(y, op.y.row<uint8_t>(step, row), size);
+}
+
+static void norm_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
+  const NormOp& op = record.norm;
+  for (int64_t r = chunk * kRowsPerChunk; r < min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk); ++r)
+    norm_row(op, step, r, reinterpret_cast<float*>(scratch.data));
+}
+
+static int64_t quantize_chunks(const OpRecord& record, const Step& step) {
+  return row_chunks(step.rows(record.quantize.rows));
+}
+
+static void quantize_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
+  const QuantizeOp& op = record.quantize;
+  for (int64_t r = chunk * kRowsPerChunk; r < min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk); ++r)
+    quantize_row(op.x.row(step, r), op.y.row<uint8_t>(step, r), op.size);
+}
+
+static int64_t add_chunks(const OpRecord& record, const Step& step) { return row_chunks(step.rows(record.add.rows)); }
+
+static void add_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
+  const AddOp& op = record.add;
+  for (int64_t r = chunk * kRowsPerChunk; r < min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk); ++r) {
+    const float* a = op.a.row(step, r);
+    const float* b = op.b.row(step, r);
+    float* y = op.y.row(step, r);
+    int i = 0;
+    for (; i + W <= op.size; i += W) store(y + i, load(a + i) + load(b + i));
+    for (; i < op.size; ++i) y[i] = a[i] + b[i];
+  }
+}
+
+static int64_t silu_mul_chunks(const OpRecord& record, const Step& step) {
+  return row_chunks(step.rows(record.silu_mul.rows));
+}
+
+static void silu_mul_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
+  const SiluMulOp& op = record.silu_mul;
+  for (int64_t r = chunk * kRowsPerChunk; r < min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk); ++r) {
+    const float* gate = op.gate.row(step, r);
+    const float* up = op.up.row(step, r);
+    float* y = op.y.row(step, r);
+    int i = 0;
+    for (; i + W <= op.size; i += W) store(y + i, silu(load(gate + i)) * load(up + i));
+    if (i < op.size) {
+      float g[W] = {}, lanes[W];
+      for (int j = 0; i + j < op.size; ++j) g[j] = gate[i + j];
+      store(lanes, silu(load(g)));
+      for (int j = 0; i + j < op.size; ++j) y[i + j] = lanes[j] * up[i + j];
+    }
+  }
+}
+
+static int64_t gather_rows_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_rows); }
+
+static void gather_rows_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
+  const GatherRowsOp& op = record.gather_rows;
+  for (int64_t r = chunk * kRowsPerChunk; r < min64(step.num_rows, (chunk + 1) * kRowsPerChunk); ++r)
+    __builtin_memcpy(op.y.row(step, r), op.x.row(step, step.logit_rows[r]), sizeof(float) * op.size);
+}
+
+// Rotates the first 2 * `half` values of one head by angles whose cosines and sines are table[0 ... 2 * half - 1].
+static inline void rotate_head(const float* x, const float* table, int half, int head_dim, bool interleaved, float* y) {
+  const float* cosine = table;
+  const float* sine = table + half;
+  const int step = interleaved ? 2 : 1, partner = interleaved ? 1 : half;
+  for (int i = 0; i < half; ++i) {
+    const float a = x[i * step], b = x[i * step + partner];
+    y[i * step] = a * cosine[i] - b * sine[i];
+    y[i * step + partner] = b * cosine[i] + a * sine[i];
+  }
+  for (int i = 2 * half; i < head_dim; ++i) y[i] = x[i];
+}
+
+static int64_t rope_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_tokens); }
+
+static void rope_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
+  const RopeOp& op = record.rope;
+  for (int64_t t = chunk * kRowsPerChunk; t < min64(step.num_tokens, (chunk + 1) * kRowsPerChunk); ++t)
+    for (int h = 0; h < op.num_heads; ++h)
+      rotate_head(op.x.row(step, t) + h * op.head_dim, op.table.row(step, t), op.half_rotary, op.head_dim,
+                  op.interleaved, op.y.row(step, t) + h * op.head_dim);
+}
+
+}  // namespace lepton::LEPTON_ISA

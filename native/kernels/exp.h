@@ -1,0 +1,30 @@
+// e^x on vectors: 2^n * p(r) with n = round(x / ln 2), a degree-6 polynomial on |r| <= ln(2)/2; within 2 ulp.
+#pragma once
+
+namespace lepton::LEPTON_ISA {
+
+static inline VF exp(VF x) {
+  const VF lowest = set1(-87.0f);
+  const VF clamped = min(max(x, lowest), set1(88.0f));
+  const VF n = round(clamped * set1(1.44269504088896341f));
+  VF r = fma(n, set1(-0.693359375f), clamped);
+  r = fma(n, set1(2.12194440e-4f), r);
+  VF p = fma(set1(1.9875691500e-4f), r, set1(1.3981999507e-3f));
+  p = fma(p, r, set1(8.3334519073e-3f));
+  p = fma(p, r, set1(4.1665795894e-2f));
+  p = fma(p, r, set1(1.6666665459e-1f));
+  p = fma(p, r, set1(5.0000001201e-1f));
+  p = fma(p, r * r, r + set1(1.0f));
+  return select_less(x, lowest, set1(0.0f), p * exp2_int(n));
+}
+
+// One value, by the same arithmetic as a lane of a vector.
+static inline float exp1(float x) {
+  float lanes[W];
+  store(lanes, exp(set1(x)));
+  return lanes[0];
+}
+
+static inline VF silu(VF x) { return div(x, set1(1.0f) + exp(set1(0.0f) - x)); }
+
+}  // namespace lepton::LEPTON_ISA

@@ -1,0 +1,198 @@
+// The choice of one token per row: penalties, temperature, top-k, top-p, min-p, a counter-based draw; log-probabilities.
+// The order of the steps is that of backends/reference/sampling.py.
+
+namespace lepton::LEPTON_ISA {
+
+constexpr int kMaxLogprobs = 20;
+
+// Philox4x32-10 (Salmon et al. 2011): key = seed, counter = (draw, 0, 0). A uniform number in [0, 1) of 24 bits.
+static float uniform(uint64_t seed, uint64_t draw) {
+  uint32_t c[4] = {static_cast<uint32_t>(draw), static_cast<uint32_t>(draw >> 32), 0, 0};
+  uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t a = uint64_t{0xD2511F53u} * c[0], b = uint64_t{0xCD9E8D57u} * c[2];
+    const uint32_t next[4] = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ k0, static_cast<uint32_t>(b),
+                              static_cast<uint32_t>(a >> 32) ^ c[3] ^ k1, static_cast<uint32_t>(a)};
+    for (int i = 0; i < 4; ++i) c[i] = next[i];
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return static_cast<float>(c[0] >> 8) * 0x1p-24f;
+}
+
+static float largest_of(const float* x, int32_t size) {
+  VF largest = set1(-__builtin_inff());
+  int i = 0;
+  for (; i + W <= size; i += W) largest = max(largest, load(x + i));
+  float result = reduce_max(largest);
+  for (; i < size; ++i) result = x[i] > result ? x[i] : result;
+  return result;
+}
+
+static int32_t first_equal(const float* x, int32_t size, float value) {
+  for (int i = 0; i < size; ++i)
+    if (x[i] == value) return i;
+  return 0;
+}
+
+// y = exp((x - largest) * factor); returns the sum, taken in f32 over runs of 1,024 and in f64 over the runs.
+static double exponentials(const float* x, int32_t size, float largest, float factor, float* y) {
+  double total = 0.0;
+  int i = 0;
+  while (i + W <= size) {
+    VF run = set1(0.0f);
+    const int end = static_cast<int>(min64(i + 1024, size));
+    for (; i + W <= end; i += W) {
+      const VF e = exp((load(x + i) - set1(largest)) * set1(factor));
+      if (y) store(y + i, e);
+      run = run + e;
+    }
+    total += static_cast<double>(reduce_add(run));
+  }
+  for (; i < size; ++i) {
+    const float e = exp1((x[i] - largest) * factor);
+    if (y) y[i] = e;
+    total += static_cast<double>(e);
+  }
+  return total;
+}
+
+// Repetition (Keskar et al. 2019) over prompt and output; presence and frequency over the output alone. `counts` has
+// room for the vocabulary; only entries of tokens in the history are touched.
+static void penalize(const SamplingRow& row, const int32_t* history, float* x, int32_t* counts) {
+  const int32_t *prompt = history + row.history_begin, *output = prompt + row.num_prompt_tokens;
+  const int32_t* end = history + row.history_end;
+  for (const int32_t* p = prompt; p < end; ++p) counts[*p] = 0;
+  if (row.repetition_penalty != 1.0f)
+    for (const int32_t* p = prompt; p < end; ++p)
+      if (counts[*p]++ == 0)
+        x[*p] = x[*p] > 0.0f ? x[*p] / row.repetition_penalty : x[*p] * row.repetition_penalty;
+  for (const int32_t* p = prompt; p < end; ++p) counts[*p] = 0;
+  for (const int32_t* p = output; p < end; ++p) ++counts[*p];
+  for (const int32_t* p = output; p < end; ++p) {
+    if (counts[*p] > 0) x[*p] -= row.presence_penalty + row.frequency_penalty * static_cast<float>(counts[*p]);
+    counts[*p] = 0;
+  }
+}
+
+// Tokens by descending weight, sorted in layers of weight (each a 128th of the one before) as far as they are asked for.
+class SortedTokens {
+ public:
+  SortedTokens(const float* weights, int32_t size, Candidate* space)
+      : weights_(weights), size_(size), tokens_(space) {}
+
+  // The token of this rank, or null past the last token with a weight above zero.
+  const Candidate* at(int32_t rank) {
+    while (rank >= count_ && upper_ > 0.0f) add_layer();
+    return rank < count_ ? tokens_ + rank : nullptr;
+  }
+
+ private:
+  void add_layer() {
+    const float lower = upper_ > 1e-30f ? upper_ * 0.0078125f : 0.0f;
+    const int32_t begin = count_;
+    const VF low = set1(lower), high = set1(upper_);
+    int i = 0;
+    for (; i + W <= size_; i += W) {
+      const VF w = load(weights_ + i);
+      if (reduce_max(select_less(low, w, select_less(high, w, set1(0.0f), set1(1.0f)), set1(0.0f))) == 0.0f) continue;
+      for (int j = i; j < i + W; ++j) take(j, lower);
+    }
+    for (; i < size_; ++i) take(i, lower);
+    sort_candidates(tokens_ + begin, tokens_ + count_);
+    upper_ = lower;
+  }
+
+  void take(int i, float lower) {
+    if (weights_[i] > lower && weights_[i] <= upper_) tokens_[count_++] = {weights_[i], i};
+  }
+
+  const float* weights_;
+  int32_t size_;
+  Candidate* tokens_;
+  int32_t count_ = 0;
+  float upper_ = 1.0f;
+};
+
+// Draws a token from weights (the largest is 1) whose sum is `total`.
+static int32_t draw_token(const SamplingRow& row, const float* weights, int32_t size, double total, Candidate* space) {
+  SortedTokens tokens(weights, size, space);
+  int32_t limit = size;
+  double mass = total;
+  if (row.top_k > 0 && row.top_k < size) {
+    limit = row.top_k;
+    mass = 0.0;
+    for (int32_t i = 0; i < limit && tokens.at(i); ++i) mass += static_cast<double>(tokens.at(i)->weight);
+  }
+  if (row.top_p < 1.0f || row.min_p > 0.0f) {
+    const double enough = row.top_p < 1.0f ? static_cast<double>(row.top_p) * mass : mass * 2.0;
+    double kept = 0.0;
+    int32_t count = 0;
+    for (const Candidate* c; count < limit && kept < enough && (c = tokens.at(count)); ++count) {
+      if (c->weight < row.min_p && count > 0) break;
+      kept += static_cast<double>(c->weight);
+    }
+    limit = count;
+    mass = kept;
+  }
+  const double target = static_cast<double>(uniform(row.seed, row.draw)) * mass;
+  double sum = 0.0;
+  const Candidate* chosen = tokens.at(0);
+  for (int32_t i = 0; i < limit; ++i) {
+    const Candidate* c = tokens.at(i);
+    if (!c) break;
+    chosen = c;
+    sum += static_cast<double>(c->weight);
+    if (sum > target) break;
+  }
+  return chosen->id;
+}
+
+// The `count` largest logits in descending order, ties by ascending id.
+static void top_logits(const float* x, int32_t size, int count, float* values, int32_t* ids) {
+  for (int i = 0; i < count; ++i) values[i] = -__builtin_inff(), ids[i] = 0;
+  if (count == 0) return;
+  for (int i = 0; i < size; ++i) {
+    if (!(x[i] > values[count - 1])) continue;
+    int at = count - 1;
+    for (; at > 0 && x[i] > values[at - 1]; --at) values[at] = values[at - 1], ids[at] = ids[at - 1];
+    values[at] = x[i];
+    ids[at] = i;
+  }
+}
+
+static int64_t sample_chunks(const OpRecord&, const Step& step) { return step.sampling ? step.num_rows : 0; }
+
+static void sample_run(const OpRecord& record, const Step& step, int64_t r, Scratch scratch) {
+  const SampleOp& op = record.sample;
+  const SamplingRow& row = step.sampling[r];
+  const int32_t size = op.vocab_size;
+  const float* logits = op.logits.row(step, r);
+  const float largest = largest_of(logits, size);
+  const float normaliser = static_cast<float>(__builtin_log(exponentials(logits, size, largest, 1.0f, nullptr)));
+  const bool penalized =
+      row.repetition_penalty != 1.0f || row.presence_penalty != 0.0f || row.frequency_penalty != 0.0f;
+  float* x = reinterpret_cast<float*>(scratch.data);
+  const float* chosen_from = logits;
+  if (penalized) {
+    __builtin_memcpy(x, logits, sizeof(float) * size);
+    penalize(row, step.history, x, reinterpret_cast<int32_t*>(x + size));
+    chosen_from = x;
+  }
+  int32_t id;
+  const float top = penalized ? largest_of(x, size) : largest;
+  if (row.temperature == 0.0f) {
+    id = first_equal(chosen_from, size, top);
+  } else {
+    const double total = exponentials(chosen_from, size, top, 1.0f / row.temperature, x);
+    id = draw_token(row, x, size, total, reinterpret_cast<Candidate*>(x + size));
+  }
+  *op.ids.row<int32_t>(step, r) = id;
+  *op.logprobs.row(step, r) = logits[id] - largest - normaliser;
+  const int count = row.num_logprobs < kMaxLogprobs ? row.num_logprobs : kMaxLogprobs;
+  float* values = op.top_logprobs.row(step, r);
+  top_logits(logits, size, count, values, op.top_ids.row<int32_t>(step, r));
+  for (int i = 0; i < count; ++i) values[i] = values[i] - largest - normaliser;
+}
+
+}  // namespace lepton::LEPTON_ISA

@@ -1,0 +1,68 @@
+// Vectors of AVX2 with FMA and F16C.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace lepton::LEPTON_ISA {
+
+constexpr int W = 8;
+using VF = __m256;
+using VI = __m256i;
+
+static inline VF load(const float* p) { return _mm256_loadu_ps(p); }
+static inline void store(float* p, VF v) { _mm256_storeu_ps(p, v); }
+static inline VF set1(float x) { return _mm256_set1_ps(x); }
+static inline VF fma(VF a, VF b, VF c) { return _mm256_fmadd_ps(a, b, c); }
+static inline VF max(VF a, VF b) { return _mm256_max_ps(a, b); }
+static inline VF min(VF a, VF b) { return _mm256_min_ps(a, b); }
+static inline VF abs(VF a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+static inline VF div(VF a, VF b) { return _mm256_div_ps(a, b); }
+static inline VF select_less(VF a, VF b, VF yes, VF no) {
+  return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+static inline VF round(VF a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline VI to_int(VF a) { return _mm256_cvtps_epi32(a); }
+static inline VF to_float(VI a) { return _mm256_cvtepi32_ps(a); }
+static inline VI load_int(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+static inline VF exp2_int(VF n) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(to_int(n), _mm256_set1_epi32(127)), 23));
+}
+static inline float reduce_add(VF a) {
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+static inline float reduce_max(VF a) {
+  __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+static inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
+static inline uint16_t float_to_half(float f) {
+  return static_cast<uint16_t>(_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(f), _MM_FROUND_TO_NEAREST_INT)));
+}
+static inline VF load_half(const uint16_t* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+static inline void store_half(uint16_t* p, VF v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline VF quad_input(const uint8_t* plane, int j) {
+  const __m256i lanes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(plane));
+  return to_float(_mm256_and_si256(_mm256_srlv_epi32(lanes, _mm256_set1_epi32(8 * j)), _mm256_set1_epi32(255)));
+}
+static inline void store_int8(int8_t* p, VF v) {
+  const __m256i i = to_int(v);
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+}
+static inline VF load_scales(const int8_t* p) {
+  return to_float(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+static inline VF load_scales(const uint8_t* p) {
+  return to_float(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+
+}  // namespace lepton::LEPTON_ISA

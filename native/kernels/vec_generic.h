@@ -1,0 +1,87 @@
+// Vectors for any machine: the compiler's own 128-bit vectors (SSE2 on x86-64, NEON on arm64). No fused multiply-add, so
+// that results do not depend on what the machine happens to have.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace lepton::LEPTON_ISA {
+
+constexpr int W = 4;  // f32 lanes
+typedef float VF __attribute__((vector_size(16)));
+typedef int32_t VI __attribute__((vector_size(16)));
+
+static inline VF load(const float* p) { VF v; __builtin_memcpy(&v, p, sizeof v); return v; }
+static inline void store(float* p, VF v) { __builtin_memcpy(p, &v, sizeof v); }
+static inline VF set1(float x) { return VF{x, x, x, x}; }
+static inline VF fma(VF a, VF b, VF c) { return a * b + c; }
+static inline VF max(VF a, VF b) { return a > b ? a : b; }
+static inline VF min(VF a, VF b) { return a < b ? a : b; }
+static inline VF abs(VF a) { return reinterpret_cast<VF>(reinterpret_cast<VI>(a) & 0x7fffffff); }
+static inline VF div(VF a, VF b) { return a / b; }
+static inline VF select_less(VF a, VF b, VF yes, VF no) { return a < b ? yes : no; }
+// Round half to even, for |x| < 2^22.
+static inline VF round(VF a) { const VF magic = set1(12582912.0f); return (a + magic) - magic; }
+static inline VI to_int(VF a) { return __builtin_convertvector(a, VI); }
+static inline VF to_float(VI a) { return __builtin_convertvector(a, VF); }
+static inline VI load_int(const int32_t* p) { VI v; __builtin_memcpy(&v, p, sizeof v); return v; }
+// 2^n for integral n in [-126, 127].
+static inline VF exp2_int(VF n) { return reinterpret_cast<VF>((to_int(n) + 127) << 23); }
+static inline float reduce_add(VF a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+static inline float reduce_max(VF a) {
+  const float x = a[0] > a[2] ? a[0] : a[2], y = a[1] > a[3] ? a[1] : a[3];
+  return x > y ? x : y;
+}
+
+static inline float half_to_float(uint16_t h) {
+  const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 1023;
+  uint32_t bits;
+  if (exponent == 31) {
+    bits = sign | 0x7f800000 | (mantissa << 13);
+  } else if (exponent) {
+    bits = sign | ((exponent + 112) << 23) | (mantissa << 13);
+  } else {
+    const float value = static_cast<float>(mantissa) * 0x1p-24f;
+    __builtin_memcpy(&bits, &value, 4);
+    bits |= sign;
+  }
+  float f;
+  __builtin_memcpy(&f, &bits, 4);
+  return f;
+}
+
+// Round to nearest, ties to even; overflow to infinity.
+static inline uint16_t float_to_half(float f) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &f, 4);
+  const uint16_t sign = (bits >> 16) & 0x8000;
+  bits &= 0x7fffffff;
+  if (bits >= 0x7f800000) return sign | 0x7c00 | (bits > 0x7f800000 ? 0x200 : 0);
+  if (bits >= 0x477ff000) return sign | 0x7c00;
+  if (bits < 0x38800000) {  // subnormal: the addition rounds
+    float value;
+    __builtin_memcpy(&value, &bits, 4);
+    value += 0.5f;
+    __builtin_memcpy(&bits, &value, 4);
+    return sign | static_cast<uint16_t>(bits - 0x3f000000);
+  }
+  return sign | static_cast<uint16_t>((bits - 0x38000000 + 0xfff + ((bits >> 13) & 1)) >> 13);
+}
+
+static inline VF load_half(const uint16_t* p) {
+  return VF{half_to_float(p[0]), half_to_float(p[1]), half_to_float(p[2]), half_to_float(p[3])};
+}
+static inline void store_half(uint16_t* p, VF v) {
+  for (int i = 0; i < W; ++i) p[i] = float_to_half(v[i]);
+}
+// Four-byte lanes of a quad plane: input j of each channel as f32.
+static inline VF quad_input(const uint8_t* plane, int j) {
+  return VF{float(plane[j]), float(plane[4 + j]), float(plane[8 + j]), float(plane[12 + j])};
+}
+static inline void store_int8(int8_t* p, VF v) {
+  for (int i = 0; i < W; ++i) p[i] = static_cast<int8_t>(v[i]);
+}
+static inline VF load_scales(const int8_t* p) { return VF{float(p[0]), float(p[1]), float(p[2]), float(p[3])}; }
+static inline VF load_scales(const uint8_t* p) { return VF{float(p[0]), float(p[1]), float(p[2]), float(p[3])}; }
+
+}  // namespace lepton::LEPTON_ISA

@@ -1,0 +1,204 @@
+#include "pack.h"
+
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+
+#define LEPTON_ISA packing
+#include "kernels/vec_generic.h"
+
+namespace lepton {
+
+namespace {
+
+struct StorageInfo {
+  const char* name;
+  int block, bytes;
+  PanelKind kind;
+};
+
+constexpr StorageInfo kStorage[] = {
+    {"F32", 1, 4, PanelKind::F32},      {"F16", 1, 2, PanelKind::F16},      {"Q4_0", 32, 18, PanelKind::U4},
+    {"Q4_1", 32, 20, PanelKind::U4M},   {"Q5_0", 32, 22, PanelKind::U5},    {"Q8_0", 32, 34, PanelKind::U8},
+    {"Q4_K", 256, 144, PanelKind::U4K}, {"Q5_K", 256, 176, PanelKind::U5K}, {"Q6_K", 256, 210, PanelKind::U6K},
+};
+
+const StorageInfo& info_of(StorageType type) { return kStorage[static_cast<int>(type)]; }
+
+// Places 32 unsigned values of channel `ch` into a group's data.
+void place(int bits, int ch, const uint8_t* u, uint8_t* data) {
+  for (int q = 0; q < kQuads; ++q)
+    for (int j = 0; j < 4; ++j) {
+      const uint8_t value = u[4 * q + j];
+      const int lane = 4 * ch + j;
+      if (bits == 8) {
+        data[q * 64 + lane] = value;
+        continue;
+      }
+      data[(q & 3) * 64 + lane] |= static_cast<uint8_t>((value & 15) << (q >= 4 ? 4 : 0));
+      if (bits == 5) data[256 + lane] |= static_cast<uint8_t>((value >> 4) << q);
+      if (bits == 6) data[256 + (q >> 2) * 64 + lane] |= static_cast<uint8_t>((value >> 4) << (2 * (q & 3)));
+    }
+}
+
+void put_half(uint8_t* halves, int index, const uint8_t* source) { std::memcpy(halves + 2 * index, source, 2); }
+
+void unpack_nibbles(const uint8_t* nibbles, uint8_t* u) {
+  for (int i = 0; i < 16; ++i) u[i] = nibbles[i] & 15, u[16 + i] = nibbles[i] >> 4;
+}
+
+// One row of a type with blocks of 32 and one level of scales.
+void pack_simple_row(StorageType type, PanelKind kind, const uint8_t* row, int64_t num_inputs, int ch, uint8_t* panel) {
+  const KindInfo info = kind_info(kind);
+  const int bytes = info_of(type).bytes;
+  for (int64_t g = 0; g < num_inputs / kGroup; ++g) {
+    const uint8_t* block = row + g * bytes;
+    uint8_t* scales = panel + g * (info.scale_bytes + info.group_bytes);
+    uint8_t u[kGroup];
+    put_half(scales, ch, block);
+    if (type == StorageType::Q4_0) {
+      unpack_nibbles(block + 2, u);
+    } else if (type == StorageType::Q4_1) {
+      put_half(scales, kPanelWidth + ch, block + 2);
+      unpack_nibbles(block + 4, u);
+    } else if (type == StorageType::Q5_0) {
+      uint32_t high;
+      std::memcpy(&high, block + 2, 4);
+      unpack_nibbles(block + 6, u);
+      for (int i = 0; i < kGroup; ++i) u[i] = static_cast<uint8_t>(u[i] | (((high >> i) & 1) << 4));
+    } else {
+      for (int i = 0; i < kGroup; ++i) u[i] = static_cast<uint8_t>(block[2 + i] ^ 0x80);
+    }
+    place(info.bits, ch, u, scales + info.scale_bytes);
+  }
+}
+
+// Sub-scale and sub-minimum j of the 12 bytes of a Q4_K or Q5_K block, six bits each.
+void sub_scale(const uint8_t* packed, int j, uint8_t* scale, uint8_t* min) {
+  if (j < 4) {
+    *scale = packed[j] & 63;
+    *min = packed[j + 4] & 63;
+  } else {
+    *scale = static_cast<uint8_t>((packed[j + 4] & 15) | ((packed[j - 4] >> 6) << 4));
+    *min = static_cast<uint8_t>((packed[j + 4] >> 4) | ((packed[j] >> 6) << 4));
+  }
+}
+
+void pack_k45_block(StorageType type, const uint8_t* block, int ch, uint8_t* out) {
+  const bool five = type == StorageType::Q5_K;
+  const PanelKind kind = five ? PanelKind::U5K : PanelKind::U4K;
+  put_half(out, ch, block);
+  put_half(out, kPanelWidth + ch, block + 2);
+  const uint8_t* high = block + 16;
+  const uint8_t* nibbles = five ? block + 48 : block + 16;
+  for (int j = 0; j < kBlockGroups; ++j) {
+    uint8_t scale, min, u[kGroup];
+    sub_scale(block + 4, j, &scale, &min);
+    out[64 + j * kPanelWidth + ch] = static_cast<uint8_t>((scale & 15) | ((min & 15) << 4));
+    out[192 + (j >> 1) * kPanelWidth + ch] |=
+        static_cast<uint8_t>(((scale >> 4) | ((min >> 4) << 2)) << (4 * (j & 1)));
+    for (int i = 0; i < kGroup; ++i) {
+      const uint8_t pair = nibbles[(j >> 1) * 32 + i];
+      u[i] = j & 1 ? pair >> 4 : pair & 15;
+      if (five) u[i] = static_cast<uint8_t>(u[i] | (((high[i] >> j) & 1) << 4));
+    }
+    place(five ? 5 : 4, ch, u, out + group_offset(kind, j));
+  }
+}
+
+void pack_k6_block(const uint8_t* block, int ch, uint8_t* out) {
+  uint8_t u[kBlock];
+  for (int half = 0; half < 2; ++half) {
+    const uint8_t* low = block + half * 64;
+    const uint8_t* high = block + 128 + half * 32;
+    for (int i = 0; i < 32; ++i)
+      for (int part = 0; part < 4; ++part) {
+        const uint8_t nibble = part < 2 ? low[i + 32 * part] & 15 : low[i + 32 * (part - 2)] >> 4;
+        u[half * 128 + part * 32 + i] = static_cast<uint8_t>(nibble | (((high[i] >> (2 * part)) & 3) << 4));
+      }
+  }
+  put_half(out, ch, block + 208);
+  for (int s = 0; s < 16; ++s) out[32 + s * kPanelWidth + ch] = block[192 + s];
+  for (int g = 0; g < kBlockGroups; ++g) place(6, ch, u + g * kGroup, out + group_offset(PanelKind::U6K, g));
+}
+
+float wide_value(StorageType type, const uint8_t* row, int64_t i) {
+  if (type == StorageType::F32) {
+    float value;
+    std::memcpy(&value, row + 4 * i, 4);
+    return value;
+  }
+  uint16_t half;
+  std::memcpy(&half, row + 2 * i, 2);
+  return packing::half_to_float(half);
+}
+
+void pack_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs, int ch, uint8_t* panel) {
+  const int bytes = info_of(type).bytes;
+  for (int64_t i = 0; i < num_inputs; ++i) std::memcpy(panel + (i * kPanelWidth + ch) * bytes, row + i * bytes, bytes);
+}
+
+// The rule of Q8_0: scale = max|x| / 127 rounded to f16, q = round(x / unrounded scale), halves away from zero.
+void quantize_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs, int ch, uint8_t* panel) {
+  const KindInfo info = kind_info(PanelKind::U8);
+  for (int64_t g = 0; g < num_groups(num_inputs); ++g) {
+    float x[kGroup] = {}, largest = 0.0f;
+    for (int64_t i = g * kGroup; i < num_inputs && i < (g + 1) * kGroup; ++i) {
+      x[i - g * kGroup] = wide_value(type, row, i);
+      largest = std::fmax(largest, std::fabs(x[i - g * kGroup]));
+    }
+    const float scale = largest / 127.0f, inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
+    uint8_t u[kGroup];
+    for (int i = 0; i < kGroup; ++i) u[i] = static_cast<uint8_t>(static_cast<int>(std::round(x[i] * inverse)) + 128);
+    uint8_t* scales = panel + g * (info.scale_bytes + info.group_bytes);
+    const uint16_t half = packing::float_to_half(scale);
+    std::memcpy(scales + 2 * ch, &half, 2);
+    place(8, ch, u, scales + info.scale_bytes);
+  }
+}
+
+}  // namespace
+
+StorageType parse_storage_type(const std::string& name) {
+  for (int i = 0; i < static_cast<int>(std::size(kStorage)); ++i)
+    if (name == kStorage[i].name) return static_cast<StorageType>(i);
+  throw std::invalid_argument("storage type: expected one of F32, F16, Q4_0, Q4_1, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K, got " + name);
+}
+
+int64_t storage_row_bytes(StorageType type, int64_t num_inputs) {
+  const StorageInfo& info = info_of(type);
+  if (num_inputs % info.block)
+    throw std::invalid_argument("num_inputs: expected a multiple of " + std::to_string(info.block) + " for " + info.name +
+                                ", got " + std::to_string(num_inputs));
+  return num_inputs / info.block * info.bytes;
+}
+
+PanelKind kind_for(StorageType type, bool quantize) {
+  const PanelKind kind = info_of(type).kind;
+  return quantize && (kind == PanelKind::F32 || kind == PanelKind::F16) ? PanelKind::U8 : kind;
+}
+
+void pack_panel(StorageType type, PanelKind kind, const uint8_t* rows, int64_t num_outputs, int64_t num_inputs,
+                int64_t index, uint8_t* panel) {
+  const int64_t bytes = storage_row_bytes(type, num_inputs);
+  std::memset(panel, 0, panel_bytes(kind, num_inputs));
+  for (int ch = 0; ch < kPanelWidth && index * kPanelWidth + ch < num_outputs; ++ch) {
+    const uint8_t* row = rows + (index * kPanelWidth + ch) * bytes;
+    const int64_t blocks = num_inputs / kBlock;
+    if (type == StorageType::F32 || type == StorageType::F16) {
+      if (kind == PanelKind::U8)
+        quantize_wide_row(type, row, num_inputs, ch, panel);
+      else
+        pack_wide_row(type, row, num_inputs, ch, panel);
+    } else if (type == StorageType::Q4_K || type == StorageType::Q5_K) {
+      for (int64_t b = 0; b < blocks; ++b)
+        pack_k45_block(type, row + b * info_of(type).bytes, ch, panel + b * block_bytes(kind));
+    } else if (type == StorageType::Q6_K) {
+      for (int64_t b = 0; b < blocks; ++b) pack_k6_block(row + b * info_of(type).bytes, ch, panel + b * block_bytes(kind));
+    } else {
+      pack_simple_row(type, kind, row, num_inputs, ch, panel);
+    }
+  }
+}
+
+}  // namespace lepton

@@ -1,0 +1,109 @@
+// Panels: how weights lie in memory for the kernels. One layout for every instruction set.
+//
+// A panel holds 16 output channels of one matrix. Along the inner size it is a sequence of groups of 32 inputs. Inside
+// a group, four consecutive inputs of one channel (a "quad") stand together, channel after channel, so that a 32-bit
+// lane of a vector register always belongs to one channel:
+//
+//   u4  four planes of 64 bytes; byte [ch * 4 + j] of plane p holds quad p in its low and quad p + 4 in its high nibble
+//   u5  u4, then 64 bytes whose bit q is the fifth bit of quad q
+//   u6  u4, then two planes of 64 bytes: two bits each for quads 0-3 and 4-7
+//   u8  eight planes of 64 bytes, one for each quad
+//   f16, f32  32 x 16 values, input-major, without scales
+//
+// Values are unsigned; the signed weight is (u - offset). One-level kinds put 16 f16 scales (and 16 f16 minima) in front
+// of each group. Two-level kinds put a header in front of each super-block of eight groups:
+//
+//   u4k, u5k  f16 d[16], f16 dmin[16], then 12 x 16 bytes of 6-bit sub-scales and sub-minima: byte [g][ch] holds the low
+//             nibbles (scale low, minimum high) of group g; byte [8 + i][ch] the upper two bits: (scale, minimum) pairs
+//             of groups 2i (low nibble) and 2i + 1 (high nibble)
+//   u6k       f16 d[16], then i8 sub-scale[16][16 ch], one for each 16 inputs
+//
+// So every kind has the size of the file format it comes from. Channels and inputs past the end are zero weights.
+#pragma once
+
+#include <cstdint>
+
+namespace lepton {
+
+constexpr int kPanelWidth = 16;
+constexpr int kGroup = 32;
+constexpr int kQuads = 8;              // quads in a group
+constexpr int kBlockGroups = 8;        // groups in a super-block
+constexpr int kBlock = kGroup * kBlockGroups;
+
+enum class PanelKind : int32_t { F32, F16, U4, U4M, U5, U8, U4K, U5K, U6K };
+constexpr int kNumPanelKinds = 9;
+
+struct KindInfo {
+  int bits;          // per weight, scales apart
+  int offset;        // signed weight = u - offset
+  bool has_min;      // y += min * sum(x)
+  bool two_level;    // header for each super-block
+  int scale_bytes;   // in front of each group (one-level) or super-block (two-level)
+  int group_bytes;   // data of one group
+};
+
+constexpr KindInfo kind_info(PanelKind kind) {
+  switch (kind) {
+    case PanelKind::F32: return {32, 0, false, false, 0, kGroup * kPanelWidth * 4};
+    case PanelKind::F16: return {16, 0, false, false, 0, kGroup * kPanelWidth * 2};
+    case PanelKind::U4: return {4, 8, false, false, 32, 256};
+    case PanelKind::U4M: return {4, 0, true, false, 64, 256};
+    case PanelKind::U5: return {5, 16, false, false, 32, 320};
+    case PanelKind::U8: return {8, 128, false, false, 32, 512};
+    case PanelKind::U4K: return {4, 0, true, true, 256, 256};
+    case PanelKind::U5K: return {5, 0, true, true, 256, 320};
+    case PanelKind::U6K: return {6, 32, false, true, 288, 384};
+  }
+  return {};
+}
+
+constexpr int64_t num_groups(int64_t num_inputs) { return (num_inputs + kGroup - 1) / kGroup; }
+constexpr int64_t num_panels(int64_t num_outputs) { return (num_outputs + kPanelWidth - 1) / kPanelWidth; }
+
+// Bytes of one panel. Two-level kinds round the inner size up to whole super-blocks of scales, not of data.
+constexpr int64_t panel_bytes(PanelKind kind, int64_t num_inputs) {
+  const KindInfo info = kind_info(kind);
+  const int64_t groups = num_groups(num_inputs);
+  const int64_t headers = info.two_level ? (groups + kBlockGroups - 1) / kBlockGroups : groups;
+  return headers * info.scale_bytes + groups * info.group_bytes;
+}
+
+// Bytes from one super-block of a panel to the next.
+constexpr int64_t block_bytes(PanelKind kind) {
+  const KindInfo info = kind_info(kind);
+  return (info.two_level ? 1 : kBlockGroups) * info.scale_bytes + kBlockGroups * static_cast<int64_t>(info.group_bytes);
+}
+
+// Offset of a group's data inside its super-block.
+constexpr int64_t group_offset(PanelKind kind, int group) {
+  const KindInfo info = kind_info(kind);
+  return info.two_level ? info.scale_bytes + static_cast<int64_t>(group) * info.group_bytes
+                        : static_cast<int64_t>(group + 1) * info.scale_bytes + static_cast<int64_t>(group) * info.group_bytes;
+}
+
+// A matrix in panels.
+struct PanelMatrix {
+  const uint8_t* data = nullptr;
+  const float* bias = nullptr;  // num_outputs values, or none
+  int32_t num_outputs = 0;
+  int32_t num_inputs = 0;
+  PanelKind kind = PanelKind::F32;
+
+  const uint8_t* panel(int64_t index) const { return data + index * panel_bytes(kind, num_inputs); }
+};
+
+// A row of 8-bit activations: int8 q[padded], f32 scale[G], f32 scaled_sum[G], i32 sum[G], i32 half_sum[2G].
+struct Q8Row {
+  int64_t padded;
+  int64_t groups;
+
+  explicit constexpr Q8Row(int64_t num_inputs) : padded(num_groups(num_inputs) * kGroup), groups(num_groups(num_inputs)) {}
+  constexpr int64_t scale_offset() const { return padded; }
+  constexpr int64_t scaled_sum_offset() const { return padded + 4 * groups; }
+  constexpr int64_t sum_offset() const { return padded + 8 * groups; }
+  constexpr int64_t half_sum_offset() const { return padded + 12 * groups; }
+  constexpr int64_t bytes() const { return (padded + 20 * groups + 63) / 64 * 64; }
+};
+
+}  // namespace lepton

@@ -1,0 +1,40 @@
+// A program: op records over one arena, run by all threads of a pool.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "device.h"
+
+namespace lepton {
+
+class Program {
+ public:
+  Program(std::vector<OpRecord> ops, const KernelTable* kernels);
+
+  // Runs every op for this step. All threads walk the same list: each op's chunks are shared out, the first by thread
+  // number, the rest by claim; threads meet only where a record says so.
+  void run(ThreadPool& pool, const Step& step);
+
+  // Seconds that thread 0 spent in each kind of op since the last call, waiting at the barrier before it included.
+  std::vector<double> take_seconds();
+  void set_timing(bool enabled) { timing_ = enabled; }
+
+  OpRecord& op(int64_t index) { return ops_.at(index); }
+  int64_t size() const { return static_cast<int64_t>(ops_.size()); }
+
+ private:
+  struct alignas(64) Claim {
+    std::atomic<int64_t> next{0};
+  };
+  void walk(ThreadPool& pool, const Step& step, int thread);
+
+  std::vector<OpRecord> ops_;
+  const KernelTable* kernels_;
+  std::unique_ptr<Claim[]> claims_;
+  bool timing_ = false;
+  std::vector<double> seconds_;
+};
+
+}  // namespace lepton

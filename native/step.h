@@ -1,0 +1,183 @@
+// What varies from step to step, and the records of the ops that a program runs.
+#pragma once
+
+#include <cstdint>
+
+#include "panels.h"
+
+namespace lepton {
+
+constexpr int kBlockTokens = 16;  // tokens of one KV block
+constexpr int kMaxKvGroups = 8;
+constexpr int kMaxSegments = 4;
+
+// Row counts of a step.
+enum class RowSymbol : int32_t { T, R };
+
+// Parameters of the choice of one token: see SamplingInputs in backends/base.py.
+struct SamplingRow {
+  float temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  int32_t top_k, num_logprobs, history_begin, history_end, num_prompt_tokens;
+  uint64_t seed, draw;
+};
+
+// Inputs of one step; every array is checked against the limits before the step starts.
+struct Step {
+  int32_t num_tokens = 0, num_rows = 0, num_seqs = 0;
+  const int32_t* token_ids = nullptr;
+  const int32_t* positions = nullptr;
+  const int32_t* query_offsets = nullptr;  // [num_seqs + 1]
+  const int32_t* kv_lengths = nullptr;     // [num_seqs], after this step
+  const int32_t* logit_rows = nullptr;     // [num_rows]
+  const int32_t* targets = nullptr;        // [num_rows] or null
+  const int32_t* block_tables[kMaxKvGroups] = {};
+  int32_t block_table_stride[kMaxKvGroups] = {};
+  uint8_t* arena = nullptr;
+  uint8_t* const* kv_layers = nullptr;     // base of each layer's blocks
+  const SamplingRow* sampling = nullptr;   // [num_rows] or null
+  const int32_t* history = nullptr;
+  int32_t num_threads = 1;
+
+  int32_t rows(RowSymbol symbol) const { return symbol == RowSymbol::T ? num_tokens : num_rows; }
+};
+
+// A buffer of the arena: row r starts at offset + r * stride bytes.
+struct Buffer {
+  int64_t offset = 0;
+  int64_t stride = 0;
+
+  template <class T = float>
+  T* row(const Step& step, int64_t r) const {
+    return reinterpret_cast<T*>(step.arena + offset + r * stride);
+  }
+};
+
+struct EmbeddingOp {
+  PanelMatrix table;
+  Buffer y;
+};
+
+struct RopeTableOp {
+  const float* inverse_frequencies;
+  int32_t num_frequencies;
+  float scale;
+  Buffer y;
+};
+
+// y = rms_norm(x [+ residual]); the sum goes to `sum` when there is a residual.
+struct NormOp {
+  const float* weight;
+  int32_t size;
+  float eps;
+  bool has_residual, quantize;
+  RowSymbol rows;
+  Buffer x, residual, sum, y;
+};
+
+struct QuantizeOp {
+  int32_t size;
+  RowSymbol rows;
+  Buffer x, y;
+};
+
+// y_s = x w_s^T + b_s. Gated: y_0 = silu(segment 0) * segment 1.
+struct LinearOp {
+  PanelMatrix segments[kMaxSegments];
+  Buffer y[kMaxSegments];
+  int32_t num_segments;
+  bool is_q8, gated, quantize;
+  RowSymbol rows;
+  Buffer x;
+};
+
+struct RopeOp {
+  int32_t num_heads, head_dim, half_rotary;
+  bool interleaved;
+  Buffer x, table, y;
+};
+
+// A block of a layer holds, for each KV head, keys [head_dim][16 tokens], then values [16 tokens][head_dim].
+struct AttentionOp {
+  int32_t num_heads, num_kv_heads, head_dim, half_rotary, layer, group, window;  // window 0: all
+  float scale;
+  bool has_rope, interleaved, is_half, quantize;
+  Buffer q, k, v, table, y;
+  Buffer partial;  // row t: [num_heads][max_splits] of (maximum, sum, values[head_dim])
+  int32_t max_splits;
+};
+
+struct AddOp {
+  int32_t size;
+  RowSymbol rows;
+  Buffer a, b, y;
+};
+
+struct SiluMulOp {
+  int32_t size;
+  RowSymbol rows;
+  Buffer gate, up, y;
+};
+
+struct GatherRowsOp {
+  int32_t size;
+  Buffer x, y;
+};
+
+// Per row and slice of the vocabulary: maximum, sum of exponentials; then the merge.
+struct TokenLogprobOp {
+  PanelMatrix head;
+  bool is_q8;
+  Buffer x, partial, y;
+};
+
+struct SampleOp {
+  int32_t vocab_size;
+  Buffer logits, ids, logprobs, top_ids, top_logprobs;
+};
+
+enum class OpKind : int32_t {
+  Embedding, RopeTable, Norm, Quantize, Linear, Rope, KvWrite, Attend, AttendMerge, Add, SiluMul, GatherRows,
+  TokenLogprob, TokenLogprobMerge, Sample,
+};
+constexpr int kNumOpKinds = 15;
+
+struct OpRecord {
+  OpKind kind;
+  bool barrier_before;
+  union {
+    EmbeddingOp embedding;
+    RopeTableOp rope_table;
+    NormOp norm;
+    QuantizeOp quantize;
+    LinearOp linear;
+    RopeOp rope;
+    AttentionOp attention;
+    AddOp add;
+    SiluMulOp silu_mul;
+    GatherRowsOp gather_rows;
+    TokenLogprobOp token_logprob;
+    SampleOp sample;
+  };
+
+  OpRecord() : kind(OpKind::Add), barrier_before(false), add{} {}
+};
+
+// Working memory of one thread.
+struct Scratch {
+  uint8_t* data;
+  int64_t bytes;
+};
+
+// How a kernel is called: `chunks` says into how many independent pieces a step cuts the op, `run` computes one.
+struct Kernel {
+  int64_t (*chunks)(const OpRecord&, const Step&);
+  void (*run)(const OpRecord&, const Step&, int64_t chunk, Scratch);
+};
+
+// The kernels of one instruction set.
+struct KernelTable {
+  const char* isa;
+  Kernel kernels[kNumOpKinds];
+};
+
+}  // namespace lepton
