@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,7 +23,10 @@ BLOCK_SIZE = 16
 
 @dataclass(frozen=True, slots=True)
 class KVGroupInputs:
-    """Block tables of the layers that share one KVSpec: ``[S, max_blocks]``; entry b holds tokens 16b to 16b+15."""
+    """Block tables of the layers that share one KVSpec: ``[S, max_blocks]``; entry b holds tokens 16b to 16b+15.
+
+    Groups stand in the order of ``graph.attrs.kv_groups``.
+    """
 
     block_tables: Int32Array
 
@@ -65,6 +68,7 @@ class StepInputs:
     ``token_ids`` and ``positions`` are ``[T]`` i32; ``query_offsets`` ``[S+1]``; ``kv_lengths`` ``[S]`` counts the
     tokens of each sequence after this step. ``logit_rows`` ``[R]`` are token indices whose logits are wanted.
     ``targets`` ``[R]`` are given when the graph ends in ``token_logprob``. ``sampling`` None means: no token is chosen.
+    ``tensors`` holds the graph inputs that no field above names, by name: a slice of a graph has such.
     """
 
     token_ids: Int32Array
@@ -75,6 +79,7 @@ class StepInputs:
     logit_rows: Int32Array
     targets: Int32Array | None = None
     sampling: SamplingInputs | None = None
+    tensors: Mapping[str, Float32Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ Head = Literal["logits", "logprobs"]
 ``targets`` (scoring without ever holding ``[R, V]``)."""
 
 TOKEN_IDS, POSITIONS, LOGIT_ROWS, TARGETS = "token_ids", "positions", "logit_rows", "targets"
-"""Names of the inputs of every decoder graph: ``[T]``, ``[T]``, ``[R]`` and ``[R]`` i32."""
+"""Names of the inputs of every decoder graph, those of the step's fields: ``[T]``, ``[T]``, ``[R]``, ``[R]`` i32."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ def _inverse_frequencies(params: Hyperparameters, head_dim: int, factors: Weight
     """``1 / (base ** (2i / D))``, divided by the checkpoint's frequency factors if it has any (Llama 3.1).
 
     Models were trained with each operation rounded to f32. The power is computed in f64 and then rounded: NumPy's own
-    f32 power is off by a bit in a fifth of the values, which at position 8,000 turns a pair by a thousandth.
+    f32 power is off by a bit in a fifth of the values, which turns pairs noticeably at far positions.
     """
     base = params.positive("rope.freq_base", 1e12, default=10000.0)
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)

@@ -1,0 +1,54 @@
+"""The reference backend: NumPy, node by node. It is the oracle of all others, quantised semantics included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lepton_ai.backends.reference.executable import ReferenceExecutable
+from lepton_ai.backends.reference.kv import ReferenceKVCache
+from lepton_ai.backends.reference.weights import HeldWeight, hold
+from lepton_ai.config import Limits, Policy
+from lepton_ai.errors import WeightMismatch
+from lepton_ai.graph.attrs import GatedLinearAttrs, KVSpec, LinearAttrs
+from lepton_ai.graph.graph import Graph
+from lepton_ai.graph.node import segment_weights
+from lepton_ai.graph.passes import lower
+from lepton_ai.weights.store import WeightStore
+
+
+class ReferenceBackend:
+    """Compiles to NumPy."""
+
+    name = "reference"
+
+    def compile(
+        self, graph: Graph, weights: WeightStore, limits: Limits, *, policy: Policy, taps: Sequence[str] = ()
+    ) -> ReferenceExecutable:
+        """Run the passes and unpack the weights.
+
+        Raises WeightMismatch for a weight that is absent or has another shape, InvalidRequest for an unknown tap.
+        """
+        types = {}
+        for weight in graph.weights():
+            stored = weights.get(weight.name)
+            if stored.shape != weight.shape:
+                raise WeightMismatch(f"{weight.name} has shape {stored.shape}, expected {weight.shape}", param="model")
+            types[weight.name] = stored.type
+        plan = lower(graph, types, policy, limits=limits, taps=taps)
+        narrowed = _narrowed_weights(plan.graph)
+        held: dict[str, HeldWeight] = {name: hold(weights.get(name), quantize=name in narrowed) for name in types}
+        return ReferenceExecutable(plan, held)
+
+    def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: int) -> ReferenceKVCache:
+        """A zeroed cache of ``num_blocks`` blocks for layers ``0 ... len(specs)-1``."""
+        return ReferenceKVCache(specs, num_blocks)
+
+
+def _narrowed_weights(graph: Graph) -> frozenset[str]:
+    """Matrices that a node asks to hold in 8 bits if they are wider."""
+    return frozenset(
+        matrix.name
+        for node in graph.nodes
+        if isinstance(node.attrs, LinearAttrs | GatedLinearAttrs) and node.attrs.quantize_weights
+        for _, matrix, _ in segment_weights(node)
+    )

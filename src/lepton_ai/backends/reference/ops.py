@@ -1,0 +1,165 @@
+"""Every op of ``graph/ops.py`` in NumPy: sums and functions in f64, each result rounded once to f32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from lepton_ai.backends.base import Float32Array, Int32Array, StepInputs
+from lepton_ai.backends.reference.attention import attention, rope
+from lepton_ai.backends.reference.kv import ReferenceKVCache
+from lepton_ai.backends.reference.quantized import Q8Rows, matmul_q8, quantize_rows
+from lepton_ai.backends.reference.sampling import log_softmax
+from lepton_ai.backends.reference.weights import GroupedWeight, HeldWeight
+from lepton_ai.graph.attrs import AttentionAttrs, GatedLinearAttrs, NormAttrs, RopeAttrs, RopeTableAttrs
+from lepton_ai.graph.node import Node, segment_weights
+
+Value = Float32Array | Int32Array | Q8Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a node may read besides its inputs."""
+
+    step: StepInputs
+    cache: ReferenceKVCache
+    weights: Mapping[str, HeldWeight]
+
+
+def run_node(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    """The outputs of ``node``, in order."""
+    return _OPS[node.op](node, inputs, context)
+
+
+def _floats(value: Value) -> Float32Array:
+    assert not isinstance(value, Q8Rows) and value.dtype == np.float32
+    return cast(Float32Array, value)
+
+
+def _ints(value: Value) -> Int32Array:
+    assert not isinstance(value, Q8Rows) and value.dtype == np.int32
+    return cast(Int32Array, value)
+
+
+def _embedding(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    return (context.weights[node.weights[0].name].rows(_ints(inputs[0])),)
+
+
+def _rope_table(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    assert isinstance(node.attrs, RopeTableAttrs)
+    positions = _ints(inputs[0]).astype(np.float32)
+    angles = positions[:, None] * np.array(node.attrs.inverse_frequencies, np.float32)
+    wide = angles.astype(np.float64)
+    return ((node.attrs.scale * np.concatenate([np.cos(wide), np.sin(wide)], axis=1)).astype(np.float32),)
+
+
+def _normalise(x: Float32Array, node: Node, context: Context) -> Value:
+    assert isinstance(node.attrs, NormAttrs)
+    wide, weight = x.astype(np.float64), context.weights[node.weights[0].name].values()
+    normed = wide / np.sqrt(np.mean(wide * wide, axis=-1, keepdims=True) + node.attrs.eps) * weight
+    return _as_output(normed.astype(np.float32), quantize=node.attrs.quantize)
+
+
+def _as_output(x: Float32Array, *, quantize: bool) -> Value:
+    return quantize_rows(x) if quantize else x
+
+
+def _rms_norm(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    return (_normalise(_floats(inputs[0]), node, context),)
+
+
+def _add_rms_norm(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    total = _floats(inputs[0]) + _floats(inputs[1])
+    return total, _normalise(total, node, context)
+
+
+def _segments(node: Node, x: Value, context: Context) -> list[Float32Array]:
+    """One product for each segment."""
+    products: list[Float32Array] = []
+    for _, matrix, bias in segment_weights(node):
+        weight = context.weights[matrix.name]
+        if isinstance(x, Q8Rows):
+            assert isinstance(weight, GroupedWeight), f"{node.name}: {matrix.name} is not held in integers"
+            product = matmul_q8(x, weight)
+        else:
+            product = (_floats(x).astype(np.float64) @ weight.values().astype(np.float64).T).astype(np.float32)
+        products.append(product if bias is None else product + context.weights[bias.name].values())
+    return products
+
+
+def _linear(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    return tuple(_segments(node, inputs[0], context))
+
+
+def _silu(gate: Float32Array, up: Float32Array) -> Float32Array:
+    wide = gate.astype(np.float64)
+    with np.errstate(over="ignore"):
+        return (wide / (1.0 + np.exp(-wide)) * up).astype(np.float32)
+
+
+def _silu_mul(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    return (_silu(_floats(inputs[0]), _floats(inputs[1])),)
+
+
+def _gated_linear(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    assert isinstance(node.attrs, GatedLinearAttrs)
+    gate, up = _segments(node, inputs[0], context)
+    return (_as_output(_silu(gate, up), quantize=node.attrs.quantize),)
+
+
+def _token_logprob(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    (logits,) = _segments(node, inputs[0], context)
+    return (np.take_along_axis(log_softmax(logits), _ints(inputs[1])[:, None], axis=1)[:, 0],)
+
+
+def _rope(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    assert isinstance(node.attrs, RopeAttrs)
+    return (rope(_floats(inputs[0]), _floats(inputs[1]), node.attrs),)
+
+
+def _attention(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    attrs = node.attrs
+    assert isinstance(attrs, AttentionAttrs)
+    q, k, v = (_floats(x) for x in inputs[:3])
+    if attrs.rope is not None:
+        table = _floats(inputs[3])
+        q, k = rope(q, table, attrs.rope), rope(k, table, attrs.rope)
+    out = attention(q, k, v, attrs=attrs, step=context.step, cache=context.cache)
+    return (_as_output(out, quantize=attrs.quantize),)
+
+
+def _add(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    return (_floats(inputs[0]) + _floats(inputs[1]),)
+
+
+def _gather_rows(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    return (_floats(inputs[0])[_ints(inputs[1])],)
+
+
+def _quantize(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    return (quantize_rows(_floats(inputs[0])),)
+
+
+Op = Callable[[Node, Sequence[Value], Context], tuple[Value, ...]]
+
+_OPS: Mapping[str, Op] = {
+    "embedding": _embedding,
+    "rope_table": _rope_table,
+    "rms_norm": _rms_norm,
+    "linear": _linear,
+    "rope": _rope,
+    "attention": _attention,
+    "add": _add,
+    "silu_mul": _silu_mul,
+    "gather_rows": _gather_rows,
+    "token_logprob": _token_logprob,
+    "quantize": _quantize,
+    "add_rms_norm": _add_rms_norm,
+    "gated_linear": _gated_linear,
+}
+
+SUPPORTED = frozenset(_OPS)
+"""Ops that this backend runs: all of ``graph.ops.OPS``."""

@@ -1,0 +1,69 @@
+"""Quantised activations and the exact integer matrix product that ``graph/ops.py`` states for ``linear``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lepton_ai.backends.base import Float32Array
+from lepton_ai.backends.reference.unpack import Codes
+from lepton_ai.backends.reference.weights import GroupedWeight, quantize_groups
+from lepton_ai.graph.tensor import Q8_GROUP, round_up
+
+Float64Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Q8Rows:
+    """A ``Q8`` tensor: ``codes`` ``[T, P]`` with P the columns rounded up to 32, ``scales`` ``[T, P / 32]``."""
+
+    codes: Codes
+    scales: Float32Array
+
+
+def quantize_rows(x: Float32Array) -> Q8Rows:
+    """Rows ``[T, C]`` in 8 bits, by the rule stated in ``graph/passes/precision.py``."""
+    padded = np.zeros((len(x), round_up(x.shape[1], Q8_GROUP)), np.float32)
+    padded[:, : x.shape[1]] = x
+    codes, scales = quantize_groups(padded.reshape(len(x), -1, Q8_GROUP))
+    return Q8Rows(codes.reshape(padded.shape), scales)
+
+
+def fma(a: Float32Array, b: Float32Array, c: Float32Array) -> Float32Array:
+    """``a * b + c`` rounded once to f32, as the instruction does it.
+
+    The product is exact in f64. The sum is rounded to odd there (Boldo & Melquiond 2008), from the error term that
+    TwoSum gives, so that rounding it again to f32 rounds the exact value.
+    """
+    product, addend = a.astype(np.float64) * b, c.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = product + addend
+        virtual = total - product
+        error = (product - (total - virtual)) + (addend - virtual)
+        is_even = (total.view(np.int64) & 1) == 0
+        toward = np.where(error > 0, np.inf, -np.inf)
+        total = np.where((error != 0) & is_even & np.isfinite(error), np.nextafter(total, toward), total)
+        return total.astype(np.float32)
+
+
+def matmul_q8(x: Q8Rows, weight: GroupedWeight) -> Float32Array:
+    """``x @ weight^T`` -> ``[T, N]``: groups of 32 inputs in ascending order, an exact integer dot product for each.
+
+    ``acc = fma(f32(idot) * x_scale, w_scale, acc)``, twice for weight groups of 16; then with minima
+    ``acc = fma(w_min, x_scale * f32(isum), acc)``.
+    """
+    out = np.zeros((len(x.codes), len(weight.codes)), np.float32)
+    x_codes, w_codes = x.codes.astype(np.float32), weight.codes.astype(np.float32)
+    for column in range(0, x_codes.shape[1], weight.group):
+        columns, x_group = slice(column, column + weight.group), column // Q8_GROUP
+        # Exact in f32, whatever the order: 32 products of 8-bit codes stay below 2^24.
+        dots = x_codes[:, columns] @ w_codes[:, columns].T
+        x_scales, w_group = x.scales[:, x_group : x_group + 1], column // weight.group
+        with np.errstate(invalid="ignore"):
+            out = fma(dots * x_scales, weight.scales[:, w_group], out)
+            if weight.minima is not None:
+                sums = x_codes[:, columns].sum(axis=1, keepdims=True)
+                out = fma(weight.minima[:, w_group], x_scales * sums, out)
+    return out

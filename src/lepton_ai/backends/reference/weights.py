@@ -1,0 +1,141 @@
+"""Weights as the reference holds them: f32 values, or integer codes with scales and minima per group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lepton_ai.backends.base import Float32Array, Int32Array
+from lepton_ai.backends.reference.unpack import Codes, unpack
+from lepton_ai.graph.tensor import round_up
+from lepton_ai.weights.formats import WeightType
+from lepton_ai.weights.store import StoredTensor
+
+
+@dataclass(frozen=True, slots=True)
+class DenseWeight:
+    """Values of any shape in f32. ``is_half``: each is an f16, so new values are rounded to one."""
+
+    array: Float32Array
+    is_half: bool = False
+
+    def values(self) -> Float32Array:
+        """All values."""
+        return self.array
+
+    def rows(self, indices: Int32Array) -> Float32Array:
+        """The values of some rows."""
+        return self.array[indices]
+
+    def replaced(self, values: Float32Array) -> DenseWeight:
+        """The same weight with other values."""
+        return replace(self, array=_as_half(values) if self.is_half else values.copy())
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedWeight:
+    """A matrix ``(N, C)``: ``value = scale * code + minimum`` with one scale (and minimum) per group of a row.
+
+    ``codes`` ``[N, P]`` with the type's offset taken off, zero past column C; ``P`` is C rounded up to 32; ``scales``
+    and ``minima`` ``[N, P / group]``. ``bits`` is the width of a code.
+    """
+
+    codes: Codes
+    scales: Float32Array
+    minima: Float32Array | None
+    bits: int
+    num_columns: int
+
+    @property
+    def group(self) -> int:
+        """Columns that share a scale."""
+        return int(self.codes.shape[1] // self.scales.shape[1])
+
+    def values(self) -> Float32Array:
+        """All values in f32, ``[N, C]``: the product rounded, then the minimum added, as the formats define."""
+        values = self.codes.astype(np.float32) * np.repeat(self.scales, self.group, axis=1)
+        if self.minima is not None:
+            values += np.repeat(self.minima, self.group, axis=1)
+        return values[:, : self.num_columns]
+
+    def rows(self, indices: Int32Array) -> Float32Array:
+        """The values of some rows."""
+        minima = None if self.minima is None else self.minima[indices]
+        return replace(self, codes=self.codes[indices], scales=self.scales[indices], minima=minima).values()
+
+    def replaced(self, values: Float32Array) -> GroupedWeight:
+        """The same weight with other values, rounded to the nearest code of groups and width as before.
+
+        Scales are f32: ``max|x| / 127`` for 8 bits; without minima the value of largest magnitude over ``-2^(bits-1)``;
+        with minima ``(max - min) / (2^bits - 1)``.
+        """
+        groups = _padded_groups(values, self.group)
+        if self.bits == 8 and self.minima is None:
+            return quantize_to_8_bits(values)
+        if self.minima is not None:
+            low = groups.min(axis=2)
+            scales = (groups.max(axis=2) - low) / np.float32(2**self.bits - 1)
+            codes = _nearest(groups - low[..., None], scales, 0, 2**self.bits - 1)
+        else:
+            half, low = 2 ** (self.bits - 1), None
+            extreme = np.take_along_axis(groups, np.abs(groups).argmax(axis=2)[..., None], axis=2)[..., 0]
+            scales = extreme / np.float32(-half)
+            codes = _nearest(groups, scales, -half, half - 1)
+        return replace(self, codes=codes.reshape(self.codes.shape), scales=scales, minima=low)
+
+
+HeldWeight = DenseWeight | GroupedWeight
+
+
+def hold(stored: StoredTensor, *, quantize: bool = False) -> HeldWeight:
+    """A stored tensor, unpacked. ``quantize``: a matrix wider than 8 bits is held in 8 bits."""
+    if stored.type in (WeightType.F32, WeightType.F16):
+        dtype = np.dtype("<f4" if stored.type is WeightType.F32 else "<f2")
+        values = stored.data.reshape(-1).view(dtype).astype(np.float32).reshape(stored.shape)
+        return quantize_to_8_bits(values) if quantize else DenseWeight(values, stored.type is WeightType.F16)
+    num_rows, num_columns = stored.shape
+    codes, scales, minima = unpack(stored.data.reshape(-1, stored.type.block_bytes), stored.type)
+    return GroupedWeight(
+        codes.reshape(num_rows, num_columns),
+        scales.reshape(num_rows, -1),
+        None if minima is None else minima.reshape(num_rows, -1),
+        stored.type.bits,
+        num_columns,
+    )
+
+
+def quantize_to_8_bits(values: Float32Array) -> GroupedWeight:
+    """Policy ``fast``: groups of 32, ``scale = max|x| / 127``, ``code = round_half_even(x * (127 / max|x|))``, all f32.
+
+    The rule is that of activations (``graph/passes/precision.py``), tiny and non-finite groups included.
+    """
+    codes, scales = quantize_groups(_padded_groups(values, 32))
+    return GroupedWeight(codes.reshape(len(values), -1), scales, None, 8, values.shape[1])
+
+
+def quantize_groups(groups: Float32Array) -> tuple[Codes, Float32Array]:
+    """Symmetric 8-bit codes and scales of ``[..., G, 32]``: the rule stated in ``graph/passes/precision.py``."""
+    largest = np.abs(groups).max(axis=-1)
+    is_usable = (largest >= np.float32(2.0**-100)) & np.isfinite(largest)
+    inverse = np.float32(127) / np.where(is_usable, largest, np.float32(1))
+    products = np.where(is_usable[..., None], groups, np.float32(0)) * inverse[..., None]
+    scales = np.where(is_usable, largest / np.float32(127), np.where(np.isfinite(largest), np.float32(0), largest))
+    return np.rint(products).astype(np.int8), scales.astype(np.float32)
+
+
+def _padded_groups(values: Float32Array, group: int) -> Float32Array:
+    num_rows, num_columns = values.shape
+    padded = np.zeros((num_rows, round_up(num_columns, 32)), np.float32)
+    padded[:, :num_columns] = values
+    return padded.reshape(num_rows, -1, group)
+
+
+def _nearest(groups: Float32Array, scales: Float32Array, low: int, high: int) -> Codes:
+    divisors = np.where(scales == 0, np.float32(1), scales)[..., None]
+    return np.clip(np.rint(groups / divisors), low, high).astype(np.int8)
+
+
+def _as_half(values: Float32Array) -> Float32Array:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16).astype(np.float32)
