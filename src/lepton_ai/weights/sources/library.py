@@ -63,10 +63,7 @@ class Library:
 
     def installed(self) -> list[InstalledModel]:
         """All of them, by name."""
-        folder = self._home / "models"
-        with storage_errors(folder):
-            names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        return [model for name in names if (model := self.find(name)) is not None]
+        return [model for name in _names(self._home / "models") if (model := self.find(name)) is not None]
 
     def add(self, model: KnownModel, file: Path) -> Path:
         """Move a finished, checked file into its place. The caller holds the lock. Returns its path there."""
@@ -90,12 +87,16 @@ class Library:
             os.rename(staged, target)
         return target / _MODEL
 
+    def has_files(self, name: str) -> bool:
+        """Whether there is anything of this name, whole or not."""
+        # Compared with what is there, not joined to a path: a name from outside may hold "..".
+        return any(name in _names(self._home / folder) for folder in ("models", "downloads"))
+
     def remove(self, name: str) -> int:
         """Delete a model and what is left of its transfers. Returns the bytes freed. Raises ModelNotFound."""
-        folder, downloads = self._home / "models" / name, self.downloads(name)
-        # Compared with what is there, not joined to a path: a name from outside may hold "..".
-        if name not in {path.name for parent in (folder.parent, downloads.parent) for path in _children(parent)}:
+        if not self.has_files(name):
             raise ModelNotFound(f"model: {name!r} is not on this machine", param="model")
+        folder, downloads = self._home / "models" / name, self.downloads(name)
         with self.lock(name, on_wait=lambda: None), storage_errors(folder):
             num_bytes = sum(f.stat().st_size for d in (folder, downloads) for f in d.rglob("*") if f.is_file())
             for path in (folder, downloads):
@@ -104,6 +105,6 @@ class Library:
         return num_bytes
 
 
-def _children(folder: Path) -> list[Path]:
+def _names(folder: Path) -> list[str]:
     with storage_errors(folder):
-        return list(folder.iterdir()) if folder.is_dir() else []
+        return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []

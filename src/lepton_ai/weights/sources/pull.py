@@ -191,7 +191,7 @@ class Assembly:
         self.num_parts += 1
 
     def finish(self) -> Path:
-        """The file, safely on the disk. Raises DigestMismatch, and removes it, if it is not the model that was pinned."""
+        """The file, safely on the disk. Removes it and raises DigestMismatch if it is not the model that was pinned."""
         if (actual := self._digest.hexdigest()) != self._model.sha256:
             with storage_errors(self._path):
                 self._path.unlink()

@@ -59,7 +59,7 @@ def host_of(url: str) -> str:
 
 
 def mask(url: str) -> str:
-    """A URL as it may be printed: without user, password, fragment, and the query, where signed links have their secret."""
+    """A URL as it may be printed: without user, password, fragment and query, where a signed link has its secret."""
     try:
         parts = urlsplit(url.strip())
     except ValueError:

@@ -1,0 +1,32 @@
+"""The verbs of the command line. A new verb is one line here and one module."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A verb: its function is imported when it is called, so that no verb pays for the imports of another.
+
+    The function's parameters are its options (see cli/options.py) and its docstring is its help.
+    """
+
+    name: str
+    module: str
+    function: str
+    summary: str
+
+    def load(self) -> Callable[..., None]:
+        """Import and return the function."""
+        function: Callable[..., None] = getattr(importlib.import_module(f"lepton_ai.cli.{self.module}"), self.function)
+        return function
+
+
+VERBS: tuple[Verb, ...] = (
+    Verb("pull", "pull", "pull", "Fetch a model."),
+    Verb("list", "models", "list_models", "List the models that are here, and those that can be pulled."),
+    Verb("rm", "models", "rm", "Remove models from this machine."),
+)
