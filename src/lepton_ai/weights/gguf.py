@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,17 +36,17 @@ class GGUFFile:
         self._digest: str | None = None
         self._file = open_regular(path)
         try:
-            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
+            self._map: mmap.mmap | None = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+            data = np.frombuffer(self._map, np.uint8)
+            self._header = parse_header(data, str(path))
+        except OSError as error:
             self._file.close()
-            raise StorageError(f"{path}: cannot be mapped into memory: {error}", param="model") from None
-        self._data: npt.NDArray[np.uint8] | None = np.frombuffer(self._map, np.uint8)
-        try:
-            self._header = parse_header(self._data, str(path))
+            raise StorageError(f"{path}: cannot be mapped into memory: {error.strerror}", param="model") from None
         except BaseException:
-            self._release_map()
+            self._file.close()
             raise
-        self.metadata = Metadata(self._data, self._header.entries, str(path))
+        self._data: npt.NDArray[np.uint8] | None = data
+        self.metadata = Metadata(data, self._header.entries, str(path))
 
     @property
     def version(self) -> int:
@@ -73,8 +72,9 @@ class GGUFFile:
     def get(self, name: str) -> StoredTensor:
         """One tensor, without reading it. Raises WeightMismatch if there is none of this name."""
         info = self._info(name)
-        data = self._open_data()[info.offset : info.offset + info.num_bytes]
-        return StoredTensor(info.name, info.shape, info.type, data)
+        if self._data is None:
+            raise self._closed()
+        return StoredTensor(info.name, info.shape, info.type, self._data[info.offset : info.offset + info.num_bytes])
 
     def release(self, name: str) -> None:
         """Drop the pages of one tensor from this process's memory; a later access reads them from the file again.
@@ -82,14 +82,16 @@ class GGUFFile:
         Whoever copies a model tensor by tensor calls it after each, and so holds one at a time.
         """
         info = self._info(name)
-        self._open_data()
+        if self._map is None:
+            raise self._closed()
         start = info.offset - info.offset % mmap.PAGESIZE
         self._map.madvise(mmap.MADV_DONTNEED, start, info.offset + info.num_bytes - start)
 
     def close(self) -> None:
         """Close the file. Tensors handed out before stay valid; everything else raises ValueError from now on."""
         self.metadata.close()
-        self._release_map()
+        self._data = self._map = None  # unmapped when the last view is gone
+        self._file.close()
 
     def __enter__(self) -> GGUFFile:
         return self
@@ -105,13 +107,5 @@ class GGUFFile:
         except KeyError:
             raise WeightMismatch(f"{self.path}: expected a tensor {shown(name)}, got none", param="model") from None
 
-    def _open_data(self) -> npt.NDArray[np.uint8]:
-        if self._data is None:
-            raise ValueError(f"{self.path} is closed")
-        return self._data
-
-    def _release_map(self) -> None:
-        self._data = None
-        with contextlib.suppress(BufferError):  # views are alive: the last one unmaps
-            self._map.close()
-        self._file.close()
+    def _closed(self) -> ValueError:
+        return ValueError(f"{self.path} is closed")

@@ -37,15 +37,14 @@ class PackedFile:
         head = os.pread(descriptor, PREAMBLE_BYTES, 0)
         head += os.pread(descriptor, header_bytes(head, status.st_size), PREAMBLE_BYTES)
         layout = check_head(head, key, status.st_size)
-        self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-        self._map.madvise(mmap.MADV_WILLNEED)
+        mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        mapped.madvise(mmap.MADV_WILLNEED)
         self.num_bytes = layout.num_bytes
-        self.segments: Mapping[str, npt.NDArray[np.uint8]] = _views(self._map, layout)
+        self.segments: Mapping[str, npt.NDArray[np.uint8]] = _views(mapped, layout)
 
     def close(self) -> None:
-        """Let go of the map; it is unmapped when the last view is gone."""
+        """Drop ``segments``; the file is unmapped when the last view that someone took of it is gone."""
         self.segments = MappingProxyType({})
-        _release(self._map)
 
 
 class PackedWriter:
@@ -56,27 +55,25 @@ class PackedWriter:
 
     def __init__(self, descriptor: int, path: Path, final_path: Path, key: PackedKey, layout: PackedLayout) -> None:
         self._descriptor, self._path, self._final_path, self._key = descriptor, path, final_path, key
-        self._is_open = True
-        self.segments: Mapping[str, npt.NDArray[np.uint8]] = MappingProxyType({})
         try:
             # Without its blocks reserved, a write to the map of a file on a full disk would end the process.
             os.posix_fallocate(descriptor, 0, layout.num_bytes)
             os.pwrite(descriptor, layout.head, 0)
-            self._map = mmap.mmap(descriptor, layout.num_bytes)
+            self._map: mmap.mmap | None = mmap.mmap(descriptor, layout.num_bytes)
+            self.segments = _views(self._map, layout)
         except OSError as error:
             self._discard()
             raise StorageError(f"{path.parent}: cannot reserve {layout.num_bytes} bytes: {error.strerror}") from None
         except BaseException:
             self._discard()
             raise
-        self.segments = _views(self._map, layout)
 
     def commit(self) -> PackedFile:
         """Flush the file, give it its name and return it, mapped read-only. Raises StorageError; nothing is left then.
 
         The views of ``segments`` must not be written any more.
         """
-        if not self._is_open:
+        if self._map is None:
             raise ValueError("the packed file was committed or aborted before")
         try:
             # After a crash, a renamed file whose data never reached the disk would read as zeros.
@@ -94,7 +91,7 @@ class PackedWriter:
 
     def abort(self) -> None:
         """Remove the file; after a commit or an abort, nothing."""
-        if self._is_open:
+        if self._map is not None:
             self._discard()
 
     def __enter__(self) -> PackedWriter:
@@ -111,10 +108,7 @@ class PackedWriter:
         self._close()
 
     def _close(self) -> None:
-        self._is_open = False
-        if self.segments:
-            self.segments = MappingProxyType({})
-            _release(self._map)
+        self.segments, self._map = MappingProxyType({}), None
         os.close(self._descriptor)
 
 
@@ -128,11 +122,6 @@ def _views(mapped: mmap.mmap, layout: PackedLayout) -> Mapping[str, npt.NDArray[
     data = np.frombuffer(mapped, np.uint8)
     places = layout.segments.items()
     return MappingProxyType({name: data[place.offset : place.offset + place.size] for name, place in places})
-
-
-def _release(mapped: mmap.mmap) -> None:
-    with contextlib.suppress(BufferError):  # views are alive: the last one unmaps
-        mapped.close()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -43,6 +43,10 @@ class WeightStore(Protocol):
         """One tensor. Raises WeightMismatch if there is none of this name."""
         ...
 
+    def release(self, name: str) -> None:
+        """Drop the pages of a tensor that was copied; a later access reads them again."""
+        ...
+
 
 def check_strict(store: WeightStore, wanted: Iterable[Weight], ignorable: Iterable[str] = ()) -> None:
     """Raise WeightMismatch naming every missing, unexpected or mis-shaped tensor.
