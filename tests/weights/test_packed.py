@@ -1,0 +1,387 @@
+"""The packed cache: what is written is found again, whatever is damaged is not, and nothing partial is ever left."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import mmap
+import os
+import resource
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lepton_ai.errors import StorageError
+from lepton_ai.weights import packed_format
+from lepton_ai.weights.packed import PackedCache, PackedKey
+
+KEY = PackedKey(digest="d" * 64, policy="auto", layout="avx2-1")
+SIZES = {"blk.0": 1000, "empty": 0, "blk.1": 64, "bytes": 1}
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> PackedCache:
+    return PackedCache(tmp_path / "home")
+
+
+def _fill(cache: PackedCache, key: PackedKey = KEY, *, value: int = 7, num_bytes: int = 1000) -> Path:
+    with cache.create(key, {"data": num_bytes}) as writer:
+        writer.segments["data"][:] = value
+        writer.commit().close()
+    return cache.folder / f"{key.file_stem()}.pack"
+
+
+def _files(cache: PackedCache) -> list[str]:
+    return sorted(path.suffix for path in cache.folder.iterdir() if path.name != ".lock")
+
+
+def _num_open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_what_is_written_is_found(cache: PackedCache) -> None:
+    rng = np.random.default_rng(0)
+    contents = {name: rng.integers(0, 256, size, np.uint8) for name, size in SIZES.items()}
+    assert cache.open(KEY) is None
+    with cache.create(KEY, SIZES) as writer:
+        assert list(writer.segments) == list(SIZES)
+        for name, content in contents.items():
+            writer.segments[name][:] = content
+        committed = writer.commit()
+    found = cache.open(KEY)
+    assert found is not None and found.num_bytes == committed.num_bytes
+    for packed in (committed, found):
+        assert list(packed.segments) == list(SIZES)
+        for name, content in contents.items():
+            segment = packed.segments[name]
+            np.testing.assert_array_equal(segment, content)
+            assert not segment.flags.writeable
+            assert segment.size == 0 or segment.ctypes.data % 64 == 0
+
+
+def test_only_the_owner_can_read(cache: PackedCache) -> None:
+    cache.folder.mkdir(parents=True, mode=0o755)
+    previous = os.umask(0)
+    try:
+        path = _fill(cache)
+    finally:
+        os.umask(previous)
+    assert cache.folder.stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+OTHER_KEYS: dict[str, dict[str, object]] = {
+    "digest": {"digest": "e" * 64},
+    "policy": {"policy": "exact"},
+    "layout": {"layout": "avx2-2"},
+    "rank": {"rank": 1},
+}
+
+
+@pytest.mark.parametrize("field", OTHER_KEYS)
+def test_another_key_is_another_file(cache: PackedCache, field: str) -> None:
+    _fill(cache)
+    other = dataclasses.replace(KEY, **OTHER_KEYS[field])  # type: ignore[arg-type]
+    assert cache.open(other) is None
+    _fill(cache, other, value=9)
+    for key, value in [(KEY, 7), (other, 9)]:
+        packed = cache.open(key)
+        assert packed is not None and (packed.segments["data"] == value).all()
+
+
+def test_a_file_of_another_key_under_this_name(cache: PackedCache) -> None:
+    other = dataclasses.replace(KEY, rank=1)
+    os.rename(_fill(cache, other), cache.folder / f"{KEY.file_stem()}.pack")
+    assert cache.open(KEY) is None
+    assert _files(cache) == []
+
+
+def test_another_format_version_is_stale(cache: PackedCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _fill(cache)
+    monkeypatch.setattr(packed_format, "FORMAT_VERSION", 2)
+    assert cache.open(KEY) is None  # another name
+    os.rename(path, cache.folder / f"{KEY.file_stem()}.pack")
+    assert cache.open(KEY) is None
+    assert _files(cache) == []
+
+
+def _truncate(path: Path, length: int) -> None:
+    os.truncate(path, length)
+
+
+def _overwrite(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def _replace_by_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "empty": lambda path: _truncate(path, 0),
+    "half a preamble": lambda path: _truncate(path, 32),
+    "half a header": lambda path: _truncate(path, 100),
+    "one byte short": lambda path: _truncate(path, path.stat().st_size - 1),
+    "one byte long": lambda path: _truncate(path, path.stat().st_size + 1),
+    "magic": lambda path: _overwrite(path, 0, b"X"),
+    "version": lambda path: _overwrite(path, 8, b"\x09"),
+    "header length": lambda path: _overwrite(path, 12, b"\xff\xff\xff\xff"),
+    "file size": lambda path: _overwrite(path, 16, b"\1"),
+    "checksum": lambda path: _overwrite(path, 24, bytes(32)),
+    "header": lambda path: _overwrite(path, 70, b"\0"),
+    "writable by others": lambda path: path.chmod(0o620),
+    "a directory": _replace_by_directory,
+    "a pipe": _replace_by_pipe,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_removed_and_can_be_made_again(cache: PackedCache, damage: str) -> None:
+    path = _fill(cache)
+    open_before = _num_open_files()
+    DAMAGE[damage](path)
+    assert cache.open(KEY) is None
+    if path.is_dir():
+        path.rmdir()  # nothing of ours: left to its owner
+    assert _files(cache) == [] and _num_open_files() == open_before
+    _fill(cache)
+    assert cache.open(KEY) is not None
+
+
+def test_a_symbolic_link_is_not_followed(cache: PackedCache, tmp_path: Path) -> None:
+    path = _fill(cache)
+    os.rename(path, tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert cache.open(KEY) is None
+    assert (tmp_path / "elsewhere").exists()
+
+
+HEADERS: dict[str, Callable[[dict[str, object]], object]] = {
+    "not an object": lambda _: [],
+    "no sizes": lambda header: {"key": header["key"]},
+    "negative size": lambda header: {**header, "sizes": [["data", -64], ["more", 1128]]},
+    "twice the same name": lambda header: {**header, "sizes": [["data", 1000], ["data", 0]]},
+    "past the end": lambda header: {**header, "sizes": [["data", 10**18]]},
+    "short of the end": lambda header: {**header, "sizes": [["data", 0]]},
+    "no numbers": lambda header: {**header, "sizes": [["data", "x"]]},
+    "no pairs": lambda header: {**header, "sizes": [["data"]]},
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_with_a_valid_checksum_is_checked_too(cache: PackedCache, name: str) -> None:
+    path = _fill(cache)
+    data = path.read_bytes()
+    length = struct.unpack_from("<I", data, 12)[0]
+    header = json.dumps(HEADERS[name](json.loads(data[64 : 64 + length]))).encode()
+    preamble = struct.pack("<8sIIQ32s8x", b"LEPTONPK", 1, len(header), len(data), hashlib.sha256(header).digest())
+    path.write_bytes((preamble + header).ljust(len(data), b"\0"))
+    assert cache.open(KEY) is None and not path.exists()
+
+
+def test_leaving_without_commit_leaves_nothing(cache: PackedCache) -> None:
+    open_before = _num_open_files()
+    with cache.create(KEY, SIZES) as writer:
+        view = writer.segments["blk.0"]
+        assert _files(cache) == [".unfinished"]
+    assert _files(cache) == [] and cache.open(KEY) is None
+    with pytest.raises(RuntimeError, match="while packing"), cache.create(KEY, SIZES):
+        raise RuntimeError("while packing")
+    assert _files(cache) == []
+    view[:] = 1  # a view taken before still has its memory
+    del view
+    assert _num_open_files() == open_before
+
+
+def test_a_writer_ends_once(cache: PackedCache) -> None:
+    with cache.create(KEY, SIZES) as writer:
+        writer.commit()
+        with pytest.raises(ValueError, match="committed or aborted before"):
+            writer.commit()
+    assert cache.open(KEY) is not None
+    writer.abort()
+    assert cache.open(KEY) is not None
+
+
+def test_views_outlive_the_file_and_its_removal(cache: PackedCache) -> None:
+    path = _fill(cache)
+    packed = cache.open(KEY)
+    assert packed is not None
+    view = packed.segments["data"]
+    packed.close()
+    path.unlink()
+    assert (view == 7).all() and not packed.segments
+
+
+def _fail_with(code: int) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_an_error_before_anything_is_mapped(
+    cache: PackedCache, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    open_before = _num_open_files()
+    monkeypatch.setattr(os, "posix_fallocate", _fail_with(code))
+    with pytest.raises(StorageError, match=rf"cannot reserve \d+ bytes: {os.strerror(code)}"):
+        cache.create(KEY, SIZES)
+    assert _files(cache) == [] and _num_open_files() == open_before
+
+
+def test_a_file_size_limit_of_the_system(cache: PackedCache) -> None:
+    """The same without a stand-in: the kernel refuses the reservation."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(StorageError, match=r"cannot reserve \d+ bytes: File too large"):
+            cache.create(KEY, {"data": 2 << 20})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert _files(cache) == []
+
+
+@pytest.mark.parametrize("function", ["fsync", "rename"])
+def test_a_commit_that_fails_leaves_nothing(cache: PackedCache, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    with cache.create(KEY, SIZES) as writer:
+        monkeypatch.setattr(os, function, _fail_with(errno.EIO))
+        with pytest.raises(StorageError, match="cannot be written: Input/output error"):
+            writer.commit()
+    assert _files(cache) == []
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_a_read_only_home(cache: PackedCache, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    monkeypatch.setattr(os, "mkdir", _fail_with(code))
+    assert cache.open(KEY) is None
+    with pytest.raises(StorageError, match=f"cannot write the packed cache: {os.strerror(code)}"):
+        cache.create(KEY, SIZES)
+
+
+def test_a_read_only_home_still_serves_what_it_holds(cache: PackedCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _fill(cache)
+    for function in ("utime", "unlink"):
+        monkeypatch.setattr(os, function, _fail_with(errno.EROFS))
+    packed = cache.open(KEY)
+    assert packed is not None and (packed.segments["data"] == 7).all()
+    _truncate(path, 10)
+    assert cache.open(KEY) is None
+
+
+def test_a_home_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    with pytest.raises(StorageError, match="cannot write the packed cache"):
+        PackedCache(tmp_path / "home").create(KEY, SIZES)
+
+
+def _keys(count: int) -> list[PackedKey]:
+    return [dataclasses.replace(KEY, rank=rank) for rank in range(count)]
+
+
+def test_the_least_recently_used_files_make_room(tmp_path: Path) -> None:
+    cache = PackedCache(tmp_path, max_bytes=35_000)
+    keys = _keys(4)
+    for age, key in enumerate(keys[:3]):
+        os.utime(_fill(cache, key, num_bytes=10_000), ns=(10**18 + age, 10**18 + age))
+    assert cache.open(keys[0]) is not None  # used now: younger than the others
+    _fill(cache, keys[3], num_bytes=10_000)
+    assert [cache.open(key) is not None for key in keys] == [True, False, True, True]
+    _fill(cache, keys[1], num_bytes=30_000)
+    assert [cache.open(key) is not None for key in keys] == [False, True, False, False]
+
+
+def test_a_model_larger_than_the_cache(tmp_path: Path) -> None:
+    cache = PackedCache(tmp_path, max_bytes=10_000)
+    path = _fill(cache)
+    with pytest.raises(StorageError, match="expected a model of at most 10000 bytes, got 10"):
+        cache.create(dataclasses.replace(KEY, rank=1), {"data": 10_000})
+    assert path.exists()
+
+
+def test_files_under_construction_are_not_evicted(tmp_path: Path) -> None:
+    cache = PackedCache(tmp_path, max_bytes=15_000)
+    first, second = _keys(2)
+    with cache.create(first, {"data": 8_000}) as writer:
+        with pytest.raises(StorageError, match=r"cannot write the packed cache: .* being written by other processes"):
+            cache.create(second, {"data": 8_000})
+        writer.segments["data"][:] = 3
+        writer.commit()
+    packed = cache.open(first)
+    assert packed is not None and (packed.segments["data"] == 3).all()
+
+
+def test_two_writers_of_one_key(cache: PackedCache) -> None:
+    with cache.create(KEY, {"data": 100}) as first, cache.create(KEY, {"data": 100}) as second:
+        first.segments["data"][:] = 5
+        early = first.commit()
+        second.segments["data"][:] = 5
+        second.commit()
+    late = cache.open(KEY)
+    assert late is not None and _files(cache) == [".pack"]
+    assert (early.segments["data"] == 5).all() and (late.segments["data"] == 5).all()
+
+
+def test_many_threads(cache: PackedCache) -> None:
+    errors: list[Exception] = []
+
+    def pack(value: int) -> None:
+        try:
+            for key in _keys(5):
+                found = cache.open(key)
+                if found is None:
+                    _fill(cache, key, value=key.rank, num_bytes=100_000)
+                elif not (found.segments["data"] == key.rank).all():
+                    raise AssertionError(f"{value} found a partial file of {key.rank}")
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=pack, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == [] and _files(cache) == [".pack"] * 5
+
+
+def test_what_a_killed_writer_left_is_swept(cache: PackedCache) -> None:
+    script = """
+        import os, signal, sys
+        from pathlib import Path
+        from lepton_ai.weights.packed import PackedCache, PackedKey
+        writer = PackedCache(Path(sys.argv[1])).create(PackedKey("k", "auto", "x"), {"data": 1000})
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(cache.folder.parent)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run(command, env=environment, check=False).returncode == -9
+    assert _files(cache) == [".unfinished"]
+    with cache.create(KEY, SIZES):
+        assert _files(cache) == [".unfinished"]  # only the new one
+    assert _files(cache) == []
+
+
+def test_segments_start_at_cache_lines_of_the_file() -> None:
+    layout = packed_format.lay_out(KEY, SIZES)
+    assert all(segment.offset % 64 == 0 for segment in layout.segments.values())
+    assert layout.num_bytes % 64 == 0 and layout.num_bytes < mmap.PAGESIZE
+    again = packed_format.check_head(layout.head, KEY, layout.num_bytes)
+    assert again.segments == layout.segments
