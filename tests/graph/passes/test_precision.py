@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+from tests.models.tiny import tiny_model
+
+from lepton_ai.config import Policy
+from lepton_ai.graph.attrs import LinearAttrs
+from lepton_ai.graph.graph import Graph
+from lepton_ai.graph.passes.precision import apply_precision, kv_dtype, kv_specs
+from lepton_ai.graph.tensor import DType
+from lepton_ai.weights.formats import WeightType
+
+GRAPH = tiny_model("qwen2")[0].build(head="logits")
+
+
+def types(matrices: WeightType, **others: WeightType) -> dict[str, WeightType]:
+    """Matrices in one type, vectors in F32; ``others`` by the last part of a name."""
+    found = {w.name: matrices if len(w.shape) == 2 else WeightType.F32 for w in GRAPH.weights()}
+    for part, weight_type in others.items():
+        found |= {name: weight_type for name in found if name.endswith(f"{part}.weight")}
+    return found
+
+
+def quantised(graph: Graph) -> list[str]:
+    return [n.inputs[0].name for n in graph.nodes if n.op == "quantize"]
+
+
+def inputs_of(graph: Graph, name: str) -> tuple[str, DType]:
+    (node,) = [n for n in graph.nodes if n.name == name]
+    return node.inputs[0].name, node.inputs[0].dtype
+
+
+@pytest.mark.parametrize("matrices", [WeightType.F32, WeightType.Q4_0])
+def test_exact_changes_nothing(matrices: WeightType) -> None:
+    assert apply_precision(GRAPH, types(matrices), Policy.EXACT) == GRAPH
+
+
+@pytest.mark.parametrize("matrices", [t for t in WeightType if t.bits <= 8])
+def test_auto_quantises_the_input_of_narrow_matrices_once(matrices: WeightType) -> None:
+    graph = apply_precision(GRAPH, types(matrices), Policy.AUTO)
+    layer = ("attn_norm", "attn", "ffn_norm", "ffn_act")
+    assert quantised(graph) == [f"blk.{n}.{name}" for n in range(2) for name in layer] + ["output_norm"]
+    for name in ("attn_q", "attn_k", "attn_v"):
+        assert inputs_of(graph, f"blk.0.{name}") == ("blk.0.attn_norm.q8", DType.Q8)
+
+
+@pytest.mark.parametrize("matrices", [WeightType.F32, WeightType.F16])
+def test_auto_leaves_wide_matrices_in_f32(matrices: WeightType) -> None:
+    graph = apply_precision(GRAPH, types(matrices), Policy.AUTO)
+    assert quantised(graph) == []
+    assert {s.dtype for s in kv_specs(graph)} == {DType.F16}
+
+
+def test_auto_splits_readers_by_their_own_matrix() -> None:
+    graph = apply_precision(GRAPH, types(WeightType.Q4_K, attn_v=WeightType.F16), Policy.AUTO)
+    assert inputs_of(graph, "blk.1.attn_k")[1] is DType.Q8
+    assert inputs_of(graph, "blk.1.attn_v") == ("blk.1.attn_norm", DType.F32)
+
+
+def test_fast_narrows_only_wide_matrices() -> None:
+    graph = apply_precision(GRAPH, types(WeightType.F16, attn_v=WeightType.Q6_K), Policy.FAST)
+    narrowed = {n.name for n in graph.nodes if isinstance(n.attrs, LinearAttrs) and n.attrs.quantize_weights}
+    linears = {n.name for n in graph.nodes if n.op == "linear"}
+    assert linears - narrowed == {"blk.0.attn_v", "blk.1.attn_v"}
+    assert all(n.inputs[0].dtype is DType.Q8 for n in graph.nodes if n.op == "linear")
+
+
+def test_auto_never_narrows_a_weight() -> None:
+    graph = apply_precision(GRAPH, types(WeightType.Q8_0, ffn_up=WeightType.F32), Policy.AUTO)
+    assert not any(n.attrs.quantize_weights for n in graph.nodes if isinstance(n.attrs, LinearAttrs))
+
+
+def test_scoring_head_reads_quantised_rows_and_its_targets() -> None:
+    graph = tiny_model("qwen2")[0].build(head="logprobs")
+    node = apply_precision(graph, types(WeightType.Q8_0), Policy.AUTO).nodes[-1]
+    assert [(t.name, t.dtype) for t in node.inputs] == [("output_norm.q8", DType.Q8), ("targets", DType.I32)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "dtype"), [(Policy.EXACT, DType.F32), (Policy.AUTO, DType.F16), (Policy.FAST, DType.F16)]
+)
+def test_cache_dtype_follows_the_policy(policy: Policy, dtype: DType) -> None:
+    assert kv_dtype(policy) is dtype
+    specs = kv_specs(apply_precision(GRAPH, types(WeightType.Q4_0), policy))
+    assert [(s.num_heads, s.head_dim, s.dtype) for s in specs] == [(2, 16, dtype)] * 2
