@@ -64,8 +64,8 @@ struct StepArrays {
 
 class BoundProgram {
  public:
-  BoundProgram(Encoder& encoder, std::tuple<int32_t, int32_t, int32_t, int32_t> limits, CpuDevice& device)
-      : limits_{std::get<0>(limits), std::get<1>(limits), std::get<2>(limits), std::get<3>(limits)},
+  BoundProgram(Encoder& encoder, std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t> limits, CpuDevice& device)
+      : limits_{std::get<0>(limits), std::get<1>(limits), std::get<2>(limits), std::get<3>(limits), std::get<4>(limits)},
         program_(encoder.take(), device.kernels) {
     sampling_.resize(limits_.max_rows);
   }
@@ -111,6 +111,7 @@ class BoundProgram {
     for (size_t s = 0; s < seqs; ++s) {
       if (offsets[s + 1] <= offsets[s]) reject("query_offsets", "expected to ascend");
       if (a.kv_lengths.data()[s] < offsets[s + 1] - offsets[s]) reject("kv_lengths", "shorter than the step's tokens");
+      if (a.kv_lengths.data()[s] > limits_.max_model_len) reject("kv_lengths", "longer than the plan's limit");
       for (const Table& table : a.block_tables) {
         const int64_t used = (a.kv_lengths.data()[s] + kBlockTokens - 1) / kBlockTokens;
         if (table.shape(0) < seqs || static_cast<int64_t>(table.shape(1)) < used) reject("block_tables", "too small for kv_lengths");
@@ -206,7 +207,7 @@ NB_MODULE(_native, m) {
       .def("measure_read_bandwidth", [](CpuDevice& d, int64_t bytes) { return measure_read_bandwidth(d.pool, bytes); },
            "num_bytes"_a, nb::call_guard<nb::gil_scoped_release>());
   nb::class_<BoundProgram>(m, "Program")
-      .def(nb::init<Encoder&, std::tuple<int32_t, int32_t, int32_t, int32_t>, CpuDevice&>(), "encoder"_a, "limits"_a, "device"_a)
+      .def(nb::init<Encoder&, std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t>, CpuDevice&>(), "encoder"_a, "limits"_a, "device"_a)
       .def("run", &BoundProgram::run, "device"_a, "arena"_a, "kv_layers"_a, "num_blocks"_a, "token_ids"_a, "positions"_a,
            "query_offsets"_a, "kv_lengths"_a, "block_tables"_a, "logit_rows"_a, "targets"_a.none(), "sampling"_a.none())
       .def("set_matrix", &BoundProgram::set_matrix, "index"_a, "segment"_a, "matrix"_a)

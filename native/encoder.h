@@ -28,7 +28,7 @@ struct MatrixArgs {
 
 // What a step may hold, checked before it runs.
 struct ProgramLimits {
-  int32_t max_tokens, max_rows, max_seqs, vocab_size;
+  int32_t max_tokens, max_rows, max_seqs, max_model_len, vocab_size;
 };
 
 class Encoder {

@@ -6,11 +6,15 @@
 namespace lepton::LEPTON_ISA {
 
 // 32 values -> group g of a Q8 row: scale = max|x| / 127, q = round_half_even(x * (127 / max|x|)), sums beside them.
+// A group below 2^-100 is zero (its inverse could overflow); one with an infinity or NaN has a scale that is not finite,
+// so that the outputs say so.
 static inline void quantize_group(const float* x, uint8_t* row, const Q8Row& layout, int64_t g) {
   VF largest = abs(load(x));
   for (int i = W; i < kGroup; i += W) largest = max(largest, abs(load(x + i)));
   const float amax = reduce_max(largest);
-  const float scale = amax / 127.0f, inverse = amax > 0.0f ? 127.0f / amax : 0.0f;
+  const bool is_zero = amax < 0x1p-100f;
+  float scale = is_zero ? 0.0f : amax / 127.0f;
+  const float inverse = is_zero ? 0.0f : 127.0f / amax;
   int8_t* q = reinterpret_cast<int8_t*>(row) + g * kGroup;
   const VF factor = set1(inverse);
   float half[2];
@@ -22,6 +26,11 @@ static inline void quantize_group(const float* x, uint8_t* row, const Q8Row& lay
       sum = sum + rounded;
     }
     half[h] = reduce_add(sum);
+  }
+  if (!(half[0] + half[1] <= 32 * 127.0f && amax <= 3.4028235e38f)) {
+    __builtin_memset(q, 0, kGroup);
+    half[0] = half[1] = 0.0f;
+    scale = __builtin_nanf("");
   }
   reinterpret_cast<float*>(row + layout.scale_offset())[g] = scale;
   reinterpret_cast<float*>(row + layout.scaled_sum_offset())[g] = scale * (half[0] + half[1]);

@@ -33,11 +33,15 @@ class Policy(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The maxima of a plan: they size the activation arena. All counts are per step."""
+    """The maxima of a plan: they size the activation arena.
+
+    Counts of tokens, rows and sequences are per step; ``max_model_len`` is the most tokens of one sequence.
+    """
 
     max_tokens: int = 512
     max_rows: int = 64
     max_seqs: int = 64
+    max_model_len: int = 32768
 
 
 @dataclass(frozen=True, slots=True)

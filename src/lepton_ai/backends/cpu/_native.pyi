@@ -1,0 +1,158 @@
+"""Types of the compiled module (native/bindings.cpp, native/bindings_encoder.cpp)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Place = tuple[int, int]
+Int32Array = npt.NDArray[np.int32]
+Float32Array = npt.NDArray[np.float32]
+UInt64Array = npt.NDArray[np.uint64]
+ByteArray = npt.NDArray[np.uint8]
+SamplingArrays = tuple[
+    Float32Array,
+    Int32Array,
+    Float32Array,
+    Float32Array,
+    Float32Array,
+    Float32Array,
+    Float32Array,
+    UInt64Array,
+    UInt64Array,
+    Int32Array,
+    Int32Array,
+    Int32Array,
+    Int32Array,
+]
+
+BLOCK_TOKENS: int
+LAYOUT_VERSION: str
+
+def available_isas() -> list[str]: ...
+def panel_kind(type: str, *, quantize: bool) -> int: ...
+def matrix_bytes(kind: int, num_outputs: int, num_inputs: int) -> int: ...
+def pack(
+    device: CpuDevice,
+    *,
+    type: str,
+    quantize: bool,
+    source: ByteArray,
+    num_outputs: int,
+    num_inputs: int,
+    target: ByteArray,
+) -> None: ...
+
+class CpuDevice:
+    isa: str
+    num_threads: int
+    def __init__(self, *, num_threads: int, isa: str, scratch_bytes: int) -> None: ...
+    def reserve_scratch(self, num_bytes: int) -> None: ...
+    def measure_read_bandwidth(self, num_bytes: int) -> float: ...
+
+class Matrix:
+    def __init__(self, *, data: int, kind: int, num_outputs: int, num_inputs: int, bias: int) -> None: ...
+
+class AttentionArgs:
+    def __init__(
+        self,
+        *,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        rotary_dim: int,
+        layer: int,
+        group: int,
+        window: int,
+        max_splits: int,
+        scale: float,
+        interleaved: bool,
+        is_half: bool,
+        quantize: bool,
+    ) -> None: ...
+
+class Encoder:
+    def __init__(self) -> None: ...
+    def __len__(self) -> int: ...
+    def embedding(self, barrier: bool, *, table: Matrix, y: Place) -> None: ...
+    def rope_table(self, barrier: bool, *, frequencies: int, num_frequencies: int, scale: float, y: Place) -> None: ...
+    def norm(
+        self,
+        barrier: bool,
+        *,
+        weight: int,
+        size: int,
+        eps: float,
+        x: Place,
+        residual_and_sum: tuple[Place, Place],
+        has_residual: bool,
+        y: Place,
+        quantize: bool,
+        is_logit_row: bool,
+    ) -> None: ...
+    def quantize(self, barrier: bool, *, size: int, x: Place, y: Place, is_logit_row: bool) -> None: ...
+    def linear(
+        self,
+        barrier: bool,
+        *,
+        segments: Sequence[Matrix],
+        y: Sequence[Place],
+        x: Place,
+        is_q8: bool,
+        gated: bool,
+        quantize: bool,
+        is_logit_row: bool,
+    ) -> None: ...
+    def rope(
+        self,
+        barrier: bool,
+        *,
+        num_heads: int,
+        head_dim: int,
+        rotary_dim: int,
+        interleaved: bool,
+        x: Place,
+        table: Place,
+        y: Place,
+    ) -> None: ...
+    def attention(
+        self, barrier: bool, *, args: AttentionArgs, qkv: Sequence[Place], table: Place, y: Place, partial: Place
+    ) -> None: ...
+    def add(self, barrier: bool, *, size: int, a: Place, b: Place, y: Place, is_logit_row: bool) -> None: ...
+    def silu_mul(self, barrier: bool, *, size: int, gate: Place, up: Place, y: Place, is_logit_row: bool) -> None: ...
+    def gather_rows(self, barrier: bool, *, size: int, x: Place, y: Place) -> None: ...
+    def token_logprob(
+        self, barrier: bool, *, head: Matrix, is_q8: bool, x: Place, partial: Place, y: Place
+    ) -> None: ...
+    def sample(
+        self,
+        barrier: bool,
+        *,
+        vocab_size: int,
+        logits: Place,
+        ids: Place,
+        logprobs: Place,
+        top_ids: Place,
+        top_logprobs: Place,
+    ) -> None: ...
+
+class Program:
+    def __init__(self, encoder: Encoder, limits: tuple[int, int, int, int, int], device: CpuDevice) -> None: ...
+    def run(
+        self,
+        device: CpuDevice,
+        arena: ByteArray,
+        kv_layers: Sequence[int],
+        num_blocks: int,
+        token_ids: Int32Array,
+        positions: Int32Array,
+        query_offsets: Int32Array,
+        kv_lengths: Int32Array,
+        block_tables: Sequence[Int32Array],
+        logit_rows: Int32Array,
+        targets: Int32Array | None,
+        sampling: SamplingArrays | None,
+    ) -> None: ...
+    def set_matrix(self, index: int, segment: int, matrix: Matrix) -> None: ...
+    def take_seconds(self) -> list[float]: ...
+    def set_timing(self, enabled: bool) -> None: ...

@@ -1,0 +1,59 @@
+"""The CPU as a device: instruction set and threads, made once and shared by every executable of a process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lepton_ai.backends.cpu import _native
+from lepton_ai.errors import HardwareUnsupported, InvalidRequest
+
+MAX_THREADS = 256
+
+_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: its affinity mask, cut to the cgroup's quota."""
+    cores = len(os.sched_getaffinity(0))
+    quota = cgroup_cores()
+    return cores if quota is None else max(1, min(cores, int(quota + 0.5)))
+
+
+def cgroup_cores(quota_file: Path = _CGROUP_QUOTA) -> float | None:
+    """Cores that the cgroup's CPU quota amounts to; None without a quota (or without cgroup v2)."""
+    try:
+        quota, period = quota_file.read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def choose_isa(requested: str | None) -> str:
+    """The instruction set to use: ``requested``, or the best that this machine has.
+
+    Raises HardwareUnsupported if the machine or this build lacks the requested one.
+    """
+    available = _native.available_isas()
+    if requested is None:
+        return available[0]
+    if requested not in available:
+        raise HardwareUnsupported(
+            f"isa: expected one of {', '.join(available)} on this machine, got {requested!r}", param="isa"
+        )
+    return requested
+
+
+class CpuDevice:
+    """Threads with their kernels. One step runs at a time; whoever runs one holds the device for it."""
+
+    def __init__(self, *, num_threads: int | None = None, isa: str | None = None) -> None:
+        if num_threads is not None and not 1 <= num_threads <= MAX_THREADS:
+            raise InvalidRequest(f"num_threads: expected 1 ... {MAX_THREADS}, got {num_threads}", param="num_threads")
+        self.num_threads = num_threads or usable_cores()
+        self.isa = choose_isa(isa)
+        self.native = _native.CpuDevice(num_threads=self.num_threads, isa=self.isa, scratch_bytes=1 << 20)
+
+    def measure_read_bandwidth(self, num_bytes: int = 256 << 20) -> float:
+        """Bytes a second that all threads together read from memory."""
+        return self.native.measure_read_bandwidth(num_bytes)

@@ -1,0 +1,371 @@
+"""Encoding: a planned graph becomes the flat list of records that the native executor walks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from lepton_ai.backends.base import MAX_LOGPROBS, Float32Array
+from lepton_ai.backends.cpu import _native
+from lepton_ai.backends.cpu.hazards import Hazards, Span
+from lepton_ai.backends.cpu.packing import PackedWeights
+from lepton_ai.errors import UnsupportedModel
+from lepton_ai.graph.attrs import (
+    AttentionAttrs,
+    Attrs,
+    GatedLinearAttrs,
+    LinearAttrs,
+    NormAttrs,
+    RopeAttrs,
+    RopeTableAttrs,
+    kv_groups,
+)
+from lepton_ai.graph.node import Node, segment_weights
+from lepton_ai.graph.passes.plan import Plan
+from lepton_ai.graph.passes.precision import kv_specs
+from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape, round_up, row_bytes
+
+LOGITS = "logits"
+"""The output that tokens are sampled from."""
+
+Place = tuple[int, int]
+AttrsT = TypeVar("AttrsT", bound=Attrs)
+
+_SPLIT_KEYS = 256  # as in native/kernels/attention.inc.cpp
+_SPLIT_TOKENS = 8
+_SLICE_TOKENS = 1024  # as in native/kernels/head.inc.cpp
+_ROW_BLOCK = 128
+_QUERY_ROWS = 32
+_KEY_TILE = 64
+_MAX_HEAD_DIM = 256
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixUse:
+    """A place in the program that reads a matrix, for ``set_weight``."""
+
+    index: int
+    segment: int
+    bias: str | None
+    is_q8: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SampleBuffers:
+    """Places of the sampler's outputs in the arena: rows of ``[R, 1]`` and ``[R, MAX_LOGPROBS]``."""
+
+    token_ids: Place
+    logprobs: Place
+    top_ids: Place
+    top_logprobs: Place
+
+
+@dataclass(slots=True)
+class EncodedProgram:
+    """Records, and what Python needs to run them. ``keep_alive`` owns memory that records point to."""
+
+    encoder: _native.Encoder
+    arena_bytes: int
+    scratch_bytes: int
+    input_places: Mapping[str, Place]
+    sample: SampleBuffers | None
+    uses: Mapping[str, list[MatrixUse]]
+    keep_alive: list[Float32Array]
+
+
+@dataclass(slots=True)
+class _State:
+    plan: Plan
+    weights: PackedWeights
+    encoder: _native.Encoder = field(default_factory=_native.Encoder)
+    hazards: Hazards = field(default_factory=Hazards)
+    extra: dict[int, Place] = field(default_factory=dict)
+    arena_bytes: int = 0
+    scratch_bytes: int = 0
+    uses: dict[str, list[MatrixUse]] = field(default_factory=dict)
+    keep_alive: list[Float32Array] = field(default_factory=list)
+
+    def place(self, tensor: Tensor) -> Place:
+        if tensor.id in self.extra:
+            return self.extra[tensor.id]
+        buffer = self.plan.buffers[tensor.id]
+        return buffer.offset, buffer.row_bytes
+
+    def span(self, tensor: Tensor) -> Span:
+        if tensor.id in self.extra:
+            return Span(0, 0)
+        buffer = self.plan.buffers[tensor.id]
+        return Span(buffer.offset, buffer.offset + buffer.num_bytes)
+
+    def reserve(self, num_rows: int, stride: int) -> Place:
+        """A buffer of its own behind the planned arena."""
+        offset = round_up(self.arena_bytes, 64)
+        self.arena_bytes = offset + num_rows * stride
+        return offset, stride
+
+    def barrier(self, node: Node) -> bool:
+        """Whether the threads meet before this node. Graph inputs are not in the arena and never written."""
+        reads = [self.span(t) for t in node.inputs if t.id in self.plan.buffers]
+        return self.hazards.step(reads, [self.span(t) for t in node.outputs])
+
+    def matrix(self, name: str, bias: str | None, *, segment: int, is_q8: bool) -> _native.Matrix:
+        """A matrix for the record that is about to be added."""
+        self.uses.setdefault(name, []).append(MatrixUse(len(self.encoder), segment, bias, is_q8))
+        return self.weights.matrices[name].native(None if bias is None else self.weights.vectors[bias])
+
+    def need_scratch(self, num_bytes: int) -> None:
+        self.scratch_bytes = max(self.scratch_bytes, num_bytes)
+
+
+def encode(plan: Plan, weights: PackedWeights) -> EncodedProgram:
+    """The program of ``plan``. Raises UnsupportedModel for shapes that the kernels do not have."""
+    state = _State(plan, weights, arena_bytes=plan.arena_bytes)
+    inputs = {t.name: _reserve_input(state, t) for t in plan.graph.inputs if t.dtype is DType.F32}
+    for node in plan.graph.nodes:
+        _ENCODERS[node.op](state, node)
+    sample = _encode_sample(state)
+    return EncodedProgram(
+        state.encoder, state.arena_bytes, state.scratch_bytes, inputs, sample, state.uses, state.keep_alive
+    )
+
+
+def _reserve_input(state: _State, tensor: Tensor) -> Place:
+    limits = state.plan.limits
+    sizes = {"T": limits.max_tokens, "R": limits.max_rows, "S": limits.max_seqs}
+    rows, columns = evaluate_shape(tensor.shape, sizes)
+    state.extra[tensor.id] = state.reserve(rows, row_bytes(tensor.dtype, columns))
+    return state.extra[tensor.id]
+
+
+def _attrs(node: Node, kind: type[AttrsT]) -> AttrsT:
+    assert isinstance(node.attrs, kind), f"{node.name}: {node.op} has attributes {node.attrs}"
+    return node.attrs
+
+
+def _columns(tensor: Tensor) -> int:
+    size = tensor.shape[-1]
+    assert isinstance(size, int)
+    return size
+
+
+def _is_logit_row(tensor: Tensor) -> bool:
+    """Whether the tensor has a row for each wanted logit (R) rather than for each token (T)."""
+    return str(tensor.shape[0]) == "R"
+
+
+def _embedding(state: _State, node: Node) -> None:
+    table = state.matrix(node.weights[0].name, None, segment=0, is_q8=False)
+    state.encoder.embedding(state.barrier(node), table=table, y=state.place(node.outputs[0]))
+
+
+def _rope_table(state: _State, node: Node) -> None:
+    attrs = _attrs(node, RopeTableAttrs)
+    frequencies = np.asarray(attrs.inverse_frequencies, np.float32)
+    state.keep_alive.append(frequencies)
+    state.encoder.rope_table(
+        state.barrier(node),
+        frequencies=frequencies.ctypes.data,
+        num_frequencies=len(frequencies),
+        scale=attrs.scale,
+        y=state.place(node.outputs[0]),
+    )
+
+
+def _norm(state: _State, node: Node) -> None:
+    attrs = _attrs(node, NormAttrs)
+    has_residual = node.op == "add_rms_norm"
+    x, y = node.inputs[0], node.outputs[-1]
+    none: Place = (0, 0)
+    pair = (state.place(node.inputs[1]), state.place(node.outputs[0])) if has_residual else (none, none)
+    size = _columns(x)
+    state.need_scratch(4 * round_up(size, 64))
+    state.encoder.norm(
+        state.barrier(node),
+        weight=state.weights.vectors[node.weights[0].name].ctypes.data,
+        size=size,
+        eps=attrs.eps,
+        x=state.place(x),
+        residual_and_sum=pair,
+        has_residual=has_residual,
+        y=state.place(y),
+        quantize=attrs.quantize,
+        is_logit_row=_is_logit_row(x),
+    )
+
+
+def _linear(state: _State, node: Node) -> None:
+    assert isinstance(node.attrs, LinearAttrs | GatedLinearAttrs)
+    x, is_gated = node.inputs[0], node.op == "gated_linear"
+    is_q8 = x.dtype is DType.Q8
+    segments = [
+        state.matrix(matrix.name, bias.name if bias else None, segment=index, is_q8=is_q8)
+        for index, (_, matrix, bias) in enumerate(segment_weights(node))
+    ]
+    state.need_scratch((4 if is_gated else 1) * _ROW_BLOCK * 64)
+    state.encoder.linear(
+        state.barrier(node),
+        segments=segments,
+        y=[state.place(t) for t in node.outputs],
+        x=state.place(x),
+        is_q8=is_q8,
+        gated=is_gated,
+        quantize=isinstance(node.attrs, GatedLinearAttrs) and node.attrs.quantize,
+        is_logit_row=_is_logit_row(x),
+    )
+
+
+def _quantize(state: _State, node: Node) -> None:
+    x, y = node.inputs[0], node.outputs[0]
+    state.encoder.quantize(
+        state.barrier(node),
+        size=_columns(x),
+        x=state.place(x),
+        y=state.place(y),
+        is_logit_row=_is_logit_row(x),
+    )
+
+
+def _rope(state: _State, node: Node) -> None:
+    attrs = _attrs(node, RopeAttrs)
+    x, table = node.inputs
+    state.encoder.rope(
+        state.barrier(node),
+        num_heads=_columns(x) // attrs.head_dim,
+        head_dim=attrs.head_dim,
+        rotary_dim=_columns(table),
+        interleaved=attrs.interleaved,
+        x=state.place(x),
+        table=state.place(table),
+        y=state.place(node.outputs[0]),
+    )
+
+
+def _attention(state: _State, node: Node) -> None:
+    attrs = _attrs(node, AttentionAttrs)
+    head_dim, num_kv_heads = attrs.kv.head_dim, attrs.kv.num_heads
+    if head_dim % 16 or head_dim > _MAX_HEAD_DIM:
+        raise UnsupportedModel(f"{node.name}: expected a head size of 16 ... 256 in steps of 16, got {head_dim}")
+    if attrs.num_heads // num_kv_heads > _QUERY_ROWS:
+        raise UnsupportedModel(
+            f"{node.name}: expected at most {_QUERY_ROWS} query heads for a KV head, got {attrs.num_heads // num_kv_heads}"
+        )
+    specs = kv_specs(state.plan.graph)
+    group = list(kv_groups(specs)).index(attrs.kv)
+    max_splits = -(-state.plan.limits.max_model_len // _SPLIT_KEYS)
+    partial = state.reserve(_SPLIT_TOKENS, attrs.num_heads * max_splits * (head_dim + 2) * 4)
+    state.need_scratch(4 * (3 * _QUERY_ROWS * head_dim + _QUERY_ROWS * _KEY_TILE + 2 * _KEY_TILE * head_dim))
+    table = node.inputs[3] if attrs.rope else None
+    args = _native.AttentionArgs(
+        num_heads=attrs.num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        rotary_dim=0 if table is None else _columns(table),
+        layer=attrs.layer,
+        group=group,
+        window=attrs.kv.window or 0,
+        max_splits=max_splits,
+        scale=attrs.scale,
+        interleaved=attrs.rope.interleaved if attrs.rope else False,
+        is_half=attrs.kv.dtype is DType.F16,
+        quantize=attrs.quantize,
+    )
+    barrier = state.barrier(node)
+    state.hazards.meet()  # the records of an attention meet before keys are read, and before splits are merged
+    state.hazards.step([state.span(t) for t in node.inputs], [state.span(t) for t in node.outputs])
+    state.encoder.attention(
+        barrier,
+        args=args,
+        qkv=[state.place(t) for t in node.inputs[:3]],
+        table=(0, 0) if table is None else state.place(table),
+        y=state.place(node.outputs[0]),
+        partial=partial,
+    )
+
+
+def _add(state: _State, node: Node) -> None:
+    a, b = node.inputs
+    state.encoder.add(
+        state.barrier(node),
+        size=_columns(a),
+        a=state.place(a),
+        b=state.place(b),
+        y=state.place(node.outputs[0]),
+        is_logit_row=_is_logit_row(a),
+    )
+
+
+def _silu_mul(state: _State, node: Node) -> None:
+    gate, up = node.inputs
+    state.encoder.silu_mul(
+        state.barrier(node),
+        size=_columns(gate),
+        gate=state.place(gate),
+        up=state.place(up),
+        y=state.place(node.outputs[0]),
+        is_logit_row=_is_logit_row(gate),
+    )
+
+
+def _gather_rows(state: _State, node: Node) -> None:
+    x = node.inputs[0]
+    state.encoder.gather_rows(state.barrier(node), size=_columns(x), x=state.place(x), y=state.place(node.outputs[0]))
+
+
+def _token_logprob(state: _State, node: Node) -> None:
+    x, matrix = node.inputs[0], node.weights[0]
+    slices = -(-matrix.shape[0] // _SLICE_TOKENS)
+    partial = state.reserve(state.plan.limits.max_rows, round_up((2 * slices + 1) * 4, 64))
+    state.need_scratch(_ROW_BLOCK * 64)
+    is_q8 = x.dtype is DType.Q8
+    head = state.matrix(matrix.name, None, segment=0, is_q8=is_q8)
+    state.encoder.token_logprob(
+        state.barrier(node),
+        head=head,
+        is_q8=is_q8,
+        x=state.place(x),
+        partial=partial,
+        y=state.place(node.outputs[0]),
+    )
+
+
+def _encode_sample(state: _State) -> SampleBuffers | None:
+    """The choice of tokens, if the graph ends in logits."""
+    logits = next((t for t in state.plan.graph.outputs if t.name == LOGITS), None)
+    if logits is None:
+        return None
+    vocab_size, rows = _columns(logits), state.plan.limits.max_rows
+    wide = 4 * MAX_LOGPROBS
+    buffers = SampleBuffers(
+        state.reserve(rows, 4), state.reserve(rows, 4), state.reserve(rows, wide), state.reserve(rows, wide)
+    )
+    state.need_scratch(12 * vocab_size)
+    state.encoder.sample(
+        state.hazards.step([state.span(logits)], []),
+        vocab_size=vocab_size,
+        logits=state.place(logits),
+        ids=buffers.token_ids,
+        logprobs=buffers.logprobs,
+        top_ids=buffers.top_ids,
+        top_logprobs=buffers.top_logprobs,
+    )
+    return buffers
+
+
+_ENCODERS: Mapping[str, Callable[[_State, Node], None]] = {
+    "embedding": _embedding,
+    "rope_table": _rope_table,
+    "rms_norm": _norm,
+    "add_rms_norm": _norm,
+    "linear": _linear,
+    "gated_linear": _linear,
+    "quantize": _quantize,
+    "rope": _rope,
+    "attention": _attention,
+    "add": _add,
+    "silu_mul": _silu_mul,
+    "gather_rows": _gather_rows,
+    "token_logprob": _token_logprob,
+}

@@ -1,0 +1,228 @@
+"""An encoded program bound to its arena: what runs a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lepton_ai.backends.base import (
+    BLOCK_SIZE,
+    MAX_LOGPROBS,
+    Float32Array,
+    KVCache,
+    SampledTokens,
+    SamplingInputs,
+    StepInputs,
+    StepOutputs,
+)
+from lepton_ai.backends.cpu import _native
+from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.backends.cpu.encode import EncodedProgram, Place, encode
+from lepton_ai.backends.cpu.packing import PackedMatrix, PackedWeights, pack_matrix
+from lepton_ai.errors import InvalidRequest
+from lepton_ai.graph.attrs import KVSpec
+from lepton_ai.graph.passes.plan import Plan
+from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape
+
+assert BLOCK_SIZE == _native.BLOCK_TOKENS
+
+_ALIGNMENT = 64
+
+
+class CpuKVCache:
+    """Blocks of every layer; pages of the operating system are taken when a block is first written."""
+
+    def __init__(self, specs: Sequence[KVSpec], num_blocks: int) -> None:
+        self.num_blocks = num_blocks
+        sizes = [num_blocks * BLOCK_SIZE * spec.bytes_per_token for spec in specs]
+        self._layers = [_aligned_zeros(size) for size in sizes]
+        self.addresses = [layer.ctypes.data for layer in self._layers]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes reserved."""
+        return sum(layer.nbytes for layer in self._layers)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedStep:
+    """The handle of a step that ran to its end."""
+
+    outputs: StepOutputs
+
+    def result(self) -> StepOutputs:
+        """The outputs."""
+        return self.outputs
+
+
+class CpuExecutable:
+    """A compiled graph on one device."""
+
+    def __init__(self, plan: Plan, weights: PackedWeights, device: CpuDevice) -> None:
+        self.plan = plan
+        self._weights = weights
+        self._device = device
+        self._encoded: EncodedProgram = encode(plan, weights)
+        device.native.reserve_scratch(self._encoded.scratch_bytes)
+        limits = plan.limits
+        bounds = (limits.max_tokens, limits.max_rows, limits.max_seqs, limits.max_model_len, _vocab_size(plan))
+        self._program = _native.Program(self._encoded.encoder, bounds, device.native)
+        self._arena = _aligned_zeros(self._encoded.arena_bytes)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of the activation arena, working buffers of ops included."""
+        return self._arena.nbytes
+
+    def run(self, inputs: StepInputs, cache: KVCache) -> FinishedStep:
+        """Run one step on the calling thread and the device's; the GIL is released meanwhile."""
+        assert isinstance(cache, CpuKVCache)
+        for name, place in self._encoded.input_places.items():
+            self._fill_input(name, place, inputs)
+        try:
+            self._program.run(
+                self._device.native,
+                self._arena,
+                cache.addresses,
+                cache.num_blocks,
+                inputs.token_ids,
+                inputs.positions,
+                inputs.query_offsets,
+                inputs.kv_lengths,
+                [group.block_tables for group in inputs.kv_groups],
+                inputs.logit_rows,
+                inputs.targets,
+                _sampling_arrays(inputs.sampling),
+            )
+        except ValueError as error:
+            raise InvalidRequest(f"step: {error}", param="inputs") from None
+        return FinishedStep(self._outputs(inputs))
+
+    def set_weight(self, name: str, values: Float32Array) -> None:
+        """Replace one weight by f32 values of the same shape.
+
+        A vector stays f32. A matrix is held in 8 bits (groups of 32) where 8-bit activations read it, else in f32.
+        Raises InvalidRequest for an unknown name or another shape.
+        """
+        if name in self._weights.vectors:
+            target = self._weights.vectors[name]
+            _check_shape(name, values, target.shape)
+            np.copyto(target, values)
+            return
+        if name not in self._weights.matrices:
+            raise InvalidRequest(f"name: the graph reads no weight called {name!r}", param="name")
+        old = self._weights.matrices[name]
+        _check_shape(name, values, (old.num_outputs, old.num_inputs))
+        uses = self._encoded.uses[name]
+        matrix = pack_matrix(self._device, values, is_quantized=any(use.is_q8 for use in uses))
+        self._weights.matrices[name] = matrix
+        for use in uses:
+            self._set_matrix(use.index, use.segment, matrix, use.bias)
+
+    def take_seconds(self) -> dict[str, float]:
+        """Seconds by kind of op since the last call; zero until ``set_timing``."""
+        return dict(zip(OP_KINDS, self._program.take_seconds(), strict=True))
+
+    def set_timing(self, *, enabled: bool) -> None:
+        """Measure the ops of each step from now on, at about 50 ns an op."""
+        self._program.set_timing(enabled)
+
+    def _set_matrix(self, index: int, segment: int, matrix: PackedMatrix, bias: str | None) -> None:
+        native = matrix.native(None if bias is None else self._weights.vectors[bias])
+        self._program.set_matrix(index, segment, native)
+
+    def _fill_input(self, name: str, place: Place, inputs: StepInputs) -> None:
+        if name not in inputs.tensors:
+            raise InvalidRequest(f"tensors: expected an input called {name!r}", param="tensors")
+        values = inputs.tensors[name]
+        np.copyto(self._view(place, values.shape, np.float32), values)
+
+    def _outputs(self, inputs: StepInputs) -> StepOutputs:
+        sizes = {"T": len(inputs.token_ids), "R": len(inputs.logit_rows), "S": len(inputs.kv_lengths)}
+        tensors = {tensor.name: self._tensor(tensor, sizes) for tensor in self.plan.results}
+        sampled = None
+        if inputs.sampling is not None and self._encoded.sample is not None:
+            sampled = self._sampled(len(inputs.logit_rows), inputs.sampling)
+        return StepOutputs(tensors, sampled)
+
+    def _tensor(self, tensor: Tensor, sizes: dict[str, int]) -> Float32Array:
+        buffer = self.plan.buffers[tensor.id]
+        assert tensor.dtype is DType.F32, f"{tensor.name}: results are f32"
+        return self._view((buffer.offset, buffer.row_bytes), evaluate_shape(tensor.shape, sizes), np.float32)
+
+    def _sampled(self, num_rows: int, sampling: SamplingInputs) -> SampledTokens:
+        places = self._encoded.sample
+        assert places is not None
+        width = min(MAX_LOGPROBS, int(sampling.num_logprobs.max(initial=0)))
+        return SampledTokens(
+            token_ids=self._view(places.token_ids, (num_rows,), np.int32),
+            logprobs=self._view(places.logprobs, (num_rows,), np.float32),
+            top_ids=self._view(places.top_ids, (num_rows, width), np.int32),
+            top_logprobs=self._view(places.top_logprobs, (num_rows, width), np.float32),
+        )
+
+    def _view(self, place: Place, shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+        offset, stride = place
+        strides = (stride,) if len(shape) == 1 else (stride, np.dtype(dtype).itemsize)
+        return np.ndarray(shape, dtype, self._arena.data, offset, strides)
+
+
+OP_KINDS = (
+    "embedding",
+    "rope_table",
+    "norm",
+    "quantize",
+    "linear",
+    "rope",
+    "kv_write",
+    "attend",
+    "attend_merge",
+    "add",
+    "silu_mul",
+    "gather_rows",
+    "token_logprob",
+    "token_logprob_merge",
+    "sample",
+)
+"""Kinds of records, in the order of native/step.h."""
+
+
+def _sampling_arrays(sampling: SamplingInputs | None) -> _native.SamplingArrays | None:
+    if sampling is None:
+        return None
+    return (
+        sampling.temperature,
+        sampling.top_k,
+        sampling.top_p,
+        sampling.min_p,
+        sampling.repetition_penalty,
+        sampling.presence_penalty,
+        sampling.frequency_penalty,
+        sampling.seeds,
+        sampling.draws,
+        sampling.num_logprobs,
+        sampling.history,
+        sampling.history_offsets,
+        sampling.num_prompt_tokens,
+    )
+
+
+def _check_shape(name: str, values: Float32Array, shape: tuple[int, ...]) -> None:
+    if values.shape != shape:
+        raise InvalidRequest(f"values: {name} has shape {shape}, got {values.shape}", param="values")
+
+
+def _vocab_size(plan: Plan) -> int:
+    """Rows of the embedding table or of the head, whichever the graph has; ids are checked against it."""
+    sizes = [w.shape[0] for n in plan.graph.nodes if n.op in ("embedding", "token_logprob") for w in n.weights]
+    sizes += [t.shape[-1] for t in plan.graph.outputs if t.name == "logits" and isinstance(t.shape[-1], int)]
+    return min(sizes, default=1 << 30)
+
+
+def _aligned_zeros(num_bytes: int) -> npt.NDArray[np.uint8]:
+    raw = np.zeros(num_bytes + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + num_bytes]

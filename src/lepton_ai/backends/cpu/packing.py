@@ -1,0 +1,166 @@
+"""Weights in panels: from the packed cache if it has them, else packed on all cores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lepton_ai.backends.base import Float32Array
+from lepton_ai.backends.cpu import _native
+from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.errors import StorageError, UnsupportedModel
+from lepton_ai.graph.attrs import GatedLinearAttrs, LinearAttrs
+from lepton_ai.graph.graph import Graph
+from lepton_ai.weights.formats import dequantize
+from lepton_ai.weights.packed import PackedCache, PackedKey
+from lepton_ai.weights.sources.progress import Progress
+from lepton_ai.weights.store import StoredTensor, WeightStore
+
+ByteArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedMatrix:
+    """A ``(num_outputs, num_inputs)`` matrix in panels of ``kind`` (native/panels.h)."""
+
+    data: ByteArray
+    kind: int
+    num_outputs: int
+    num_inputs: int
+
+    def native(self, bias: Float32Array | None = None) -> _native.Matrix:
+        """The matrix as the encoder takes it. Whoever keeps the result keeps ``self`` and ``bias`` alive."""
+        return _native.Matrix(
+            data=self.data.ctypes.data,
+            kind=self.kind,
+            num_outputs=self.num_outputs,
+            num_inputs=self.num_inputs,
+            bias=0 if bias is None else bias.ctypes.data,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    name: str
+    shape: tuple[int, int]
+    storage: str
+    is_quantized: bool
+    kind: int
+    num_bytes: int
+
+
+@dataclass(slots=True)
+class PackedWeights:
+    """What a graph reads: matrices in panels, vectors in f32."""
+
+    matrices: dict[str, PackedMatrix]
+    vectors: dict[str, Float32Array]
+    is_cached: bool
+
+
+def pack_matrix(device: CpuDevice, values: Float32Array, *, is_quantized: bool) -> PackedMatrix:
+    """f32 values ``(num_outputs, num_inputs)`` as a matrix of f32 panels, or of 8-bit ones in groups of 32."""
+    num_outputs, num_inputs = values.shape
+    kind = _native.panel_kind("F32", quantize=is_quantized)
+    target = np.empty(_native.matrix_bytes(kind, num_outputs, num_inputs), np.uint8)
+    source = np.ascontiguousarray(values, np.float32).view(np.uint8).reshape(-1)
+    _native.pack(
+        device.native,
+        type="F32",
+        quantize=is_quantized,
+        source=source,
+        num_outputs=num_outputs,
+        num_inputs=num_inputs,
+        target=target,
+    )
+    return PackedMatrix(target, kind, num_outputs, num_inputs)
+
+
+def pack_weights(
+    device: CpuDevice, graph: Graph, store: WeightStore, *, cache: PackedCache | None, progress: Progress
+) -> PackedWeights:
+    """Every weight of ``graph`` in the form that kernels read.
+
+    With a cache the panels are mapped from its file, which is written first if it is not there; a home that cannot be
+    written means packing in memory, and ``progress`` says so.
+    """
+    vectors = {w.name: _vector(store.get(w.name)) for w in graph.weights() if len(w.shape) == 1}
+    jobs = _jobs(graph, store)
+    if cache is None:
+        return PackedWeights(_pack_in_memory(device, jobs, store, progress), vectors, False)
+    form = "8-bit" if any(job.is_quantized for job in jobs) else "stored"
+    key = PackedKey(store.digest, form, f"{_native.LAYOUT_VERSION}-{_names_digest(jobs)}")
+    packed = cache.open(key)
+    if packed is None:
+        try:
+            with cache.create(key, {job.name: job.num_bytes for job in jobs}) as writer:
+                _pack_all(device, jobs, store, writer.segments, progress)
+                packed = writer.commit()
+        except StorageError as error:
+            progress.describe(f"packing in memory: {error.message}")
+            return PackedWeights(_pack_in_memory(device, jobs, store, progress), vectors, False)
+    matrices = {job.name: PackedMatrix(packed.segments[job.name], job.kind, *job.shape) for job in jobs}
+    return PackedWeights(matrices, vectors, True)
+
+
+def _jobs(graph: Graph, store: WeightStore) -> list[_Job]:
+    quantized = {
+        weight.name
+        for node in graph.nodes
+        if isinstance(node.attrs, LinearAttrs | GatedLinearAttrs) and node.attrs.quantize_weights
+        for weight in node.weights
+    }
+    jobs: list[_Job] = []
+    for weight in graph.weights():
+        if len(weight.shape) == 1:
+            continue
+        if len(weight.shape) != 2:
+            raise UnsupportedModel(f"{weight.name}: expected a vector or a matrix, got shape {weight.shape}")
+        storage, narrow = store.get(weight.name).type.value, weight.name in quantized
+        kind = _native.panel_kind(storage, quantize=narrow)
+        num_bytes = _native.matrix_bytes(kind, *weight.shape)
+        jobs.append(_Job(weight.name, (weight.shape[0], weight.shape[1]), storage, narrow, kind, num_bytes))
+    return jobs
+
+
+def _names_digest(jobs: list[_Job]) -> str:
+    """Graphs that read different weights, or the same in other kinds, have different packed files."""
+    return "-".join(sorted({f"{job.storage}.{job.kind}" for job in jobs})) + f"-{len(jobs)}"
+
+
+def _pack_all(
+    device: CpuDevice, jobs: list[_Job], store: WeightStore, targets: Mapping[str, ByteArray], progress: Progress
+) -> None:
+    done = 0
+    progress.start("packing weights", total_bytes=sum(job.num_bytes for job in jobs), done_bytes=0)
+    try:
+        for job in jobs:
+            _native.pack(
+                device.native,
+                type=job.storage,
+                quantize=job.is_quantized,
+                source=store.get(job.name).data,
+                num_outputs=job.shape[0],
+                num_inputs=job.shape[1],
+                target=targets[job.name],
+            )
+            store.release(job.name)
+            done += job.num_bytes
+            progress.update(done)
+    finally:
+        progress.finish()
+
+
+def _pack_in_memory(
+    device: CpuDevice, jobs: list[_Job], store: WeightStore, progress: Progress
+) -> dict[str, PackedMatrix]:
+    targets = {job.name: np.empty(job.num_bytes, np.uint8) for job in jobs}
+    _pack_all(device, jobs, store, targets, progress)
+    return {job.name: PackedMatrix(targets[job.name], job.kind, *job.shape) for job in jobs}
+
+
+def _vector(stored: StoredTensor) -> Float32Array:
+    return np.ascontiguousarray(dequantize(stored.data, stored.type, stored.shape), np.float32)
