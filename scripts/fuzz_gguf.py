@@ -1,0 +1,94 @@
+"""Throw mutated files at the GGUF reader: each must be read, or refused with a LeptonError, within time and memory.
+
+    python scripts/fuzz_gguf.py --inputs 100000 --seed 0
+
+The reader runs in a process of its own whose address space is limited, so that a crash, a hang or too much memory is
+seen from outside. Prints the counts; exits with 1 on the first violation, and says how to repeat it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from ctypes import Array, c_uint64
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MEMORY_LIMIT_BYTES = 32 << 20
+
+Worker = Callable[[int, int, int, "Array[c_uint64]"], None]
+
+
+def main() -> int:
+    """Parse the arguments, run, report. Returns the exit status."""
+    parser = argparse.ArgumentParser(description="Throw mutated files at the GGUF reader.")
+    parser.add_argument("--inputs", type=int, default=100_000, help="how many files to try")
+    parser.add_argument("--seed", type=int, default=0, help="another seed is another series of files")
+    parser.add_argument("--first", type=int, default=0, help="index of the first file in the series")
+    arguments = parser.parse_args()
+    return fuzz(work, seed=arguments.seed, first=arguments.first, count=arguments.inputs)
+
+
+def fuzz(worker: Worker, *, seed: int, first: int, count: int) -> int:
+    """Run ``worker`` in a process of its own and report. Returns the exit status."""
+    started = time.monotonic()
+    context = multiprocessing.get_context("spawn")
+    counts: Array[c_uint64] = context.RawArray(c_uint64, [first, 0, 0])
+    process = context.Process(target=worker, args=(seed, first, count, counts))
+    process.start()
+    process.join()
+    index, num_refused, num_read = counts
+    elapsed_s = time.monotonic() - started
+    print(f"{num_read + num_refused} inputs: {num_read} read, {num_refused} refused, {elapsed_s:.1f} s")
+    if process.exitcode == 0 and num_read + num_refused == count:
+        return 0
+    print(f"input {index} of seed {seed}: {describe(process.exitcode)}", file=sys.stderr)
+    print(f"repeat with: scripts/fuzz_gguf.py --seed {seed} --first {index} --inputs 1", file=sys.stderr)
+    return 1
+
+
+def work(seed: int, first: int, count: int, counts: Array[c_uint64]) -> None:
+    """Read the files. ``counts``: the index under way, the files refused and those read."""
+    sys.path.insert(0, str(ROOT))
+    from tests.weights import gguf_fuzzer
+
+    def on_input(index: int, is_good: bool | None) -> None:
+        if is_good is None:
+            counts[0] = index
+        else:
+            counts[1 + is_good] += 1
+
+    limit_memory(MEMORY_LIMIT_BYTES)
+    with tempfile.TemporaryDirectory(prefix="lepton-fuzz-") as folder:
+        try:
+            gguf_fuzzer.run(Path(folder), seed=seed, first=first, count=count, on_input=on_input)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+
+
+def limit_memory(num_bytes: int) -> None:
+    """Let this process grow by ``num_bytes`` from here on; a larger allocation is a MemoryError."""
+    num_pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = num_pages * os.sysconf("SC_PAGE_SIZE") + num_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def describe(exit_code: int | None) -> str:
+    """What ended the worker."""
+    if exit_code is None or exit_code >= 0:
+        return "an exception that is not a LeptonError (above)"
+    name = signal.Signals(-exit_code).name
+    return "took too long" if name == "SIGPROF" else f"ended the process by {name}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
