@@ -36,7 +36,10 @@ class ReferenceBackend:
             types[weight.name] = stored.type
         plan = lower(graph, types, policy, limits=limits, taps=taps)
         narrowed = _narrowed_weights(plan.graph)
-        held: dict[str, HeldWeight] = {name: hold(weights.get(name), quantize=name in narrowed) for name in types}
+        held: dict[str, HeldWeight] = {}
+        for name in types:
+            held[name] = hold(weights.get(name), quantize=name in narrowed)
+            weights.release(name)
         return ReferenceExecutable(plan, held)
 
     def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: int) -> ReferenceKVCache:

@@ -4,9 +4,9 @@ For each row of logits ``x`` ``[V]`` f32 (NaN counts as -inf):
 
 1. **Log-probabilities** come from the unmodified ``x``: ``x - m - log(sum exp(x - m))`` with ``m = max x``, in f64,
    rounded to f32. Alternatives are ordered by ``x`` descending, then id ascending.
-2. **Penalties**, in f32, each product and difference rounded: for each distinct id of prompt and output,
-   ``x = x / repetition`` if ``x > 0`` else ``x * repetition``; then for each id that the output holds ``n > 0`` times,
-   ``x = x - frequency * f32(n)``, ``x = x - presence``.
+2. **Penalties**, in f32, each operation rounded: for each distinct id of prompt and output, ``x = x / repetition`` if
+   ``x > 0`` else ``x * repetition``; then for each id that the output holds ``n > 0`` times,
+   ``x = x - (presence + frequency * f32(n))``.
 3. **Greedy**: temperature 0 takes the largest ``x``, ties to the lowest id, and nothing below applies.
 4. **Order**: ids by ``x`` descending, then id ascending; ``top_k > 0`` keeps the first k.
 5. **Weights**, in f64: ``exp(f64(z))`` with ``z = (x - m) / temperature`` in f32, m the largest penalised ``x``; z is 0
@@ -77,8 +77,7 @@ def penalise(logits: Float32Array, inputs: SamplingInputs, row: int) -> Float32A
     repetition = inputs.repetition_penalty[row]
     x[every_id] = np.where(x[every_id] > 0, x[every_id] / repetition, x[every_id] * repetition)
     output_ids, counts = np.unique(output, return_counts=True)
-    x[output_ids] -= inputs.frequency_penalty[row] * counts.astype(np.float32)
-    x[output_ids] -= inputs.presence_penalty[row]
+    x[output_ids] -= inputs.presence_penalty[row] + inputs.frequency_penalty[row] * counts.astype(np.float32)
     return x
 
 
@@ -112,7 +111,7 @@ def _descending(logits: Float32Array) -> npt.NDArray[np.int64]:
 def log_softmax(logits: Float32Array) -> Float32Array:
     """Log-probabilities of rows ``[R, V]``: computed in f64, rounded to f32."""
     wide = logits.astype(np.float64)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         shifted = wide - wide.max(axis=-1, keepdims=True)
-    logprobs: Float32Array = (shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))).astype(np.float32)
+        logprobs: Float32Array = (shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))).astype(np.float32)
     return logprobs

@@ -120,8 +120,9 @@ def quantize_groups(groups: Float32Array) -> tuple[Codes, Float32Array]:
     is_usable = (largest >= np.float32(2.0**-100)) & np.isfinite(largest)
     inverse = np.float32(127) / np.where(is_usable, largest, np.float32(1))
     products = np.where(is_usable[..., None], groups, np.float32(0)) * inverse[..., None]
-    scales = np.where(is_usable, largest / np.float32(127), np.where(np.isfinite(largest), np.float32(0), largest))
-    return np.rint(products).astype(np.int8), scales.astype(np.float32)
+    unusable_scales = np.where(np.isfinite(largest), np.float32(0), np.float32(np.nan))
+    scales = np.where(is_usable, largest / np.float32(127), unusable_scales)
+    return np.rint(products).astype(np.int8), scales
 
 
 def _padded_groups(values: Float32Array, group: int) -> Float32Array:

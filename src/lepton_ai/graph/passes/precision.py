@@ -5,7 +5,7 @@ It inserts ``quantize`` nodes (``Q8`` tensors, named after their input with the 
     per row and group of 32 along the last axis, all in f32:  m = max|x|
     scale = m / 127,  q = round_half_even(x * (127 / m))          if 2^-100 <= m and m is finite
     scale = 0,        q = 0                                       if m < 2^-100 (its inverse could overflow)
-    scale = m,        q = 0                                       if m is infinite or NaN (the output becomes NaN)
+    scale = NaN,      q = 0                                       if m is infinite or NaN, so that outputs say so
 
 The last group of a row whose length 32 does not divide is padded with zeros.
 """
