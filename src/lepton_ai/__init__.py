@@ -3,7 +3,8 @@
     from lepton_ai import LLM, SamplingParams
 
     with LLM("smollm2") as llm:
-        print(llm.generate("The capital of France is", SamplingParams(max_tokens=16)).text)
+        (completion,) = llm.generate("The capital of France is", SamplingParams(max_tokens=16))
+        print(completion.text)
 
 Public names are imported when they are first used, so that ``import lepton_ai`` itself costs nothing.
 """
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lepton_ai.engine.llm import LLM
-    from lepton_ai.engine.outputs import Chunk, Completion, TokenLogprob, Usage
+    from lepton_ai.engine.outputs import Chunk, Completion, Score, TokenLogprob, Usage
     from lepton_ai.engine.sampling_params import SamplingParams
     from lepton_ai.errors import LeptonError
 
@@ -25,6 +26,7 @@ __all__ = [
     "Completion",
     "LeptonError",
     "SamplingParams",
+    "Score",
     "TokenLogprob",
     "Usage",
     "__version__",
@@ -37,7 +39,7 @@ def __getattr__(name: str) -> object:
     match name:
         case "LLM":
             module = "lepton_ai.engine.llm"
-        case "Chunk" | "Completion" | "TokenLogprob" | "Usage":
+        case "Chunk" | "Completion" | "Score" | "TokenLogprob" | "Usage":
             module = "lepton_ai.engine.outputs"
         case "SamplingParams":
             module = "lepton_ai.engine.sampling_params"

@@ -146,8 +146,7 @@ def config(
     *, max_tokens: int = 64, max_seqs: int = 8, max_model_len: int = 256, num_kv_groups: int = 1
 ) -> EngineConfig:
     return EngineConfig(
-        limits=Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs),
-        max_model_len=max_model_len,
+        limits=Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs, max_model_len=max_model_len),
         vocab_size=VOCAB_SIZE,
         eos_ids=frozenset({EOS_ID}),
         num_kv_groups=num_kv_groups,

@@ -16,7 +16,7 @@ from lepton_ai.engine.runner import BlockTableArray, Runner
 from lepton_ai.engine.sampling_inputs import SamplingInputsBuilder
 from lepton_ai.engine.sampling_params import SamplingParams
 
-LIMITS = Limits(max_tokens=16, max_rows=4, max_seqs=4)
+LIMITS = Limits(max_tokens=16, max_rows=4, max_seqs=4, max_model_len=64)
 
 
 class Recorder:
@@ -50,7 +50,7 @@ def request(num_tokens: int, computed: int, tables: tuple[list[int], ...], **par
 
 def test_a_ragged_step() -> None:
     executable = Recorder()
-    runner = Runner(executable, FakeCache(8), LIMITS, num_kv_groups=2, max_model_len=64)
+    runner = Runner(executable, FakeCache(8), LIMITS, num_kv_groups=2)
     decoding = request(20, 19, ([3, 1], [0, 2]))
     chunk = request(30, 4, ([2], [5]))
     runner.execute(StepPlan((ScheduledSequence(decoding, 1, True), ScheduledSequence(chunk, 3, False))))
@@ -69,7 +69,7 @@ def test_a_ragged_step() -> None:
 
 def test_a_step_without_rows_samples_nothing() -> None:
     executable = Recorder()
-    runner = Runner(executable, FakeCache(8), LIMITS, num_kv_groups=1, max_model_len=64)
+    runner = Runner(executable, FakeCache(8), LIMITS, num_kv_groups=1)
     assert runner.execute(StepPlan((ScheduledSequence(request(30, 0, ([2],)), 3, False),))) is None
     assert executable.inputs is not None and executable.inputs.sampling is None
 

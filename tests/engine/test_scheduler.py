@@ -14,8 +14,8 @@ from lepton_ai.errors import ContextLengthExceeded, OutOfMemory
 
 
 def scheduler(*, num_blocks: int = 32, max_tokens: int = 64, max_seqs: int = 4, max_model_len: int = 256) -> Scheduler:
-    limits = Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs)
-    return Scheduler(KVManager(1, num_blocks), limits, max_model_len=max_model_len)
+    limits = Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs, max_model_len=max_model_len)
+    return Scheduler(KVManager(1, num_blocks), limits)
 
 
 def request(num_prompt_tokens: int, max_tokens: int = 8, *, first: int = 0, **params: object) -> Request:

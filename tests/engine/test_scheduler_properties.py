@@ -28,16 +28,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         num_groups=st.integers(1, 2),
     )
     def start(self, num_blocks: int, max_tokens: int, max_seqs: int, num_groups: int) -> None:
-        limits = Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs)
+        limits = Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs, max_model_len=MAX_MODEL_LEN)
         self.kv = KVManager(num_groups, num_blocks)
-        self.scheduler = Scheduler(self.kv, limits, max_model_len=MAX_MODEL_LEN)
-        self.runner = Runner(
-            FakeExecutable(limits),
-            FakeCache(num_blocks),
-            limits,
-            num_kv_groups=num_groups,
-            max_model_len=MAX_MODEL_LEN,
-        )
+        self.scheduler = Scheduler(self.kv, limits)
+        self.runner = Runner(FakeExecutable(limits), FakeCache(num_blocks), limits, num_kv_groups=num_groups)
         self.requests: list[Request] = []
 
     @rule(begin=st.integers(0, 2), num_prompt=st.integers(1, 60), num_output=st.integers(1, 30))

@@ -37,10 +37,20 @@ class EngineClient:
 
     def submit(self, prompt_ids: Sequence[int] | Int32Array, params: SamplingParams) -> Generation:
         """Queue a generation; it advances whenever anybody waits. Raises what ``Engine.make_request`` raises."""
-        self._check_open()
-        generation = Generation(self._engine.make_request(prompt_ids, params), self._make_decoder(params))
-        self._submitted.append(generation)
+        (generation,) = self.submit_all([prompt_ids], [params])
         return generation
+
+    def submit_all(
+        self, prompts: Sequence[Sequence[int] | Int32Array], params: Sequence[SamplingParams]
+    ) -> list[Generation]:
+        """Queue several, or none if one of them is refused."""
+        self._check_open()
+        generations = [
+            Generation(self._engine.make_request(ids, each), self._make_decoder(each))
+            for ids, each in zip(prompts, params, strict=True)
+        ]
+        self._submitted.extend(generations)
+        return generations
 
     def next_chunk(self, generation: Generation) -> Chunk | None:
         """Wait for the next piece; None after the last. Raises LeptonError if the engine failed under it."""
@@ -115,11 +125,13 @@ class EngineClient:
             self._engine.add(generation.request)
             self._active[generation.request] = generation
             self._submitted.popleft()
-        while self._cancelled:
+        for _ in range(len(self._cancelled)):
             generation = self._cancelled.popleft()
             if self._active.pop(generation.request, None):
                 self._engine.finish(generation.request, FinishReason.CANCELLED)
                 generation.finish(FinishReason.CANCELLED)
+            elif not generation.is_finished:  # submitted and cancelled while the loop above ended
+                self._cancelled.append(generation)
 
     def _check_open(self) -> None:
         if self._is_closed:

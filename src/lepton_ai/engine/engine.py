@@ -20,10 +20,9 @@ from lepton_ai.errors import ContextLengthExceeded, InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What an engine must know of its model. ``max_model_len`` counts prompt and output of one request."""
+    """What an engine must know of its model. ``limits.max_model_len`` counts prompt and output of one request."""
 
     limits: Limits
-    max_model_len: int
     vocab_size: int
     eos_ids: frozenset[int]
     num_kv_groups: int = 1
@@ -35,9 +34,7 @@ class Engine:
     def __init__(self, executable: Executable, cache: KVCache, config: EngineConfig) -> None:
         self.config = config
         self._cache = cache
-        self._runner = Runner(
-            executable, cache, config.limits, num_kv_groups=config.num_kv_groups, max_model_len=config.max_model_len
-        )
+        self._runner = Runner(executable, cache, config.limits, num_kv_groups=config.num_kv_groups)
         self.scheduler = self._new_scheduler()
 
     def make_request(self, prompt_ids: Sequence[int] | Int32Array, params: SamplingParams) -> Request:
@@ -47,9 +44,10 @@ class Engine:
         exceed the context, OutOfMemory if they exceed the KV memory.
         """
         ids = check_token_ids(prompt_ids, vocab_size=self.config.vocab_size, name="prompt")
-        if len(ids) >= self.config.max_model_len:
+        if len(ids) >= self.config.limits.max_model_len:
             raise ContextLengthExceeded(
-                f"prompt: {len(ids)} tokens leave no room in the context of {self.config.max_model_len}", param="prompt"
+                f"prompt: {len(ids)} tokens leave no room in the context of {self.config.limits.max_model_len}",
+                param="prompt",
             )
         if params.max_tokens is None:
             end = max(self.scheduler.max_request_tokens, len(ids) + 1)
@@ -81,7 +79,7 @@ class Engine:
     def _new_scheduler(self) -> Scheduler:
         config = self.config
         kv = KVManager(config.num_kv_groups, self._cache.num_blocks)
-        return Scheduler(kv, config.limits, max_model_len=config.max_model_len)
+        return Scheduler(kv, config.limits)
 
 
 def check_token_ids(token_ids: Sequence[int] | Int32Array, *, vocab_size: int, name: str) -> Int32Array:

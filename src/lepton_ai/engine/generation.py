@@ -54,7 +54,7 @@ class Generation:
             reason = FinishReason.STOP
         if reason:
             self.finish(reason, text)
-        elif text:
+        else:
             self._emit(text)
 
     def finish(self, reason: FinishReason, text: str = "") -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -28,8 +30,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a streamed completion; joined, the pieces are the completion.
+    """A piece of a streamed completion, one for each token; joined, the pieces are the completion.
 
+    ``text`` is empty where a token completes no character, or may belong to a stop string; a later piece has it then.
     ``finish_reason`` and ``usage`` come with the last one. ``logprobs``, if asked for, has an entry for each of
     ``token_ids``.
     """
@@ -54,3 +57,32 @@ class Completion:
     finish_reason: str
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How likely a model finds a text. ``logprobs[i]`` is the natural log-probability of ``token_ids[i + 1]``, given
+    all before it; the first token has none.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+    @property
+    def total_logprob(self) -> float:
+        """Log-probability of the whole text after its first token."""
+        return math.fsum(self.logprobs)
+
+
+def join_chunks(chunks: Iterable[Chunk]) -> Completion:
+    """The completion whose pieces these are, the last one included."""
+    pieces = list(chunks)
+    last = pieces[-1]
+    assert last.finish_reason is not None and last.usage is not None
+    return Completion(
+        text="".join(p.text for p in pieces),
+        token_ids=tuple(i for p in pieces for i in p.token_ids),
+        finish_reason=last.finish_reason,
+        usage=last.usage,
+        logprobs=None if last.logprobs is None else tuple(e for p in pieces for e in p.logprobs or ()),
+    )

@@ -39,9 +39,7 @@ class BlockTableArray:
 class Runner:
     """Turns plans into ``StepInputs`` in arrays made once, and runs them."""
 
-    def __init__(
-        self, executable: Executable, cache: KVCache, limits: Limits, *, num_kv_groups: int, max_model_len: int
-    ) -> None:
+    def __init__(self, executable: Executable, cache: KVCache, limits: Limits, *, num_kv_groups: int) -> None:
         assert limits.max_rows >= limits.max_seqs
         self._executable = executable
         self._cache = cache
@@ -50,8 +48,8 @@ class Runner:
         self._query_offsets = np.zeros(limits.max_seqs + 1, np.int32)
         self._kv_lengths = np.zeros(limits.max_seqs, np.int32)
         self._logit_rows = np.zeros(limits.max_seqs, np.int32)
-        self._all_positions = np.arange(max_model_len, dtype=np.int32)
-        max_blocks = num_blocks_for(max_model_len)
+        self._all_positions = np.arange(limits.max_model_len, dtype=np.int32)
+        max_blocks = num_blocks_for(limits.max_model_len)
         self._tables = tuple(BlockTableArray(limits.max_seqs, max_blocks) for _ in range(num_kv_groups))
         self._sampling = SamplingInputsBuilder(limits.max_seqs)
 

@@ -20,14 +20,13 @@ from lepton_ai.errors import ContextLengthExceeded, OutOfMemory
 class Scheduler:
     """Holds the unfinished requests. Both queues are ordered by age, and whoever runs is older than whoever waits."""
 
-    def __init__(self, kv: KVManager, limits: Limits, *, max_model_len: int) -> None:
+    def __init__(self, kv: KVManager, limits: Limits) -> None:
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self.num_preemptions = 0
         self._num_arrivals = 0
         self._kv = kv
         self._limits = limits
-        self._max_model_len = max_model_len
 
     @property
     def has_work(self) -> bool:
@@ -36,10 +35,10 @@ class Scheduler:
 
     def check(self, num_prompt_tokens: int, max_tokens: int) -> None:
         """Raise ContextLengthExceeded if ``max_tokens`` in all exceed the context, OutOfMemory if the KV memory."""
-        if max_tokens > self._max_model_len:
+        if max_tokens > self._limits.max_model_len:
             raise ContextLengthExceeded(
                 f"max_tokens: {num_prompt_tokens} prompt tokens and {max_tokens - num_prompt_tokens} to generate "
-                f"exceed the context of {self._max_model_len} tokens",
+                f"exceed the context of {self._limits.max_model_len} tokens",
                 param="max_tokens",
             )
         if max_tokens > self.max_request_tokens:
@@ -52,7 +51,7 @@ class Scheduler:
     @property
     def max_request_tokens(self) -> int:
         """The longest request that fits, prompt and output. The KV of the last token is never computed."""
-        return min(self._max_model_len, self._kv.num_tokens + 1)
+        return min(self._limits.max_model_len, self._kv.num_tokens + 1)
 
     def add(self, request: Request) -> None:
         """Queue a request, younger than all others, whose size ``check`` accepts."""

@@ -1,0 +1,197 @@
+"""The front door: a model as an object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from lepton_ai.backends.base import Float32Array, Int32Array
+from lepton_ai.config import Environment, Policy
+from lepton_ai.engine.client import EngineClient
+from lepton_ai.engine.engine import Engine, EngineConfig
+from lepton_ai.engine.evaluator import Evaluator
+from lepton_ai.engine.loading import LoadOptions, load
+from lepton_ai.engine.outputs import Completion, Score, join_chunks
+from lepton_ai.engine.prompts import Message, Prompt, as_prompts, check_length, encode_prompt
+from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.stream import Stream
+from lepton_ai.engine.text_decoder import StoppingDecoder
+from lepton_ai.errors import InvalidRequest
+from lepton_ai.graph.attrs import kv_groups
+from lepton_ai.text.tokenizer import Tokenizer
+from lepton_ai.weights.sources.progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from lepton_ai.text.chat_template import ChatTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What was loaded, and how it runs. ``max_model_len`` is the longest request, prompt and output."""
+
+    name: str
+    path: Path
+    digest: str
+    architecture: str
+    vocab_size: int
+    context_length: int
+    max_model_len: int
+    kv_bytes: int
+    policy: str
+    backend: str
+    num_threads: int
+    isa: str
+
+
+class LLM:
+    """A model that generates. Use it as a context manager, from any number of threads.
+
+    ``model`` is a short name or the path of a GGUF file. ``num_threads`` None takes the cores this process may use.
+    ``policy`` is "exact", "auto" or "fast" (see ``config.Policy``), ``backend`` "cpu" or "reference". A step runs at
+    most ``max_tokens_per_step`` tokens of at most ``max_num_seqs`` requests. ``max_model_len`` None takes the model's
+    context, or less if the KV memory holds less; for ``kv_memory_bytes`` None see ``memory.plan_kv``.
+
+    Raises ModelNotFound, DownloadFailed, InvalidModel, HardwareUnsupported, StorageError, OutOfMemory, InvalidRequest.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        num_threads: int | None = None,
+        policy: str | Policy = Policy.AUTO,
+        backend: str = "cpu",
+        max_num_seqs: int = 16,
+        max_tokens_per_step: int = 512,
+        max_model_len: int | None = None,
+        kv_memory_bytes: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        environment = Environment.read()
+        options = LoadOptions(
+            num_threads=num_threads or environment.num_threads,
+            policy=Policy.parse(policy),
+            backend=backend,
+            max_num_seqs=max_num_seqs,
+            max_tokens_per_step=max_tokens_per_step,
+            max_model_len=max_model_len,
+            kv_memory_bytes=kv_memory_bytes,
+            progress=progress or NoProgress(),
+        )
+        self._name = str(model)
+        self._loaded = loaded = load(model, options, environment)
+        config = EngineConfig(
+            limits=loaded.limits,
+            vocab_size=loaded.model.config.vocab_size,
+            eos_ids=frozenset(loaded.tokenizer.eos_token_ids),
+            num_kv_groups=len(kv_groups(loaded.kv_specs)),
+        )
+        self._client = EngineClient(
+            Engine(loaded.executable, loaded.cache, config),
+            lambda params: StoppingDecoder(loaded.tokenizer, params.stop_strings),
+        )
+        self._evaluator = Evaluator(loaded, self._client)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self._loaded.tokenizer
+
+    @cached_property
+    def model_info(self) -> ModelInfo:
+        """What was loaded, and how it runs."""
+        loaded, config = self._loaded, self._loaded.model.config
+        return ModelInfo(
+            name=self._name,
+            path=loaded.path,
+            digest=loaded.file.digest,
+            architecture=config.architecture,
+            vocab_size=config.vocab_size,
+            context_length=config.context_length,
+            max_model_len=loaded.limits.max_model_len,
+            kv_bytes=loaded.cache.num_bytes,
+            policy=loaded.options.policy.value,
+            backend=loaded.device.backend.name,
+            num_threads=loaded.device.num_threads,
+            isa=loaded.device.isa,
+        )
+
+    def generate(
+        self, prompts: str | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None
+    ) -> list[Completion]:
+        """Complete each prompt; all run together. ``params`` holds for all, or is one for each.
+
+        Raises InvalidRequest for an empty prompt or bad ids, ContextLengthExceeded, OutOfMemory: before anything runs.
+        """
+        wanted = as_prompts(prompts, name="prompts")
+        each = [params or SamplingParams()] * len(wanted) if isinstance(params, SamplingParams | None) else params
+        if len(each) != len(wanted):
+            raise InvalidRequest(
+                f"params: expected one for each of {len(wanted)} prompts, got {len(each)}", param="params"
+            )
+        ids = [encode_prompt(prompt, self.tokenizer) for prompt in wanted]
+        generations = self._client.submit_all(ids, each)
+        streams = [Stream(self._client, generation) for generation in generations]
+        try:
+            return [join_chunks(stream) for stream in streams]
+        finally:
+            for stream in streams:
+                stream.close()
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
+        """Complete a prompt piece by piece. Raises like ``generate``, at once."""
+        ids = encode_prompt(prompt, self.tokenizer)
+        return Stream(self._client, self._client.submit(ids, params or SamplingParams()))
+
+    def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
+        """Answer a conversation, which ends with the user's message."""
+        return join_chunks(self.chat_stream(messages, params))
+
+    def chat_stream(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
+        """Answer a conversation piece by piece. What earlier turns computed is found in the prefix cache.
+
+        Raises TemplateError if the model has no chat template or it refuses the messages, and like ``generate``.
+        """
+        return self.stream(self.chat_prompt(messages), params)
+
+    def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The token ids that ``chat`` answers. A control token in a message's text is text here."""
+        return self.tokenizer.encode_segments(self._chat_template.render_segments(messages))
+
+    def score(self, prompts: str | Sequence[Prompt]) -> list[Score]:
+        """Log-probabilities of the tokens of each text, without sampling. Raises like ``generate``."""
+        return self._evaluator.score([self._whole(p) for p in as_prompts(prompts, name="prompts")])
+
+    def logits(self, prompt: Prompt) -> Iterator[Float32Array]:
+        """Logits after each token of a prompt, in pieces ``[n, V]`` f32 that are the caller's to keep.
+
+        Memory is bounded by a piece and the prompt's KV. Other requests run between two pieces.
+        """
+        return self._evaluator.logits(self._whole(prompt))
+
+    def close(self) -> None:
+        """Cancel what runs and let go of the model. A second time does nothing."""
+        self._client.close()
+        self._loaded.close()
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def _chat_template(self) -> ChatTemplate:
+        from lepton_ai.text.chat_template import ChatTemplate
+
+        return ChatTemplate.from_metadata(self._loaded.file.metadata, self.tokenizer)
+
+    def _whole(self, prompt: Prompt) -> Int32Array:
+        ids = encode_prompt(prompt, self.tokenizer)
+        return check_length(ids, self._loaded.limits.max_model_len, name="prompt")

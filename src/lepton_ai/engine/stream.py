@@ -1,0 +1,50 @@
+"""An iterator over the chunks of one generation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+
+from lepton_ai.engine.client import EngineClient
+from lepton_ai.engine.generation import Generation
+from lepton_ai.engine.outputs import Chunk
+
+
+class Stream(Iterator[Chunk]):
+    """Chunks as they are made. Leaving early cancels the request: by ``close``, ``with``, or dropping the stream."""
+
+    def __init__(self, client: EngineClient, generation: Generation) -> None:
+        self._client = client
+        self._generation = generation
+
+    def __next__(self) -> Chunk:
+        chunk = self._client.next_chunk(self._generation)
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Tokens that were sampled, whether or not their chunks were taken."""
+        request = self._generation.request
+        return request.num_tokens - request.num_prompt_tokens
+
+    def cancel(self) -> None:
+        """Ask for the end; the iterator then gives a last chunk. Never waits: a signal handler may call it."""
+        self._client.cancel(self._generation)
+
+    def close(self) -> None:
+        """Cancel, and free all that the request holds. Waits at most for the step under way."""
+        self._client.close_generation(self._generation)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A garbage collection may run inside a step, so this must not wait for its end.
+        self._client.cancel(self._generation)

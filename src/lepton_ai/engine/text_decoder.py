@@ -1,0 +1,32 @@
+"""Token ids of one generation to text that ends before a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lepton_ai.text.detokenizer import Detokenizer
+from lepton_ai.text.stop_strings import StopMatcher
+from lepton_ai.text.tokenizer import Tokenizer
+
+
+class StoppingDecoder:
+    """A ``generation.TextDecoder``: control tokens leave no text."""
+
+    __slots__ = ("_detokenizer", "_stops")
+
+    def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str]) -> None:
+        self._detokenizer = Detokenizer(tokenizer)
+        self._stops = StopMatcher(stop_strings)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop string was found."""
+        return self._stops.matched is not None
+
+    def push(self, token_id: int) -> str:
+        """The text that is certain now."""
+        return self._stops.feed(self._detokenizer.feed(token_id))
+
+    def finish(self) -> str:
+        """What was held back: an incomplete character, the beginning of a stop string."""
+        return self._stops.feed(self._detokenizer.finish()) + self._stops.finish()
