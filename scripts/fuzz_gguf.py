@@ -22,7 +22,7 @@ from ctypes import Array, c_uint64
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MEMORY_LIMIT_BYTES = 32 << 20
+MEMORY_LIMIT_BYTES = 24 << 20
 
 Worker = Callable[[int, int, int, "Array[c_uint64]"], None]
 

@@ -61,10 +61,9 @@ def mutated(bases: list[EncodedGGUF], seed: int, index: int) -> bytes:
     base = rng.choice(bases)
     data = bytearray(base.data)
     for _ in range(rng.choice([0, 1, 1, 1, 2, 3])):
-        offset, size = rng.choice(list(base.fields.values()))
-        value = int.from_bytes(data[offset : offset + size], "little")
-        chosen = rng.choice([*_EXTREMES, value + 1, value - 1, value * 2, len(data), rng.getrandbits(64)])
-        data[offset : offset + size] = (chosen % (1 << 8 * size)).to_bytes(size, "little")
+        _change_number(data, rng.choice(_places(base, rng)), rng)
+    if rng.random() < 0.05:
+        _nest(data, rng, rng.choice([place for name, (place, _) in base.fields.items() if "element_type" in name]))
     for _ in range(rng.choice([0, 0, 0, 1, 1, 2])):
         rng.choice(_MUTATIONS)(data, rng)
     return bytes(data)
@@ -124,6 +123,23 @@ def _use_getters(checkpoint: GGUFFile, key: str) -> None:
             continue
 
 
+def _places(base: EncodedGGUF, rng: random.Random) -> list[tuple[int, int]]:
+    """Numbers to change: mostly not the lengths within the vocabulary, of which there are hundreds."""
+    is_any = rng.random() < 0.15
+    return [place for name, place in base.fields.items() if is_any or ": length of" not in name]
+
+
+def _change_number(data: bytearray, place: tuple[int, int], rng: random.Random) -> None:
+    offset, size = place
+    value = int.from_bytes(data[offset : offset + size], "little")
+    chosen = rng.choice([*_EXTREMES, value + 1, value - 1, value * 2, len(data), rng.getrandbits(64)])
+    data[offset : offset + size] = (chosen % (1 << 8 * size)).to_bytes(size, "little")
+
+
+def _nest(data: bytearray, rng: random.Random, start: int) -> None:
+    data[start:start] = struct.pack("<IQ", ValueType.ARRAY, 1) * rng.choice([1, 2, 3, 5, 5000])
+
+
 def _slice(data: bytearray, rng: random.Random) -> tuple[int, int]:
     start = rng.randrange(len(data) + 1)
     return start, min(len(data), start + rng.choice([1, 4, 8, 16, 64, 512]))
@@ -159,14 +175,9 @@ def _number(data: bytearray, rng: random.Random) -> None:
     data[start : start + 8] = struct.pack("<Q", rng.choice(_EXTREMES) % (1 << 64))
 
 
-def _nest(data: bytearray, rng: random.Random) -> None:
-    start = rng.randrange(len(data) + 1)
-    data[start:start] = struct.pack("<IQ", ValueType.ARRAY, rng.choice([1, 2, 1000])) * rng.choice([2, 5, 1000])
-
-
 def _zeros(data: bytearray, rng: random.Random) -> None:
     start, _ = _slice(data, rng)
     data[start:start] = bytes(rng.choice([1, 8, 4096, 65536]))
 
 
-_MUTATIONS: tuple[Mutation, ...] = (_flip, _flip, _truncate, _remove, _repeat, _copy, _number, _nest, _zeros)
+_MUTATIONS: tuple[Mutation, ...] = (_flip, _flip, _truncate, _remove, _repeat, _copy, _number, _zeros)
