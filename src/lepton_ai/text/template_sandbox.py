@@ -28,94 +28,27 @@ from lepton_ai.text.template_meter import Meter, TemplateLimits, is_printable
 _MAX_SOURCE = 1 << 17
 """Characters of a template; the longest published ones have some twenty thousand."""
 
-_PLAIN_FILTERS = [
-    "abs",
-    "capitalize",
-    "count",
-    "d",
-    "default",
-    "dictsort",
-    "e",
-    "escape",
-    "first",
-    "float",
-    "format",
-    "groupby",
-    "indent",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "reject",
-    "rejectattr",
-    "replace",
-    "reverse",
-    "round",
-    "safe",
-    "select",
-    "selectattr",
-    "sort",
-    "string",
-    "sum",
-    "title",
-    "trim",
-    "truncate",
-    "unique",
-    "upper",
-]
+
+def _names(listed: str) -> frozenset[str]:
+    return frozenset(listed.split())
+
+
+_PLAIN_FILTERS = _names(
+    "abs capitalize count d default dictsort e escape first float format groupby indent int items join last length "
+    "list lower map max min reject rejectattr replace reverse round safe select selectattr sort string sum title trim "
+    "truncate unique upper"
+)
 
 _ATTRIBUTES: Mapping[type, frozenset[str]] = MappingProxyType(
     {
-        str: frozenset(
-            [
-                "capitalize",
-                "casefold",
-                "count",
-                "endswith",
-                "find",
-                "format",
-                "format_map",
-                "index",
-                "isalnum",
-                "isalpha",
-                "isascii",
-                "isdecimal",
-                "isdigit",
-                "islower",
-                "isnumeric",
-                "isspace",
-                "istitle",
-                "isupper",
-                "join",
-                "lower",
-                "lstrip",
-                "partition",
-                "removeprefix",
-                "removesuffix",
-                "replace",
-                "rfind",
-                "rindex",
-                "rpartition",
-                "rsplit",
-                "rstrip",
-                "split",
-                "splitlines",
-                "startswith",
-                "strip",
-                "swapcase",
-                "title",
-                "upper",
-            ]
+        str: _names(
+            "capitalize casefold count endswith find format format_map index isalnum isalpha isascii isdecimal isdigit "
+            "islower isnumeric isspace istitle isupper join lower lstrip partition removeprefix removesuffix replace "
+            "rfind rindex rpartition rsplit rstrip split splitlines startswith strip swapcase title upper"
         ),
-        dict: frozenset(["copy", "get", "items", "keys", "values"]),
-        list: frozenset(["copy", "count", "index"]),
-        tuple: frozenset(["count", "index"]),
+        dict: _names("copy get items keys values"),
+        list: _names("copy count index"),
+        tuple: _names("count index"),
     }
 )
 
@@ -143,9 +76,9 @@ class _Generation(Extension):
 
     tags = {"generation"}  # noqa: RUF012 - the base class declares an instance attribute
 
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
 class _Namespace(Namespace):
@@ -205,7 +138,8 @@ class _Metering(NodeTransformer):
 
 
 def _weighed(node: nodes.Expr) -> nodes.Expr:
-    return node if node.find((nodes.Name, nodes.Call, nodes.Filter)) is None else _filter(node, _WEIGH)
+    is_constant = all(node.find(kind) is None for kind in (nodes.Name, nodes.Call, nodes.Filter))
+    return node if is_constant else _filter(node, _WEIGH)
 
 
 def _filter(node: nodes.Expr, name: str) -> nodes.Filter:

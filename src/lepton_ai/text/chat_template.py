@@ -1,0 +1,123 @@
+"""The chat template of a model: a conversation as the prompt that the model was trained on."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NoReturn
+
+import jinja2
+from jinja2 import nodes
+
+from lepton_ai.errors import TemplateError
+from lepton_ai.text.chat_messages import check_messages, check_tools
+from lepton_ai.text.provenance import Json, Provenance
+from lepton_ai.text.segments import Segment
+from lepton_ai.text.template_meter import TemplateLimits
+from lepton_ai.text.template_sandbox import MeteredEnvironment
+from lepton_ai.text.tokenizer import Tokenizer
+from lepton_ai.text.vocabulary import Metadata
+
+_KEY = "tokenizer.chat_template"
+_MAX_DATE_FORMAT = 256
+
+
+class ChatTemplate:
+    """A compiled chat template. Safe to use from several threads.
+
+    ``source`` is Jinja, with the settings and helpers that the transformers library gives to chat templates; it is
+    not trusted (see ``template_sandbox``). ``control_tokens`` are those of the model, ``variables`` the further names
+    that the template sees, such as ``bos_token``. Raises TemplateError for a template that does not compile.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        control_tokens: Iterable[str] = (),
+        variables: Mapping[str, str] | None = None,
+        limits: TemplateLimits | None = None,
+        now: Callable[[], datetime.datetime] = datetime.datetime.now,
+    ) -> None:
+        self._environment = MeteredEnvironment({"raise_exception": _raise_exception})
+        self._template = self._environment.compile_chat(source)
+        self._provenance = Provenance(control_tokens, _strings_of(self._environment.parse(source)))
+        self._variables = dict(variables or {})
+        self._limits = limits or TemplateLimits()
+        self._now = now
+
+    @classmethod
+    def from_metadata(cls, metadata: Metadata, tokenizer: Tokenizer) -> ChatTemplate:
+        """The template in a GGUF file's metadata. Raises TemplateError if there is none or it does not compile."""
+        if _KEY not in metadata:
+            raise TemplateError("model: expected one with a chat template, got one that only completes text")
+        variables = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
+        return cls(
+            metadata.get_str(_KEY),
+            control_tokens=tokenizer.control_tokens,
+            variables={
+                name: tokenizer.token_bytes(token_id).decode("utf-8")
+                for name, token_id in variables.items()
+                if token_id is not None
+            },
+        )
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The prompt as text, for people to read; to run it, take ``render_segments``.
+
+        A message has a ``role`` and, as a string, its ``content``; ``tools`` are JSON schemas. With
+        ``add_generation_prompt`` the prompt ends where the model's answer begins. Raises InvalidRequest for malformed
+        messages or tools, TemplateError for a template that refuses them, fails, or spends more than its limits.
+        """
+        return self._renderer(add_generation_prompt=add_generation_prompt)(check_messages(messages), check_tools(tools))
+
+    def render_segments(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> list[Segment]:
+        """The prompt for ``Tokenizer.encode_segments``. Its control segments are the template's own.
+
+        What messages and tools hold is text, whatever it looks like. Where they hold no control token, the ids are
+        those of the rendered text. Raises like ``render``.
+        """
+        render = self._renderer(add_generation_prompt=add_generation_prompt)
+        return self._provenance.render(check_messages(messages), check_tools(tools), render)
+
+    def _renderer(self, *, add_generation_prompt: bool) -> Callable[[Json, Json], str]:
+        now = self._now()
+
+        def strftime_now(format: str) -> str:
+            if len(format) > _MAX_DATE_FORMAT:
+                raise TemplateError(f"chat template: expected a date format up to {_MAX_DATE_FORMAT} characters")
+            return now.strftime(format)
+
+        def render(messages: Json, tools: Json) -> str:
+            variables = {
+                **self._variables,
+                "messages": messages,
+                "tools": tools,
+                "documents": None,
+                "add_generation_prompt": add_generation_prompt,
+                "strftime_now": strftime_now,
+            }
+            return self._environment.render_chat(self._template, variables, self._limits)
+
+        return render
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _strings_of(tree: nodes.Template) -> list[str]:
+    """The strings in a template's expressions: all that it can look for in a message."""
+    return [const.value for const in tree.find_all(nodes.Const) if isinstance(const.value, str)]
