@@ -20,10 +20,11 @@ static float uniform(uint64_t seed, uint64_t draw) {
   return static_cast<float>(c[0] >> 8) * 0x1p-24f;
 }
 
+// The largest value; a NaN counts as lower than all (it stands first in max, which then gives the other operand).
 static float largest_of(const float* x, int32_t size) {
   VF largest = set1(-__builtin_inff());
   int i = 0;
-  for (; i + W <= size; i += W) largest = max(largest, load(x + i));
+  for (; i + W <= size; i += W) largest = max(load(x + i), largest);
   float result = reduce_max(largest);
   for (; i < size; ++i) result = x[i] > result ? x[i] : result;
   return result;
@@ -35,22 +36,22 @@ static int32_t first_equal(const float* x, int32_t size, float value) {
   return 0;
 }
 
-// y = exp((x - largest) * factor); returns the sum, taken in f32 over runs of 1,024 and in f64 over the runs.
-static double exponentials(const float* x, int32_t size, float largest, float factor, float* y) {
+// y = exp((x - largest) / temperature); returns the sum, taken in f32 over runs of 1,024 and in f64 over the runs.
+static double exponentials(const float* x, int32_t size, float largest, float temperature, float* y) {
   double total = 0.0;
   int i = 0;
   while (i + W <= size) {
     VF run = set1(0.0f);
     const int end = static_cast<int>(min64(i + 1024, size));
     for (; i + W <= end; i += W) {
-      const VF e = exp((load(x + i) - set1(largest)) * set1(factor));
+      const VF e = exp(div(load(x + i) - set1(largest), set1(temperature)));
       if (y) store(y + i, e);
       run = run + e;
     }
     total += static_cast<double>(reduce_add(run));
   }
   for (; i < size; ++i) {
-    const float e = exp1((x[i] - largest) * factor);
+    const float e = exp1((x[i] - largest) / temperature);
     if (y) y[i] = e;
     total += static_cast<double>(e);
   }
@@ -183,8 +184,12 @@ static void sample_run(const OpRecord& record, const Step& step, int64_t r, Scra
   const float top = penalized ? largest_of(x, size) : largest;
   if (row.temperature == 0.0f) {
     id = first_equal(chosen_from, size, top);
+  } else if (!(__builtin_fabsf(top) <= 3.4028235e38f)) {  // infinite: its holders share the mass
+    double total = 0.0;
+    for (int i = 0; i < size; ++i) total += x[i] = chosen_from[i] == top ? 1.0f : 0.0f;
+    id = draw_token(row, x, size, total, reinterpret_cast<Candidate*>(x + size));
   } else {
-    const double total = exponentials(chosen_from, size, top, 1.0f / row.temperature, x);
+    const double total = exponentials(chosen_from, size, top, row.temperature, x);
     id = draw_token(row, x, size, total, reinterpret_cast<Candidate*>(x + size));
   }
   *op.ids.row<int32_t>(step, r) = id;

@@ -48,17 +48,23 @@ def run() -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run one command. Returns its exit status; prints, but raises nothing."""
-    invocation = Invocation.parse(argv)
+    try:
+        return _run(Invocation.parse(argv))
+    except BrokenPipeError:
+        # What is still buffered can be written nowhere: without this, the interpreter would try again, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _run(invocation: Invocation) -> int:
     try:
         status = _dispatch(invocation)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # Nothing of what is still buffered can be written: without this, the interpreter would try again, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _READER_GONE
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+        raise
     except LeptonError as error:
         _report(error, invocation)
         return _USAGE if type(error) is InvalidRequest else _FAILED

@@ -248,10 +248,9 @@ def _attention(state: _State, node: Node) -> None:
     head_dim, num_kv_heads = attrs.kv.head_dim, attrs.kv.num_heads
     if head_dim % 16 or head_dim > _MAX_HEAD_DIM:
         raise UnsupportedModel(f"{node.name}: expected a head size of 16 ... 256 in steps of 16, got {head_dim}")
-    if attrs.num_heads // num_kv_heads > _QUERY_ROWS:
-        raise UnsupportedModel(
-            f"{node.name}: expected at most {_QUERY_ROWS} query heads for a KV head, got {attrs.num_heads // num_kv_heads}"
-        )
+    heads = attrs.num_heads // num_kv_heads
+    if heads > _QUERY_ROWS:
+        raise UnsupportedModel(f"{node.name}: expected at most {_QUERY_ROWS} query heads for a KV head, got {heads}")
     specs = kv_specs(state.plan.graph)
     group = list(kv_groups(specs)).index(attrs.kv)
     max_splits = -(-state.plan.limits.max_model_len // _SPLIT_KEYS)

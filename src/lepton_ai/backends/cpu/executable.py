@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,8 @@ from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape
 assert BLOCK_SIZE == _native.BLOCK_TOKENS
 
 _ALIGNMENT = 64
+
+ScalarT = TypeVar("ScalarT", np.float32, np.int32)
 
 
 class CpuKVCache:
@@ -164,7 +167,7 @@ class CpuExecutable:
             top_logprobs=self._view(places.top_logprobs, (num_rows, width), np.float32),
         )
 
-    def _view(self, place: Place, shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+    def _view(self, place: Place, shape: tuple[int, ...], dtype: type[ScalarT]) -> npt.NDArray[ScalarT]:
         offset, stride = place
         strides = (stride,) if len(shape) == 1 else (stride, np.dtype(dtype).itemsize)
         return np.ndarray(shape, dtype, self._arena.data, offset, strides)

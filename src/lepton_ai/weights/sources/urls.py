@@ -64,6 +64,8 @@ def mask(url: str) -> str:
         parts = urlsplit(url.strip())
     except ValueError:
         return "(a malformed URL)"
+    if parts.scheme not in ("http", "https", "file"):
+        return "(no http or file URL)"  # where its secret stands is anyone's guess: user:password@host has a scheme too
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
