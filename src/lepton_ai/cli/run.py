@@ -1,0 +1,101 @@
+"""``lepton run``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from lepton_ai.cli.answer import take_answer, write_text
+from lepton_ai.cli.chat_loop import ChatLoop
+from lepton_ai.cli.loading import OnDemandProgress
+from lepton_ai.cli.options import Json, ModelName, PolicyOption, Threads
+from lepton_ai.cli.output import print_json, print_note
+from lepton_ai.config import Policy
+from lepton_ai.engine.llm import LLM
+from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.stream import Stream
+from lepton_ai.errors import InvalidRequest
+
+Prompt = Annotated[
+    str | None, typer.Option("--prompt", "-p", help="Answer this and exit; - reads it from standard input.")
+]
+System = Annotated[str | None, typer.Option("--system", help="The system message of the conversation.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", help="Most tokens of an answer.")]
+Temperature = Annotated[float, typer.Option("--temperature", help="0 always takes the likeliest token.")]
+TopP = Annotated[float, typer.Option("--top-p", help="Draw from the likeliest tokens of this total probability.")]
+TopK = Annotated[int, typer.Option("--top-k", help="Draw from this many likeliest tokens; 0: from all.")]
+MinP = Annotated[float, typer.Option("--min-p", help="Leave out tokens less likely than this share of the likeliest.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Makes answers repeatable.")]
+Stop = Annotated[list[str] | None, typer.Option("--stop", help="End an answer before this text. May be repeated.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Continue the text as it is, without the chat template.")]
+
+
+def run(
+    model: ModelName,
+    *,
+    prompt: Prompt = None,
+    system: System = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = 0.7,
+    top_p: TopP = 0.95,
+    top_k: TopK = 0,
+    min_p: MinP = 0.0,
+    seed: Seed = None,
+    stop: Stop = None,
+    raw: Raw = False,
+    threads: Threads = None,
+    policy: PolicyOption = Policy.AUTO,
+    json: Json = False,
+) -> None:
+    """Talk to a model. Ctrl-C stops an answer; /help lists what else can be typed.
+
+    \b
+    Examples:
+      lepton run smollm2
+      lepton run smollm2 --prompt "Why is the sky blue?" --max-tokens 100
+    """
+    params = SamplingParams(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        seed=seed,
+        stop=stop or (),
+        max_tokens=max_tokens,
+    )
+    if json and prompt is None:
+        raise InvalidRequest("--json: expected it with --prompt", param="json")
+    if raw and system is not None:
+        raise InvalidRequest("--system: expected no system message with --raw", param="system")
+    with LLM(model, num_threads=threads, policy=policy, max_num_seqs=1, progress=OnDemandProgress()) as llm:
+        if prompt is None:
+            ChatLoop(llm, params, system=system, is_raw=raw).run()
+        else:
+            _answer_once(
+                llm, sys.stdin.read() if prompt == "-" else prompt, params, system, is_raw=raw, wants_json=json
+            )
+
+
+def _answer_once(
+    llm: LLM, prompt: str, params: SamplingParams, system: str | None, *, is_raw: bool, wants_json: bool
+) -> None:
+    def start() -> Stream:
+        if is_raw:
+            return llm.stream(prompt, params)
+        system_messages = [] if system is None else [{"role": "system", "content": system}]
+        return llm.chat_stream([*system_messages, {"role": "user", "content": prompt}], params)
+
+    answer = take_answer(start, _write_nothing if wants_json else write_text)
+    if wants_json:
+        print_json({"model": llm.model_info.name, **answer.to_dict()})
+    else:
+        write_text("\n")
+        print_note(answer.summary())
+    if answer.completion.finish_reason == "cancelled":
+        raise KeyboardInterrupt
+
+
+def _write_nothing(text: str) -> None:
+    pass
