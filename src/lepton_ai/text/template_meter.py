@@ -9,7 +9,7 @@ from jinja2.runtime import Undefined
 
 from lepton_ai.errors import TemplateError
 
-_NODE = 16
+NODE_UNITS = 64
 """Units for one element of a container: about its bytes, where a character costs one unit."""
 
 
@@ -17,7 +17,8 @@ _NODE = 16
 class TemplateLimits:
     """The budgets of one rendering.
 
-    ``max_work`` is in units: a character made, a sixteenth of a container's element, a step of a loop. ``max_time_s``
+    ``max_work`` is in units: a character made or a step of a loop is one, an element of a container
+    ``NODE_UNITS``. ``max_time_s``
     is processor time of the rendering thread. ``max_range`` is the longest ``range``.
     """
 
@@ -64,7 +65,7 @@ class Meter:
             elif isinstance(item, int):
                 total += item.bit_length() >> 2
             elif isinstance(item, list | tuple | dict):
-                total += _NODE * len(item)
+                total += NODE_UNITS * len(item)
                 if total <= self._left:
                     pending += item
                     pending += item.values() if isinstance(item, dict) else ()

@@ -204,7 +204,8 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         method = getattr(__obj, "__wrapped__", __obj)
         text = getattr(method, "__self__", None)
         if isinstance(text, str) and method.__name__ in guards.STR_METHODS:
-            args = guards.STR_METHODS[method.__name__](meter, text, *args, **kwargs)
+            replaced = guards.STR_METHODS[method.__name__](meter, text, *args, **kwargs)
+            args, kwargs = (args, kwargs) if replaced is None else (replaced, {})
         result = super().call(__context, __obj, *args, **kwargs)
         meter.charge_value(result)
         return result
@@ -241,11 +242,9 @@ def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def metered(context: Context, value: object, *args: Any, **kwargs: Any) -> Any:
         meter = _meter(context)
         meter.charge(1)
-        if guard is None:
-            result = context.call(function, value, *args, **kwargs)
-        else:
-            named = kwargs if name == "format" else {}
-            result = context.call(function, *guard(meter, value, *args, **kwargs), **named)
+        replaced = guard(meter, value, *args, **kwargs) if guard else None
+        values, named = ((value, *args), kwargs) if replaced is None else (replaced, {})
+        result = context.call(function, *values, **named)
         meter.charge_value(result)
         return result
 
