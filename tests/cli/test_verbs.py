@@ -46,7 +46,6 @@ def test_an_index_that_refuses(lepton: Lepton, index: FakeIndex, home: Path, sta
 
 def test_no_network(lepton: Lepton, index: FakeIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEPTON_INDEX_URL", "http://me:hunter2@127.0.0.1:9/simple")
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
     result = lepton("pull", "tiny")
     assert result.status == 1
     assert "127.0.0.1:9 cannot be reached: Connection refused" in result.err
@@ -112,7 +111,10 @@ class _Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("answer", "status", "is_there"), [("y\n", 0, False), ("n\n", 1, True), ("\n", 1, True)])
+@pytest.mark.parametrize(
+    ("answer", "status", "is_there"),
+    [("y\n", 0, False), (" Yes\n", 0, False), ("n\n", 1, True), ("\n", 1, True), ("", 1, True)],
+)
 def test_rm_asks(
     lepton: Lepton,
     index: FakeIndex,
@@ -126,6 +128,7 @@ def test_rm_asks(
     monkeypatch.setattr("sys.stdin", _Terminal(answer))
     result = lepton("rm", "tiny")
     assert (result.status, result.out) == (status, "")
+    assert result.err.startswith("Remove tiny? [y/N] ")
     assert (home / "models/tiny").exists() is is_there
 
 

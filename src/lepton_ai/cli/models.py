@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lepton_ai.cli.options import Json
-from lepton_ai.cli.output import format_bytes, print_json, print_line, print_note
+from lepton_ai.cli.output import ask, format_bytes, print_json, print_line, print_note
 from lepton_ai.config import Environment
 from lepton_ai.errors import InvalidRequest, ModelNotFound
 from lepton_ai.weights.sources.library import InstalledModel, Library
@@ -98,5 +98,5 @@ def rm(models: Names, *, yes: Yes = False, json: Json = False) -> None:
 def _confirm(names: list[str]) -> None:
     if not sys.stdin.isatty():
         raise InvalidRequest("--yes: expected it, for there is no terminal to ask on", param="yes")
-    if not typer.confirm(f"Remove {', '.join(names)}?", err=True):
+    if not ask(f"Remove {', '.join(names)}?"):
         raise typer.Exit(1)

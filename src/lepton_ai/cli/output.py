@@ -21,6 +21,13 @@ def print_note(text: str) -> None:
     sys.stderr.write(printable(text) + "\n")
 
 
+def ask(question: str) -> bool:
+    """Whether a person says yes. Standard output stays free for the result, which typer's own prompt does not heed."""
+    sys.stderr.write(f"{printable(question)} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def printable(text: str) -> str:
     """The text on one line, safe for a terminal: names from outside may hold escape sequences or lone surrogates."""
     return "".join(c if c.isprintable() else "�" for c in text)

@@ -137,12 +137,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or cut is not None
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Quiet: a client that hangs up is part of the tests."""
+
+
 @contextmanager
 def serve() -> Iterator[FakeIndex]:
     """A running index."""
     index = FakeIndex()
     handler = type("Handler", (_Handler,), {"index": index})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", 0), handler) as server:
         index.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
