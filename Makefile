@@ -1,0 +1,58 @@
+# All that is done with this repository. The targets set up what they need, in .venv: Python 3.11, g++ and make suffice.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+# Whatever the wheel is built from, apart from Python files: these are read where they lie.
+BUILT_FROM := pyproject.toml CMakeLists.txt $(shell find native -type f)
+CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
+MODEL ?= smollm2
+PROMPT ?= Explain in a few sentences why the sky is blue.
+
+.PHONY: help demo test check format fuzz clean
+.DEFAULT_GOAL := help
+
+help: ## Show the targets.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(VENV)/.core ## Install, pull a small chat model, and stream an answer.
+	$(VENV)/bin/lepton pull $(MODEL)
+	$(VENV)/bin/lepton run $(MODEL) --prompt "$(PROMPT)" --max-tokens 160 --seed 0
+
+test: $(VENV)/.dev ## Run the tests.
+	$(PY) -m pytest
+
+check: $(VENV)/.dev ## Check format, lint, types, import direction and documentation.
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/clang-format --dry-run -Werror $(CXX_SOURCES)
+	$(VENV)/bin/mypy
+	for script in .ci/run; do sh -n $$script || exit 1; done
+	$(PY) -m pytest -q tests/test_structure.py tests/test_docs.py
+
+format: $(VENV)/.dev ## Format the sources.
+	$(VENV)/bin/ruff check --fix-only .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $(CXX_SOURCES)
+
+fuzz: $(VENV)/.dev ## Throw 100,000 mutated files at the GGUF reader.
+	$(PY) scripts/fuzz_gguf.py --inputs 100000
+
+clean: ## Remove everything that is made here; models stay where they are.
+	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests bench scripts -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.base: scripts/bootstrap.py
+	$(PYTHON) scripts/bootstrap.py $(VENV)
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.base $(BUILT_FROM)
+	@echo 'building the native core and installing Lepton: a minute or two'
+	$(PIP) install --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base $(BUILT_FROM)
+	@echo 'building the native core and installing Lepton with its development tools: a minute or two'
+	$(PIP) install --no-build-isolation --editable '.[dev]'
+	@touch $(VENV)/.core $@
