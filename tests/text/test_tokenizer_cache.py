@@ -1,0 +1,62 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from lepton_ai.errors import InvalidRequest
+from lepton_ai.text import tokenizer_cache
+from lepton_ai.text.tokenizer import Tokenizer
+from lepton_ai.text.vocabulary import read_vocabulary
+
+from .conftest import tiny_metadata
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    vocabulary = read_vocabulary(tiny_metadata())
+    path = tokenizer_cache.cache_path(tmp_path / "new" / "folder", "key")
+    assert tokenizer_cache.store(path, vocabulary)
+    assert tokenizer_cache.load(path) == vocabulary
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("damage", [b"", b"\n", b"{}\n", b"[]\n{}", b"\xff\xfe", b'{"crc32": 0, "x": 1}\n'])
+def test_damaged_file_is_made_again(tmp_path: Path, damage: bytes) -> None:
+    path = tokenizer_cache.cache_path(tmp_path, "key")
+    path.write_bytes(damage)
+    assert tokenizer_cache.load(path) is None
+    tokenizer = Tokenizer.from_metadata(tiny_metadata(), cache_dir=tmp_path, cache_key="key")
+    assert tokenizer.encode("ab") == [4]
+    assert tokenizer_cache.load(path) is not None
+
+
+def test_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    path = tokenizer_cache.cache_path(tmp_path, "key")
+    tokenizer_cache.store(path, read_vocabulary(tiny_metadata()))
+    raw = bytearray(path.read_bytes())
+    raw[-3] ^= 1
+    path.write_bytes(raw)
+    assert tokenizer_cache.load(path) is None
+
+
+def test_second_load_reads_no_arrays(tmp_path: Path) -> None:
+    Tokenizer.from_metadata(tiny_metadata(), cache_dir=tmp_path, cache_key="key")
+    metadata = tiny_metadata()
+    tokenizer = Tokenizer.from_metadata(metadata, cache_dir=tmp_path, cache_key="key")
+    assert metadata.keys_read == []
+    assert tokenizer.encode("abc<think>ab") == [5, 7, 4]
+    assert tokenizer.encode_with_controls("<s>ab</s>") == [0, 4, 6]
+
+
+def test_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    tokenizer = Tokenizer.from_metadata(tiny_metadata(), cache_dir=blocked, cache_key="key")
+    assert tokenizer.encode("abc") == [5]
+
+
+def test_key_cannot_leave_the_folder(tmp_path: Path) -> None:
+    for key in ("../x", "a/b", "", "a.b", "x" * 200):
+        with pytest.raises(InvalidRequest, match="cache_key"):
+            tokenizer_cache.cache_path(tmp_path, key)
