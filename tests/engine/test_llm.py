@@ -12,7 +12,7 @@ import pytest
 from tests.engine.tiny_gguf import CONTEXT_LENGTH, VOCAB_SIZE, tiny_gguf
 
 from lepton_ai import LLM, SamplingParams
-from lepton_ai.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, OutOfMemory
+from lepton_ai.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, OutOfMemory, TemplateError
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12)
 KV_BYTES_PER_TOKEN = 2 * (2 * 2 * 16) * 4
@@ -147,6 +147,14 @@ def test_chat_uses_the_template_and_keeps_the_kv_of_earlier_turns(llm: LLM) -> N
     second = llm.chat(messages, params)
     assert second.usage.cached_tokens >= first.usage.prompt_tokens // 16 * 16
     assert "".join(c.text for c in llm.chat_stream(messages, params)) == second.text
+
+
+def test_a_model_without_a_template_only_completes(tmp_path: Path) -> None:
+    path = tiny_gguf(tmp_path / "base.gguf", has_template=False)
+    with LLM(path, backend="reference") as llm:
+        assert llm.generate("x", GREEDY)[0].token_ids
+        with pytest.raises(TemplateError, match="chat template"):
+            llm.chat([{"role": "user", "content": "x"}], GREEDY)
 
 
 def test_text_of_a_user_is_no_control_token(llm: LLM) -> None:

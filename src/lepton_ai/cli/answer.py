@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from lepton_ai.engine.outputs import Completion, join_chunks
+from lepton_ai.engine.outputs import Chunk, Completion, join_chunks
 from lepton_ai.engine.stream import Stream
 
 
@@ -45,7 +45,7 @@ class Answer:
 def take_answer(start_stream: Callable[[], Stream], write: Callable[[str], None]) -> Answer:
     """Start a stream and take it to its end; ``write`` gets each piece of text. Ctrl-C cancels it."""
     started = first = last = time.perf_counter()
-    chunks = []
+    chunks: list[Chunk] = []
     stream = start_stream()
     with stream, cancel_on_interrupt(stream):
         for chunk in stream:
@@ -65,11 +65,13 @@ def take_answer(start_stream: Callable[[], Stream], write: Callable[[str], None]
 def cancel_on_interrupt(stream: Stream) -> Iterator[None]:
     """Within, the first Ctrl-C cancels ``stream``, and a second one interrupts as usual."""
 
+    previous = signal.getsignal(signal.SIGINT)
+
     def cancel(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, previous)
         stream.cancel()
 
-    previous = signal.signal(signal.SIGINT, cancel)
+    signal.signal(signal.SIGINT, cancel)
     try:
         yield
     finally:

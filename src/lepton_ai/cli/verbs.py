@@ -29,4 +29,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("pull", "pull", "pull", "Fetch a model."),
     Verb("list", "models", "list_models", "List the models that are here, and those that can be pulled."),
     Verb("rm", "models", "rm", "Remove models from this machine."),
+    Verb("run", "run", "run", "Talk to a model."),
+    Verb("bench", "bench", "bench", "Measure how fast a model runs here."),
+    Verb("eval", "evaluate", "evaluate", "Measure how well a model predicts a text, and how far it is from another."),
 )
