@@ -15,7 +15,7 @@ extern const KernelTable kKernelsGeneric;
 namespace {
 
 constexpr int kSpinsBeforePark = 20000;   // about 100 microseconds: the Python between two steps
-constexpr int kSpinsBeforeYield = 20000;  // at a barrier: somebody lost a core
+constexpr int kSpinsBeforeYield = 2000;  // at a barrier: about 30 microseconds, then somebody lost a core
 
 void pause() {
 #if defined(__x86_64__)

@@ -157,15 +157,18 @@ static void load_queries(const AttentionOp& op, const Step& step, const QueryTil
   }
 }
 
+static inline VF load_any(const float* p) { return load(p); }
+static inline VF load_any(const uint16_t* p) { return load_half(p); }
+
 // scores[ROWS][16] = queries x one block of keys [D][16].
-template <int ROWS>
-static inline void score_rows(const float* queries, const float* keys, int D, float scale, float* scores) {
+template <int ROWS, class T>
+static inline void score_rows(const float* queries, const T* keys, int D, float scale, float* scores) {
   VF acc[ROWS][kParts];
   for (int r = 0; r < ROWS; ++r)
     for (int p = 0; p < kParts; ++p) acc[r][p] = set1(0.0f);
   for (int d = 0; d < D; ++d) {
     VF k[kParts];
-    for (int p = 0; p < kParts; ++p) k[p] = load(keys + d * kBlockTokens + p * W);
+    for (int p = 0; p < kParts; ++p) k[p] = load_any(keys + d * kBlockTokens + p * W);
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r)
       for (int p = 0; p < kParts; ++p) acc[r][p] = fma(k[p], set1(queries[r * D + d]), acc[r][p]);
@@ -175,14 +178,14 @@ static inline void score_rows(const float* queries, const float* keys, int D, fl
 }
 
 // values[ROWS][16 of D] = values * factor + probabilities x one strip of the values of `keys` keys.
-template <int ROWS>
-static inline void weigh_rows(const float* scores, const float* factors, const float* values, int keys, int D, float* out) {
+template <int ROWS, class T>
+static inline void weigh_rows(const float* scores, const float* factors, const T* values, int keys, int D, float* out) {
   VF acc[ROWS][kParts];
   for (int r = 0; r < ROWS; ++r)
     for (int p = 0; p < kParts; ++p) acc[r][p] = load(out + r * D + p * W) * set1(factors[r]);
   for (int j = 0; j < keys; ++j) {
     VF v[kParts];
-    for (int p = 0; p < kParts; ++p) v[p] = load(values + j * D + p * W);
+    for (int p = 0; p < kParts; ++p) v[p] = load_any(values + j * D + p * W);
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r)
       for (int p = 0; p < kParts; ++p) acc[r][p] = fma(v[p], set1(scores[r * kKeyTile + j]), acc[r][p]);
@@ -191,16 +194,16 @@ static inline void weigh_rows(const float* scores, const float* factors, const f
     for (int p = 0; p < kParts; ++p) store(out + r * D + p * W, acc[r][p]);
 }
 
-template <int ROWS>
-static inline void score_rest(const float* queries, const float* keys, int D, float scale, float* scores, int rows) {
+template <int ROWS, class T>
+static inline void score_rest(const float* queries, const T* keys, int D, float scale, float* scores, int rows) {
   if constexpr (ROWS > 0) {
     if (rows == ROWS) score_rows<ROWS>(queries, keys, D, scale, scores);
     else score_rest<ROWS - 1>(queries, keys, D, scale, scores, rows);
   }
 }
 
-template <int ROWS>
-static inline void weigh_rest(const float* scores, const float* factors, const float* values, int keys, int D, float* out,
+template <int ROWS, class T>
+static inline void weigh_rest(const float* scores, const float* factors, const T* values, int keys, int D, float* out,
                               int rows) {
   if constexpr (ROWS > 0) {
     if (rows == ROWS) weigh_rows<ROWS>(scores, factors, values, keys, D, out);
@@ -227,55 +230,77 @@ static float softmax_row(float* scores, int64_t lowest, int64_t count, float* ro
   return factor;
 }
 
-// Pointers to up to four blocks of keys and values as f32, converted into scratch if the cache is f16.
-static void load_blocks(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int64_t count,
-                        const AttentionScratch& s, const float** keys, const float** values) {
-  const int size = kBlockTokens * op.head_dim;
+// A tile of keys and values as the inner loops read it: in the cache itself, or converted to f32 in scratch.
+template <class T>
+struct KeyTile {
+  const T* keys[kTileBlocks];
+  const T* values[kTileBlocks];
+};
+
+template <class T>
+static KeyTile<T> cached_tile(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int64_t count) {
+  KeyTile<T> result;
   for (int b = 0; b * kBlockTokens < count; ++b) {
     const uint8_t* block = block_address(op, step, tile.seq, first + b * kBlockTokens, tile.kv_head);
-    if (!op.is_half) {
-      keys[b] = reinterpret_cast<const float*>(block);
-      values[b] = reinterpret_cast<const float*>(block + head_bytes(op));
-      continue;
-    }
-    const uint16_t* halves = reinterpret_cast<const uint16_t*>(block);
-    float* k = s.keys_f32 + b * size;
-    float* v = s.values_f32 + b * size;
-    for (int i = 0; i < size; i += W) store(k + i, load_half(halves + i));
-    const int used = static_cast<int>(min64(kBlockTokens, count - b * kBlockTokens)) * op.head_dim;
-    for (int i = 0; i < used; i += W) store(v + i, load_half(halves + size + i));
-    keys[b] = k;
-    values[b] = v;
+    result.keys[b] = reinterpret_cast<const T*>(block);
+    result.values[b] = reinterpret_cast<const T*>(block + head_bytes(op));
   }
+  return result;
 }
 
-// One tile of 64 keys for all rows. `end` is one past the last key that any row sees.
-static void attend_keys(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int64_t end,
+static KeyTile<float> converted_tile(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first,
+                                     int64_t count, const AttentionScratch& s) {
+  const KeyTile<uint16_t> source = cached_tile<uint16_t>(op, step, tile, first, count);
+  const int size = kBlockTokens * op.head_dim;
+  KeyTile<float> result;
+  for (int b = 0; b * kBlockTokens < count; ++b) {
+    float* k = s.keys_f32 + b * size;
+    float* v = s.values_f32 + b * size;
+    const int used = static_cast<int>(min64(kBlockTokens, count - b * kBlockTokens)) * op.head_dim;
+    for (int i = 0; i < size; i += W) store(k + i, load_half(source.keys[b] + i));
+    for (int i = 0; i < used; i += W) store(v + i, load_half(source.values[b] + i));
+    result.keys[b] = k;
+    result.values[b] = v;
+  }
+  return result;
+}
+
+// One tile of keys for all rows.
+template <class T>
+static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyTile<T>& kv, int64_t first, int64_t count,
                         AttentionScratch& s) {
   const int D = op.head_dim;
-  const int64_t count = min64(kKeyTile, end - first);
-  const float* keys[kTileBlocks];
-  const float* values[kTileBlocks];
-  load_blocks(op, step, tile, first, count, s, keys, values);
   for (int b = 0; b * kBlockTokens < count; ++b)
     for (int r = 0; r < tile.rows; r += kTileRows)
-      score_rest<kTileRows>(s.queries + r * D, keys[b], D, op.scale, s.scores + r * kKeyTile + b * kBlockTokens,
+      score_rest<kTileRows>(s.queries + r * D, kv.keys[b], D, op.scale, s.scores + r * kKeyTile + b * kBlockTokens,
                             static_cast<int>(min64(kTileRows, tile.rows - r)));
-  float factors[kQueryRows];
+  float factors[kQueryRows], ones[kQueryRows];
   for (int r = 0; r < tile.rows; ++r) {
     const int64_t position = tile.position(r);
     const int64_t lowest = op.window ? position - op.window + 1 - first : 0;
     factors[r] = softmax_row(s.scores + r * kKeyTile, lowest, position + 1 - first, &s.max[r], &s.sum[r]);
+    ones[r] = 1.0f;
   }
-  float ones[kQueryRows];
-  for (int r = 0; r < tile.rows; ++r) ones[r] = 1.0f;
   for (int b = 0; b * kBlockTokens < count; ++b) {
     const int here = static_cast<int>(min64(kBlockTokens, count - b * kBlockTokens));
     for (int r = 0; r < tile.rows; r += kTileRows)
       for (int d = 0; d < D; d += kPanelWidth)
-        weigh_rest<kTileRows>(s.scores + r * kKeyTile + b * kBlockTokens, (b ? ones : factors) + r, values[b] + d, here, D,
-                              s.values + r * D + d, static_cast<int>(min64(kTileRows, tile.rows - r)));
+        weigh_rest<kTileRows>(s.scores + r * kKeyTile + b * kBlockTokens, (b ? ones : factors) + r, kv.values[b] + d, here,
+                              D, s.values + r * D + d, static_cast<int>(min64(kTileRows, tile.rows - r)));
   }
+}
+
+// Keys [first, first + 64) up to `end`, which is one past the last key that any row sees. A conversion to f32 pays when
+// more than one pass of rows reads it; both ways give the same bits.
+static void attend_keys(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int64_t end,
+                        AttentionScratch& s) {
+  const int64_t count = min64(kKeyTile, end - first);
+  if (!op.is_half)
+    attend_tile(op, tile, cached_tile<float>(op, step, tile, first, count), first, count, s);
+  else if (tile.rows <= kTileRows)
+    attend_tile(op, tile, cached_tile<uint16_t>(op, step, tile, first, count), first, count, s);
+  else
+    attend_tile(op, tile, converted_tile(op, step, tile, first, count, s), first, count, s);
 }
 
 // One split from scratch: maxima, sums and weighted values of keys [split * 256, split * 256 + 256).

@@ -2,6 +2,7 @@
 
 namespace lepton::LEPTON_ISA {
 
+constexpr int kFewRows = 16;
 constexpr int kRowBlock = 128;  // rows that share one unpacking of a panel; their sums and activations stay in L2
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -14,16 +15,39 @@ static int64_t linear_units(const LinearOp& op) {
   return total;
 }
 
-// Units of one chunk: with few rows, enough that a claim costs nothing beside its work, few enough to balance.
-static int64_t units_per_chunk(int64_t units, const Step& step, int64_t rows) {
-  const int64_t wanted = rows > 16 ? 1 : units / (8 * step.num_threads);
-  return wanted < 1 ? 1 : wanted;
-}
+// How units are cut into chunks. Few rows read weights once, as fast as memory gives them: each thread's first chunk is
+// a long run of panels, and only the rest is cut small, to balance. Many rows: a chunk is one unit for one row block.
+struct LinearChunks {
+  int64_t units, first, small;  // units in all, in each thread's first chunk, in each later one
+  int64_t threads, row_blocks;
+
+  LinearChunks(const LinearOp& op, const Step& step) : units(linear_units(op)), threads(step.num_threads) {
+    const int64_t rows = step.rows(op.rows);
+    row_blocks = (rows + kRowBlock - 1) / kRowBlock;
+    const bool is_few = rows <= kFewRows;
+    first = is_few ? units * 5 / (8 * threads) : 0;
+    small = is_few ? units / (16 * threads) : 1;
+    if (small < 1) small = 1;
+  }
+  int64_t unit_chunks() const {
+    const int64_t rest = units - first * threads;
+    return (first ? threads : 0) + (rest + small - 1) / small;
+  }
+  int64_t total() const { return unit_chunks() * row_blocks; }
+  // Units [begin, end) of a chunk within its row block.
+  void range(int64_t chunk, int64_t* begin, int64_t* end) const {
+    if (first && chunk < threads) {
+      *begin = chunk * first;
+      *end = *begin + first;
+    } else {
+      *begin = first * threads + (chunk - (first ? threads : 0)) * small;
+      *end = min64(*begin + small, units);
+    }
+  }
+};
 
 static int64_t linear_chunks(const OpRecord& record, const Step& step) {
-  const LinearOp& op = record.linear;
-  const int64_t rows = step.rows(op.rows), units = linear_units(op), each = units_per_chunk(units, step, rows);
-  return (units + each - 1) / each * ((rows + kRowBlock - 1) / kRowBlock);
+  return LinearChunks(record.linear, step).total();
 }
 
 static void plain_unit(const LinearOp& op, const Step& step, int64_t unit, int64_t row, int rows, float* sums) {
@@ -80,16 +104,17 @@ static void gated_unit(const LinearOp& op, const Step& step, int64_t unit, int64
 
 static void linear_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
   const LinearOp& op = record.linear;
-  const int64_t rows = step.rows(op.rows), units = linear_units(op), each = units_per_chunk(units, step, rows);
-  const int64_t unit_chunks = (units + each - 1) / each;
-  const int64_t row = chunk / unit_chunks * kRowBlock, begin = chunk % unit_chunks * each;
-  const int here = static_cast<int>(min64(kRowBlock, rows - row));
+  const LinearChunks chunks(op, step);
+  const int64_t row = chunk / chunks.unit_chunks() * kRowBlock;
+  const int rows = static_cast<int>(min64(kRowBlock, step.rows(op.rows) - row));
   float* sums = reinterpret_cast<float*>(scratch.data);
-  for (int64_t unit = begin; unit < min64(units, begin + each); ++unit) {
+  int64_t begin, end;
+  chunks.range(chunk % chunks.unit_chunks(), &begin, &end);
+  for (int64_t unit = begin; unit < end; ++unit) {
     if (op.gated)
-      gated_unit(op, step, unit, row, here, sums);
+      gated_unit(op, step, unit, row, rows, sums);
     else
-      plain_unit(op, step, unit, row, here, sums);
+      plain_unit(op, step, unit, row, rows, sums);
   }
 }
 

@@ -9,6 +9,10 @@
 
 namespace lepton::LEPTON_ISA {
 
+// Bytes of weights asked for ahead of their use: what memory delivers in its own latency. The machine's prefetchers stop
+// at the end of each page of memory; this does not.
+constexpr int kPrefetchBytes = 4096;
+
 constexpr int kParts = kPanelWidth / W;  // vector registers of one row of 16 channels
 
 template <PanelKind KIND>
@@ -70,6 +74,9 @@ static inline __attribute__((always_inline)) void add_groups(const uint8_t* data
   constexpr KindInfo info = kind_info(KIND);
   constexpr int shift = log2_offset(info.offset), halves = kHalves<KIND>;
   for (int g = 0; g < groups; ++g) {
+    if constexpr (PACKED)
+      for (int64_t line = 0; line < group_stride; line += 64)
+        __builtin_prefetch(data + g * group_stride + line + kPrefetchBytes);
     const int8_t* q[ROWS];
     for (int r = 0; r < ROWS; ++r) q[r] = reinterpret_cast<const int8_t*>(x[r]) + (first + g) * kGroup;
     Sums sums[halves][ROWS];

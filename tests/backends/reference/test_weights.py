@@ -30,23 +30,6 @@ def test_codes_fit_the_width_of_the_type(weight_type: WeightType) -> None:
     assert (held.minima is None) == (weight_type not in (WeightType.Q4_1, WeightType.Q4_K, WeightType.Q5_K))
 
 
-@pytest.mark.parametrize("weight_type", list(WeightType))
-def test_replaced_values_are_held_at_the_same_precision(weight_type: WeightType) -> None:
-    held = hold(random_tensor("w", (5, 512), weight_type, seed=3))
-    values = np.random.default_rng(4).standard_normal((5, 512)).astype(np.float32)
-    replaced = held.replaced(values)
-    error = np.abs(replaced.values() - values).max()
-    expected_error = {32: 0.0, 16: 2e-3}.get(weight_type.bits, 8 / 2**weight_type.bits)
-    assert error <= expected_error
-    assert (error > 0) == (weight_type is not WeightType.F32)
-    if isinstance(held, GroupedWeight) and isinstance(replaced, GroupedWeight):
-        assert (replaced.bits, replaced.group) == (held.bits, held.group)
-        # Values that codes can hold come back as they are.
-        np.testing.assert_allclose(
-            replaced.replaced(replaced.values()).values(), replaced.values(), rtol=1e-5, atol=1e-6
-        )
-
-
 def test_wide_weights_are_narrowed_on_demand_alone() -> None:
     tensor = random_tensor("w", (3, 64), WeightType.F16, seed=5)
     assert isinstance(hold(tensor), DenseWeight)

@@ -107,7 +107,7 @@ class CpuExecutable:
     def set_weight(self, name: str, values: Float32Array) -> None:
         """Replace one weight by f32 values of the same shape.
 
-        A vector stays f32. A matrix is held in 8 bits (groups of 32) where 8-bit activations read it, else in f32.
+        A matrix that 8-bit activations read is held in 8 bits (groups of 32), anything else in f32.
         Raises InvalidRequest for an unknown name or another shape.
         """
         if name in self._weights.vectors:

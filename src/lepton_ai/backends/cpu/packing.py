@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -128,7 +129,8 @@ def _jobs(graph: Graph, store: WeightStore) -> list[_Job]:
 
 def _names_digest(jobs: list[_Job]) -> str:
     """Graphs that read different weights, or the same in other kinds, have different packed files."""
-    return "-".join(sorted({f"{job.storage}.{job.kind}" for job in jobs})) + f"-{len(jobs)}"
+    text = repr(sorted((job.name, job.shape, job.kind) for job in jobs))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _pack_all(

@@ -10,9 +10,12 @@ from lepton_ai.backends.base import Float32Array, KVCache, StepInputs, StepOutpu
 from lepton_ai.backends.reference.kv import ReferenceKVCache
 from lepton_ai.backends.reference.ops import Context, Value, run_node
 from lepton_ai.backends.reference.sampling import sample
-from lepton_ai.backends.reference.weights import HeldWeight
+from lepton_ai.backends.reference.weights import DenseWeight, HeldWeight, quantize_to_8_bits
 from lepton_ai.errors import InvalidRequest
+from lepton_ai.graph.attrs import GatedLinearAttrs, LinearAttrs
+from lepton_ai.graph.node import segment_weights
 from lepton_ai.graph.passes.plan import Plan
+from lepton_ai.graph.tensor import DType
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class ReferenceExecutable:
         return FinishedStep(StepOutputs(tensors, sampled))
 
     def set_weight(self, name: str, values: Float32Array) -> None:
-        """Replace one weight; a weight in integer codes is rounded to codes of the same width and groups.
+        """Replace one weight: a matrix that 8-bit activations read is held in 8 bits, anything else in f32.
 
         Raises InvalidRequest for an unknown name or another shape.
         """
@@ -58,7 +61,16 @@ class ReferenceExecutable:
         expected = held.values().shape
         if values.shape != expected:
             raise InvalidRequest(f"values: expected shape {expected} for {name}, got {values.shape}", param="values")
-        self._weights[name] = held.replaced(np.asarray(values, np.float32))
+        dense = np.array(values, np.float32)
+        self._weights[name] = quantize_to_8_bits(dense) if self._is_read_by_q8(name) else DenseWeight(dense)
+
+    def _is_read_by_q8(self, name: str) -> bool:
+        return any(
+            matrix.name == name and node.inputs[0].dtype is DType.Q8
+            for node in self.plan.graph.nodes
+            if isinstance(node.attrs, LinearAttrs | GatedLinearAttrs)
+            for _, matrix, _ in segment_weights(node)
+        )
 
 
 def _graph_input(name: str, inputs: StepInputs) -> Value:

@@ -15,10 +15,9 @@ from lepton_ai.weights.store import StoredTensor
 
 @dataclass(frozen=True, slots=True)
 class DenseWeight:
-    """Values of any shape in f32. ``is_half``: each is an f16, so new values are rounded to one."""
+    """Values of any shape in f32."""
 
     array: Float32Array
-    is_half: bool = False
 
     def values(self) -> Float32Array:
         """All values."""
@@ -27,10 +26,6 @@ class DenseWeight:
     def rows(self, indices: Int32Array) -> Float32Array:
         """The values of some rows."""
         return self.array[indices]
-
-    def replaced(self, values: Float32Array) -> DenseWeight:
-        """The same weight with other values."""
-        return replace(self, array=_as_half(values) if self.is_half else values.copy())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +59,6 @@ class GroupedWeight:
         minima = None if self.minima is None else self.minima[indices]
         return replace(self, codes=self.codes[indices], scales=self.scales[indices], minima=minima).values()
 
-    def replaced(self, values: Float32Array) -> GroupedWeight:
-        """The same weight with other values, rounded to the nearest code of groups and width as before.
-
-        Scales are f32: ``max|x| / 127`` for 8 bits; without minima the value of largest magnitude over ``-2^(bits-1)``;
-        with minima ``(max - min) / (2^bits - 1)``.
-        """
-        groups = _padded_groups(values, self.group)
-        if self.bits == 8 and self.minima is None:
-            return quantize_to_8_bits(values)
-        if self.minima is not None:
-            low = groups.min(axis=2)
-            scales = (groups.max(axis=2) - low) / np.float32(2**self.bits - 1)
-            codes = _nearest(groups - low[..., None], scales, 0, 2**self.bits - 1)
-        else:
-            half, low = 2 ** (self.bits - 1), None
-            extreme = np.take_along_axis(groups, np.abs(groups).argmax(axis=2)[..., None], axis=2)[..., 0]
-            scales = extreme / np.float32(-half)
-            codes = _nearest(groups, scales, -half, half - 1)
-        return replace(self, codes=codes.reshape(self.codes.shape), scales=scales, minima=low)
-
 
 HeldWeight = DenseWeight | GroupedWeight
 
@@ -93,7 +68,7 @@ def hold(stored: StoredTensor, *, quantize: bool = False) -> HeldWeight:
     if stored.type in (WeightType.F32, WeightType.F16):
         dtype = np.dtype("<f4" if stored.type is WeightType.F32 else "<f2")
         values = stored.data.reshape(-1).view(dtype).astype(np.float32).reshape(stored.shape)
-        return quantize_to_8_bits(values) if quantize else DenseWeight(values, stored.type is WeightType.F16)
+        return quantize_to_8_bits(values) if quantize else DenseWeight(values)
     num_rows, num_columns = stored.shape
     codes, scales, minima = unpack(stored.data.reshape(-1, stored.type.block_bytes), stored.type)
     return GroupedWeight(
@@ -106,11 +81,13 @@ def hold(stored: StoredTensor, *, quantize: bool = False) -> HeldWeight:
 
 
 def quantize_to_8_bits(values: Float32Array) -> GroupedWeight:
-    """Policy ``fast``: groups of 32, ``scale = max|x| / 127``, ``code = round_half_even(x * (127 / max|x|))``, all f32.
+    """Groups of 32: ``code = round_half_even(x * (127 / max|x|))`` in f32, ``scale = f16(max|x| / 127)``.
 
-    The rule is that of activations (``graph/passes/precision.py``), tiny and non-finite groups included.
+    The rule is that of activations (``graph/passes/precision.py``), tiny and non-finite groups included, but for the
+    scale's rounding: panels hold f16.
     """
     codes, scales = quantize_groups(_padded_groups(values, 32))
+    scales = _as_half(scales)
     return GroupedWeight(codes.reshape(len(values), -1), scales, None, 8, values.shape[1])
 
 
@@ -130,11 +107,6 @@ def _padded_groups(values: Float32Array, group: int) -> Float32Array:
     padded = np.zeros((num_rows, round_up(num_columns, 32)), np.float32)
     padded[:, :num_columns] = values
     return padded.reshape(num_rows, -1, group)
-
-
-def _nearest(groups: Float32Array, scales: Float32Array, low: int, high: int) -> Codes:
-    divisors = np.where(scales == 0, np.float32(1), scales)[..., None]
-    return np.clip(np.rint(groups / divisors), low, high).astype(np.int8)
 
 
 def _as_half(values: Float32Array) -> Float32Array:
