@@ -31,6 +31,17 @@ _ENDLESS = [
     "{% for i in range(99999) %}" + "x" * 999 + "{% endfor %}",
 ]
 
+_S, _T = "{% set s = 'a' * 300000 %}", "{% set t = 'a' * 299999 ~ 'b' %}"
+
+_SLOW_STEPS = [
+    _S + _T + "{% for i in range(99999) if s < t and t < s %}{% endfor %}",
+    _S + "{{ range(99999) | map(attribute='x', default=s) | sort | length }}",
+    _S + "{{ range(99999) | map(attribute='x', default=s) | unique | list | length }}",
+    _S + "{{ range(99999) | map(attribute='x', default=s) | max | length }}",
+    _S + "{{ range(99999) | map(attribute='x', default=s) | select('upper') | list | length }}",
+    "{% set many = range(50000) | list %}{{ range(50000, 99999) | select('in', many) | list | length }}",
+]
+
 _HUGE = [
     "{% for i in range(10**9) %}{% endfor %}",
     "{{ range(10**30) }}",
@@ -115,7 +126,7 @@ _MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize("source", [*_ENDLESS, *_HUGE, *_ESCAPES, *_MALFORMED])
+@pytest.mark.parametrize("source", [*_ENDLESS, *_SLOW_STEPS, *_HUGE, *_ESCAPES, *_MALFORMED])
 def test_hostile_template_is_stopped(source: str) -> None:
     threads, start = threading.active_count(), time.thread_time()
     with pytest.raises(TemplateError):

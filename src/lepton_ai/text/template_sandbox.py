@@ -8,7 +8,7 @@ which stops it in the thread that renders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -19,11 +19,11 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, pass_context
-from jinja2.visitor import NodeTransformer
 
 from lepton_ai.errors import TemplateError
 from lepton_ai.text import template_guards as guards
 from lepton_ai.text.template_meter import Meter, TemplateLimits, is_printable
+from lepton_ai.text.template_rewrite import STEP, WEIGH, rewrite
 
 _MAX_SOURCE = 1 << 17
 """Characters of a template; the longest published ones have some twenty thousand."""
@@ -51,18 +51,6 @@ _ATTRIBUTES: Mapping[type, frozenset[str]] = MappingProxyType(
         tuple: _names("count index"),
     }
 )
-
-_FORBIDDEN_NODES = (
-    nodes.Block,
-    nodes.Extends,
-    nodes.FromImport,
-    nodes.Import,
-    nodes.Include,
-    nodes.ScopedEvalContextModifier,
-)
-
-# No template can spell these: a filter's name has no space.
-_STEP, _WEIGH = "meter step", "meter weigh"
 
 
 class MeteredContext(Context):
@@ -101,51 +89,6 @@ def _check_name(name: object) -> None:
         raise TemplateError(f"chat template: expected a namespace attribute without a leading _, got {name!r}")
 
 
-class _Metering(NodeTransformer):
-    """Puts the meter where Jinja has no hook: into loop bodies, literals and ``~``."""
-
-    def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
-        if isinstance(node, _FORBIDDEN_NODES):
-            raise TemplateError(f"chat template: the statement {type(node).__name__.lower()} is not available")
-        return super().generic_visit(node, *args, **kwargs)
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        """A step for each pass through the body, dearer by the text that it writes."""
-        text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
-        self.generic_visit(node)
-        node.body.insert(0, nodes.ExprStmt(_filter(nodes.Const(1 + text), _STEP)))
-        return node
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        """``a ~ b`` is ``[a, b] | join``."""
-        self.generic_visit(node)
-        return _filter(nodes.List(node.nodes), "join")
-
-    def visit_List(self, node: nodes.List) -> nodes.Node:
-        """A literal with variables can double what they hold."""
-        self.generic_visit(node)
-        return _weighed(node)
-
-    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
-        """As for lists."""
-        self.generic_visit(node)
-        return _weighed(node)
-
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
-        """As for lists, unless it is a target of an assignment."""
-        self.generic_visit(node)
-        return _weighed(node) if node.ctx == "load" else node
-
-
-def _weighed(node: nodes.Expr) -> nodes.Expr:
-    is_constant = all(node.find(kind) is None for kind in (nodes.Name, nodes.Call, nodes.Filter))
-    return node if is_constant else _filter(node, _WEIGH)
-
-
-def _filter(node: nodes.Expr, name: str) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None)
-
-
 class MeteredEnvironment(ImmutableSandboxedEnvironment):
     """The sandbox. ``compile_chat`` makes a template of source text, ``render_chat`` renders it."""
 
@@ -164,7 +107,8 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         self.globals.clear()
         self.globals |= {"dict": _make_dict, "namespace": _Namespace, "range": _range, **global_functions}
         self.filters = {name: _metered(name, self.filters[name]) for name in _PLAIN_FILTERS}
-        self.filters |= {"tojson": _to_json, _STEP: _step, _WEIGH: _weigh}
+        self.filters |= {"tojson": _to_json, STEP: _step, WEIGH: _weigh}
+        self.tests = {name: _metered_test(function) for name, function in self.tests.items()}
 
     def compile_chat(self, source: str) -> jinja2.Template:
         """Compile ``source``. Raises TemplateError if it is malformed or uses what is not available."""
@@ -172,7 +116,7 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
             raise TemplateError(f"chat template: expected at most {_MAX_SOURCE} characters, got {len(source)}")
         try:
             tree = self.parse(source)
-            _Metering().visit(tree)
+            rewrite(tree)
             return jinja2.Template.from_code(self, self.compile(tree), self.globals)
         except TemplateError:
             raise
@@ -232,7 +176,7 @@ def _meter(context: Context) -> Meter:
 def _describe(error: Exception) -> str:
     line = getattr(error, "lineno", None)
     place = f" (line {line})" if isinstance(line, int) else ""
-    return f"{error or type(error).__name__}{place}"
+    return f"{str(error) or type(error).__name__}{place}"
 
 
 def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -245,8 +189,25 @@ def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         replaced = guard(meter, value, *args, **kwargs) if guard else None
         values, named = ((value, *args), kwargs) if replaced is None else (replaced, {})
         result = context.call(function, *values, **named)
+        if isinstance(result, Iterator):
+            return _metered_items(meter, result)
         meter.charge_value(result)
         return result
+
+    return metered
+
+
+def _metered_items(meter: Meter, items: Iterator[object]) -> Iterator[object]:
+    for item in items:
+        meter.charge_value(item)
+        yield item
+
+
+def _metered_test(function: Callable[..., Any]) -> Callable[..., bool]:
+    @pass_context
+    def metered(context: Context, value: object, *args: Any) -> bool:
+        _meter(context).charge(1)
+        return bool(context.call(function, value, *args))
 
     return metered
 
@@ -265,8 +226,9 @@ def _to_json(context: Context, value: object, *args: Any, **kwargs: Any) -> str:
 
 
 @pass_context
-def _step(context: Context, units: int) -> None:
+def _step(context: Context, units: int) -> bool:
     _meter(context).charge(units)
+    return True
 
 
 @pass_context
