@@ -2,7 +2,8 @@
 
 Each is what the models' publishers define, as the ``tokenizers`` library writes it in JSON. GGUF names no normalizer
 and none is applied: Qwen's own tokenizer composes text to NFC first, llama.cpp does not, and with it text given in
-decomposed form would not come back as it was.
+decomposed form would not come back as it was. What is a letter or a digit is what the Unicode tables of ``tokenizers``
+say; other engines with older tables cut differently around characters that Unicode has added since.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 from jinja2 import nodes
@@ -108,7 +108,9 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         self.globals |= {"dict": _make_dict, "namespace": _Namespace, "range": _range, **global_functions}
         self.filters = {name: _metered(name, self.filters[name]) for name in _PLAIN_FILTERS}
         self.filters |= {"tojson": _to_json, STEP: _step, WEIGH: _weigh}
-        self.tests = {name: _metered_test(function) for name, function in self.tests.items()}
+        self.tests = {
+            name: _metered_test(cast("Callable[..., bool]", function)) for name, function in self.tests.items()
+        }
 
     def compile_chat(self, source: str) -> jinja2.Template:
         """Compile ``source``. Raises TemplateError if it is malformed or uses what is not available."""
@@ -203,7 +205,7 @@ def _metered_items(meter: Meter, items: Iterator[object]) -> Iterator[object]:
         yield item
 
 
-def _metered_test(function: Callable[..., Any]) -> Callable[..., bool]:
+def _metered_test(function: Callable[..., bool]) -> Callable[..., bool]:
     @pass_context
     def metered(context: Context, value: object, *args: Any) -> bool:
         _meter(context).charge(1)
