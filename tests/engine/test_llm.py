@@ -191,6 +191,8 @@ def test_bad_options(model_path: Path, tmp_path: Path) -> None:
         LLM(model_path, backend="tpu")
     with pytest.raises(InvalidRequest, match="max_num_seqs: expected a positive integer, got 0"):
         LLM(model_path, max_num_seqs=0)
+    with pytest.raises(InvalidRequest, match="num_threads: expected a positive integer, got 0"):
+        LLM(model_path, num_threads=0)
     with pytest.raises(InvalidRequest, match="max_model_len"):
         LLM(model_path, backend="reference", max_model_len=CONTEXT_LENGTH + 1)
     with pytest.raises(OutOfMemory, match="kv_memory_bytes"):

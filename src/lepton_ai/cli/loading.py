@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lepton_ai.cli.progress import pull_progress
 from lepton_ai.weights.sources.progress import Progress
 
 
@@ -32,5 +31,7 @@ class OnDemandProgress:
 
     def _show(self) -> Progress:
         if self._shown is None:
+            from lepton_ai.cli.progress import pull_progress
+
             self._shown = pull_progress()
         return self._shown

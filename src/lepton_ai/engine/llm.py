@@ -73,7 +73,7 @@ class LLM:
     ) -> None:
         environment = Environment.read()
         options = LoadOptions(
-            num_threads=num_threads or environment.num_threads,
+            num_threads=environment.num_threads if num_threads is None else num_threads,
             policy=Policy.parse(policy),
             backend=backend,
             max_num_seqs=max_num_seqs,

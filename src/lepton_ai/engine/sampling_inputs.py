@@ -28,6 +28,8 @@ class SamplingInputsBuilder:
         self._history_offsets = np.zeros(max_rows + 1, np.int32)
         self._num_prompt_tokens = np.zeros(max_rows, np.int32)
         self._history = np.zeros(256, np.int32)
+        # A steady decode step has the sizes of the one before it, and so the same views.
+        self._sizes, self._inputs = (0, 0), self._views(0, 0)
 
     def build(self, requests: Sequence[Request]) -> SamplingInputs:
         """The inputs for one row of each request, in order. Views: valid until the next call."""
@@ -36,6 +38,11 @@ class SamplingInputsBuilder:
                 self._write_row(row, request)
         count, history_size = len(requests), self._write_history(requests)
         self._draws[:count] = [r.num_tokens for r in requests]
+        if self._sizes != (count, history_size):
+            self._sizes, self._inputs = (count, history_size), self._views(count, history_size)
+        return self._inputs
+
+    def _views(self, count: int, history_size: int) -> SamplingInputs:
         return SamplingInputs(
             temperature=self._temperature[:count],
             top_k=self._top_k[:count],
