@@ -138,19 +138,23 @@ void pack_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs, int
   for (int64_t i = 0; i < num_inputs; ++i) std::memcpy(panel + (i * kPanelWidth + ch) * bytes, row + i * bytes, bytes);
 }
 
-// Groups of 32: q = round_half_even(x * (127 / max|x|)), scale = max|x| / 127 rounded to f16; below 2^-100 all zero.
+// Groups of 32: q = round_half_even(x * (127 / max|x|)), scale = max|x| / 127 rounded to f16; below 2^-100 all zero. A
+// group with an infinity or NaN has the scale NaN, so that the outputs say so.
 void quantize_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs, int ch, uint8_t* panel) {
   const KindInfo info = kind_info(PanelKind::U8);
   for (int64_t g = 0; g < num_groups(num_inputs); ++g) {
     float x[kGroup] = {}, largest = 0.0f;
+    bool is_finite = true;
     for (int64_t i = g * kGroup; i < num_inputs && i < (g + 1) * kGroup; ++i) {
       x[i - g * kGroup] = wide_value(type, row, i);
       largest = std::fmax(largest, std::fabs(x[i - g * kGroup]));
+      is_finite &= std::isfinite(x[i - g * kGroup]);
     }
-    const bool is_zero = largest < 0x1p-100f;
-    const float scale = is_zero ? 0.0f : largest / 127.0f, inverse = is_zero ? 0.0f : 127.0f / largest;
+    const bool is_usable = is_finite && largest >= 0x1p-100f;
+    const float scale = is_usable ? largest / 127.0f : is_finite ? 0.0f : NAN, inverse = is_usable ? 127.0f / largest : 0.0f;
     uint8_t u[kGroup];
-    for (int i = 0; i < kGroup; ++i) u[i] = static_cast<uint8_t>(static_cast<int>(std::nearbyint(x[i] * inverse)) + 128);
+    for (int i = 0; i < kGroup; ++i)
+      u[i] = static_cast<uint8_t>(is_usable ? static_cast<int>(std::nearbyint(x[i] * inverse)) + 128 : 128);
     uint8_t* scales = panel + g * (info.scale_bytes + info.group_bytes);
     const uint16_t half = packing::float_to_half(scale);
     std::memcpy(scales + 2 * ch, &half, 2);

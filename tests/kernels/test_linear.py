@@ -1,0 +1,236 @@
+"""``linear`` and ``gated_linear``: every weight type, odd sizes, every row count that a kernel treats apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import pytest
+from tests.kernels.harness import (
+    QUANTISED,
+    WIDE,
+    Case,
+    Floats,
+    assert_within,
+    held,
+    magnitudes,
+    normal,
+    plain_step,
+    rows_of,
+)
+from tests.models.tiny import random_tensor, stored
+from tests.weights.blocks import HALF_OFFSETS
+
+from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.config import Policy
+from lepton_ai.graph import ops
+from lepton_ai.graph.tensor import Weight
+from lepton_ai.graph.trace import Trace
+from lepton_ai.weights.formats import WeightType
+from lepton_ai.weights.store import StoredTensor
+
+ROWS = (1, 2, 3, 4, 5, 8, 9, 16, 17, 127, 128, 129, 200)
+OUTPUTS = (1, 15, 16, 50)
+INNER = {32: (32, 64, 256, 288, 768), 256: (256, 512, 768)}  # by the elements of a block
+Q8_ULPS = 8.0  # the generic kernels round products that the others fuse
+F32_ULPS = 12.0
+
+
+def linear_case(tensors: Sequence[StoredTensor], policy: Policy, biases: Sequence[StoredTensor | None] = ()) -> Case:
+    """Products of one input with several matrices, which fusion makes the segments of one op."""
+    trace = Trace()
+    x = rows_of(trace, "x", tensors[0].shape[1])
+    outputs = []
+    for index, tensor in enumerate(tensors):
+        bias = biases[index] if biases else None
+        outputs.append(
+            ops.linear(
+                x,
+                Weight(tensor.name, tensor.shape),
+                name=f"y{index}",
+                bias=Weight(bias.name, bias.shape) if bias else None,
+            )
+        )
+    return Case(trace.finish(outputs), (*tensors, *(b for b in biases if b)), policy)
+
+
+def matrices(weight_type: WeightType, num_inputs: int) -> list[StoredTensor]:
+    """One matrix of each output size."""
+    return [random_tensor(f"w{n}", (n, num_inputs), weight_type, seed=n + num_inputs) for n in OUTPUTS]
+
+
+@cache
+def expected(weight_type: WeightType, num_inputs: int, policy: Policy) -> tuple[Floats, Floats]:
+    """The reference's outputs for 200 rows, side by side, and the sums of magnitudes they are made of."""
+    x, tensors = normal((200, num_inputs), num_inputs), matrices(weight_type, num_inputs)
+    (outputs,) = linear_case(tensors, policy).on_reference([plain_step({"x": x})])
+    sizes = [np.abs(x) @ magnitudes(held(t, policy)).T for t in tensors]
+    return np.concatenate([outputs[f"y{i}"] for i in range(len(OUTPUTS))], axis=1), np.concatenate(sizes, axis=1)
+
+
+def check_linear(device: CpuDevice, weight_type: WeightType, num_inputs: int, policy: Policy) -> None:
+    """All row counts against the reference; a row's bits must not depend on how many there are."""
+    reference, sizes = expected(weight_type, num_inputs, policy)
+    case, x = linear_case(matrices(weight_type, num_inputs), policy), normal((200, num_inputs), num_inputs)
+    steps = case.on_cpu(device, [plain_step({"x": x[:n]}) for n in ROWS])
+    got = [np.concatenate([out[f"y{i}"] for i in range(len(OUTPUTS))], axis=1) for out in steps]
+    for rows, values in zip(ROWS, got, strict=True):
+        assert np.array_equal(values, got[-1][:rows]), f"{rows} rows differ from the same rows among 200"
+    is_integer = policy is Policy.FAST or (policy is Policy.AUTO and weight_type in QUANTISED)
+    if is_integer and device.isa != "generic":
+        assert np.array_equal(got[-1], reference)
+    else:
+        assert_within(got[-1], reference, sizes, Q8_ULPS if is_integer else F32_ULPS)
+
+
+@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO])
+@pytest.mark.parametrize(("weight_type", "num_inputs"), [(t, n) for t in QUANTISED for n in INNER[t.block_elements]])
+def test_quantised_weights(device: CpuDevice, weight_type: WeightType, policy: Policy, num_inputs: int) -> None:
+    check_linear(device, weight_type, num_inputs, policy)
+
+
+@pytest.mark.parametrize("num_inputs", [1, 31, 32, 40, 256, 577])
+@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.FAST])
+@pytest.mark.parametrize("weight_type", WIDE)
+def test_wide_weights(device: CpuDevice, weight_type: WeightType, policy: Policy, num_inputs: int) -> None:
+    check_linear(device, weight_type, num_inputs, policy)
+
+
+@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO])
+def test_segments_of_different_types_with_biases(device: CpuDevice, policy: Policy) -> None:
+    types, sizes = (WeightType.Q4_1, WeightType.Q8_0, WeightType.Q6_K, WeightType.Q4_K), (33, 16, 5, 48)
+    tensors = [random_tensor(f"w{n}", (n, 256), t, seed=n) for t, n in zip(types, sizes, strict=True)]
+    biases = [None, stored("b16", normal((16,), 1)), stored("b5", normal((5,), 2)), None]
+    case = linear_case(tensors, policy, biases)
+    for rows in (1, 7, 20):
+        steps = [plain_step({"x": normal((rows, 256), rows)})]
+        (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+        for index, tensor in enumerate(tensors):
+            name = f"y{index}"
+            if policy is Policy.AUTO and device.isa != "generic":
+                assert np.array_equal(got[name], want[name]), name
+            else:
+                terms = np.abs(steps[0].tensors["x"]) @ magnitudes(held(tensor, policy)).T + 3
+                assert_within(got[name], want[name], terms, F32_ULPS)
+
+
+def extreme_blocks(weight_type: WeightType, shape: tuple[int, int], code: int) -> StoredTensor:
+    """Every bit of every code (and sub-scale) is that of ``code``, 0 or 255; f16 scales are 1."""
+    blocks = np.full((shape[0] * shape[1] // weight_type.block_elements, weight_type.block_bytes), code, np.uint8)
+    for offset in HALF_OFFSETS[weight_type]:
+        blocks[:, offset : offset + 2] = np.array([1], "<f2").view(np.uint8)
+    return StoredTensor(f"w{code}", shape, weight_type, blocks.reshape(-1))
+
+
+@pytest.mark.parametrize("weight_type", QUANTISED)
+def test_no_sum_saturates(device: CpuDevice, weight_type: WeightType) -> None:
+    # The largest products that 8-bit activations and the weight's codes can make, all of one sign, and mixed.
+    x = np.full((6, 512), 127, np.float32)
+    x[1] = -127
+    x[2, ::2] = -127
+    x[3, 1::4] = -127
+    x[4, :256] = -127
+    x[5, ::3] = 0
+    case = linear_case([extreme_blocks(weight_type, (17, 512), code) for code in (0, 127, 128, 255)], Policy.AUTO)
+    for rows in (x, np.repeat(x, 4, axis=0)):
+        (got,), (want,) = case.on_cpu(device, [plain_step({"x": rows})]), case.on_reference([plain_step({"x": rows})])
+        for name, values in want.items():
+            assert np.array_equal(got[name], values), name
+
+
+@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO])
+@pytest.mark.parametrize("weight_type", [WeightType.Q4_1, WeightType.Q8_0, WeightType.Q6_K])
+def test_a_row_that_is_not_finite_spares_the_others(device: CpuDevice, weight_type: WeightType, policy: Policy) -> None:
+    case = linear_case([random_tensor("w", (35, 512), weight_type, seed=3)], policy)
+    x = normal((12, 512), 4)
+    x[5] = 0
+    broken = x.copy()
+    broken[2, 300], broken[7, 0], broken[9, 511] = np.nan, np.inf, -np.inf
+    clean, got = (out["y0"] for out in case.on_cpu(device, [plain_step({"x": rows}) for rows in (x, broken)]))
+    is_broken = np.isin(np.arange(12), (2, 7, 9))
+    assert not np.isfinite(got[is_broken]).any()
+    assert np.isnan(got[is_broken if policy is Policy.AUTO else 2]).all()
+    assert np.array_equal(got[~is_broken], clean[~is_broken])
+    assert not clean[5].any()
+
+
+@pytest.mark.parametrize("exponent", [-130, -105, -99, -60, 60, 100])
+def test_huge_and_tiny_activations(device: CpuDevice, exponent: int) -> None:
+    tensor = random_tensor("w", (20, 64), WeightType.Q4_0, seed=5)
+    case = linear_case([tensor], Policy.AUTO)
+    steps = [plain_step({"x": np.ldexp(normal((3, 64), 6), exponent)})]
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    if device.isa == "generic":
+        terms = np.abs(steps[0].tensors["x"].astype(np.float64)) @ magnitudes(held(tensor, Policy.AUTO)).T
+        assert_within(got["y0"], want["y0"], terms, Q8_ULPS)
+    else:
+        assert np.array_equal(got["y0"], want["y0"])
+    assert got["y0"].any() == (exponent >= -99)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_fast_narrows_a_weight_that_is_not_finite_to_one_that_says_so(device: CpuDevice, bad: float) -> None:
+    values = normal((20, 70), 7)
+    values[3, 40] = bad
+    case = linear_case([stored("w", values)], Policy.FAST)
+    steps = [plain_step({"x": normal((3, 70), 8)})]
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    assert np.isnan(got["y0"][:, 3]).all() and np.isfinite(np.delete(got["y0"], 3, axis=1)).all()
+    assert np.isnan(want["y0"][:, 3]).all()
+
+
+def gated_case(weight_type: WeightType, num_inputs: int, size: int, policy: Policy, *, quantised: bool) -> Case:
+    """silu(gate) * up, read as it is, or through a product with the identity in 8 bits."""
+    trace = Trace()
+    x = rows_of(trace, "x", num_inputs)
+    parts = [ops.linear(x, Weight(name, (size, num_inputs)), name=name) for name in ("gate", "up")]
+    y = ops.silu_mul(parts[0], parts[1], name="act")
+    tensors = [random_tensor(name, (size, num_inputs), weight_type, seed=size) for name in ("gate", "up")]
+    if quantised:
+        tensors.append(identity(size))
+        y = ops.linear(y, Weight("identity", (size, size)), name="out")
+    return Case(trace.finish([y]), tuple(tensors), policy)
+
+
+def identity(size: int) -> StoredTensor:
+    """A Q8_0 identity: scale 1, codes 0 and 1."""
+    blocks = np.zeros((size, size // 32, 34), np.uint8)
+    blocks[:, :, :2] = np.array([1], "<f2").view(np.uint8)
+    for i in range(size):
+        blocks[i, i // 32, 2 + i % 32] = 1
+    return StoredTensor("identity", (size, size), WeightType.Q8_0, blocks.reshape(-1))
+
+
+@cache
+def expected_gated(weight_type: WeightType, size: int, policy: Policy, *, quantised: bool) -> Floats:
+    case = gated_case(weight_type, 256, size, policy, quantised=quantised)
+    (outputs,) = case.on_reference([plain_step({"x": gated_input()})])
+    return next(iter(outputs.values()))
+
+
+def gated_input() -> Floats:
+    return normal((20, 256), 9) * np.float32(0.02)
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 31, 32, 33, 50, 96])
+@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO])
+@pytest.mark.parametrize("weight_type", [WeightType.F16, WeightType.Q4_1, WeightType.Q6_K])
+def test_gated(device: CpuDevice, weight_type: WeightType, policy: Policy, size: int) -> None:
+    want = expected_gated(weight_type, size, policy, quantised=False)
+    case = gated_case(weight_type, 256, size, policy, quantised=False)
+    for rows in (1, 5, 20):
+        (got,) = case.on_cpu(device, [plain_step({"x": gated_input()[:rows]})])
+        np.testing.assert_allclose(got["act"], want[:rows], rtol=3e-5, atol=3e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("size", [32, 64, 96, 288])
+def test_gated_into_8_bits(device: CpuDevice, size: int) -> None:
+    want = expected_gated(WeightType.Q4_0, size, Policy.AUTO, quantised=True)
+    case = gated_case(WeightType.Q4_0, 256, size, Policy.AUTO, quantised=True)
+    for rows in (1, 5, 20):
+        (got,) = case.on_cpu(device, [plain_step({"x": gated_input()[:rows]})])
+        errors = np.abs(got["out"] - want[:rows]).reshape(rows, -1, 32)
+        steps = np.abs(want[:rows]).reshape(rows, -1, 32).max(axis=2, keepdims=True) / 127
+        assert (errors <= 1.01 * steps).all()  # a value at the middle between two codes may fall to either
+        assert (errors > 0.5 * steps).mean() < 0.01
