@@ -179,3 +179,15 @@ def test_a_terminal_gets_no_control_characters(monkeypatch: pytest.MonkeyPatch) 
         answer.write_text("é\x1b[2J\n\tz")
     assert terminal.getvalue() == "é\ufffd[2J\n\tz"
     assert pipe.getvalue() == "é\x1b[2J\n\tz"
+
+
+def test_an_answer_stopped_in_its_prompt_has_no_times(model: str) -> None:
+    def start() -> Stream:
+        stream = llm.chat_stream([{"role": "user", "content": "x"}])
+        stream.cancel()
+        return stream
+
+    with LLM(model) as llm:
+        stopped = answer.take_answer(start, lambda text: None)
+    assert stopped.summary() == "stopped before the first token"
+    assert stopped.to_dict()["time_to_first_token_s"] is None

@@ -16,14 +16,16 @@ from lepton_ai.engine.stream import Stream
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A completion with its times. ``decode_tokens_per_s`` is None for a single token."""
+    """A completion with its times; one is None if there were too few tokens to take it."""
 
     completion: Completion
-    time_to_first_token_s: float
+    time_to_first_token_s: float | None
     decode_tokens_per_s: float | None
 
     def summary(self) -> str:
         """The line that ends ``lepton run --prompt``."""
+        if self.time_to_first_token_s is None:
+            return "stopped before the first token"
         rate = "" if self.decode_tokens_per_s is None else f", {self.decode_tokens_per_s:.1f} tokens/s"
         count = self.completion.usage.completion_tokens
         return f"{count} tokens, time to first token {self.time_to_first_token_s:.3f} s{rate}"
@@ -58,7 +60,7 @@ def take_answer(start_stream: Callable[[], Stream], write: Callable[[str], None]
     completion = join_chunks(chunks)
     count = completion.usage.completion_tokens
     rate = (count - 1) / (last - first) if count > 1 and last > first else None
-    return Answer(completion, first - started, rate)
+    return Answer(completion, first - started if count else None, rate)
 
 
 @contextmanager
