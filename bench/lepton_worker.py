@@ -1,0 +1,87 @@
+"""A worker that runs Lepton through its public interface: scheduling, sampling and detokenising are in its times."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+import lepton_ai
+from bench.channel import standard_channel
+from bench.serving import EngineInfo, serve
+from lepton_ai import LLM, SamplingParams
+from lepton_ai.backends.cpu import _native
+
+_MAX_MODEL_LEN = 1024
+_MAX_SEQS = 32
+
+
+class LeptonEngine:
+    """A ``serving.BenchEngine``."""
+
+    def __init__(self, path: Path, *, num_threads: int, policy: str) -> None:
+        self._llm = LLM(
+            path, num_threads=num_threads, policy=policy, max_num_seqs=_MAX_SEQS, max_model_len=_MAX_MODEL_LEN
+        )
+
+    @property
+    def info(self) -> EngineInfo:
+        """What runs."""
+        info = self._llm.model_info
+        native = hashlib.sha256(Path(_native.__file__).read_bytes()).hexdigest()[:16]
+        return EngineInfo(
+            name="lepton",
+            version=lepton_ai.__version__,
+            isa=info.isa,
+            num_threads=info.num_threads,
+            fingerprint=f"lepton-{lepton_ai.__version__}-{native}-{info.isa}-{info.policy}",
+        )
+
+    def prefill(self, prompt: Sequence[int]) -> float:
+        """Seconds to the first token."""
+        params = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
+        begin = time.perf_counter()
+        (completion,) = self._llm.generate([list(prompt)], params)
+        seconds = time.perf_counter() - begin
+        if completion.usage.cached_tokens:
+            raise RuntimeError(f"prefill: {completion.usage.cached_tokens} tokens were found in the prefix cache")
+        return seconds
+
+    def decode(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> float:
+        """Seconds from the first token of all prompts to the last."""
+        params = SamplingParams(temperature=0.0, max_tokens=num_tokens + 1, ignore_eos=True)
+        streams = [self._llm.stream(list(prompt), params) for prompt in prompts]
+        for stream in streams:
+            next(stream)
+        num_first = sum(stream.num_output_tokens for stream in streams)
+        if num_first != len(streams):
+            raise RuntimeError(f"decode: the prompts do not fit one step; {num_first} tokens came before the last one")
+        begin = time.perf_counter()
+        for stream in streams:
+            for _ in stream:
+                pass
+        return time.perf_counter() - begin
+
+    def logits(self, token_ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
+        """Logits after each token, in pieces."""
+        return self._llm.logits(list(token_ids))
+
+
+def main() -> None:
+    """Serve on the standard streams."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--policy", default="auto")
+    arguments = parser.parse_args()
+    channel = standard_channel()
+    serve(LeptonEngine(arguments.model, num_threads=arguments.threads, policy=arguments.policy), channel)
+
+
+if __name__ == "__main__":
+    main()

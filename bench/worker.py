@@ -1,0 +1,120 @@
+"""The benchmark's side of a worker: a process with one engine and one model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.channel import Channel, ChannelClosed, Message
+from bench.serving import EngineInfo
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_STOP_TIMEOUT_S = 10.0
+
+
+class WorkerFailed(Exception):
+    """A worker ended; what it said of it is on standard error."""
+
+
+class Worker:
+    """A running worker; it implements ``serving.BenchEngine``. Use it as a context manager."""
+
+    def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
+        self._command = [str(part) for part in command]
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", **(environment or {})},
+            cwd=ROOT,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._channel = Channel(self._process.stdout, self._process.stdin)
+        hello = self._receive()
+        self.info = EngineInfo(
+            name=hello.text("name"),
+            version=hello.text("version"),
+            isa=hello.text("isa"),
+            num_threads=hello.integer("num_threads"),
+            fingerprint=hello.text("fingerprint"),
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    def prefill(self, prompt: Sequence[int]) -> float:
+        """Seconds from a prompt that was never seen to what follows it."""
+        return self._ask({"op": "prefill", "prompts": [list(prompt)]}).number("seconds")
+
+    def decode(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> float:
+        """Seconds of ``num_tokens`` decoding steps of all prompts together."""
+        request = {"op": "decode", "prompts": [list(prompt) for prompt in prompts], "num_tokens": num_tokens}
+        return self._ask(request).number("seconds")
+
+    def logits(self, token_ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
+        """Logits after each token, in pieces ``[n, V]``. Take them all before the next request."""
+        message = self._ask({"op": "logits", "prompts": [list(token_ids)]})
+        while message.payload:
+            shape = message.fields["shape"]
+            assert isinstance(shape, list)
+            yield np.frombuffer(message.payload, np.float32).reshape(shape)
+            message = self._receive()
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the process has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def close(self) -> None:
+        """End the process."""
+        with suppress(BrokenPipeError):
+            self._channel.writer.close()
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._channel.reader.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, request: Mapping[str, object]) -> Message:
+        try:
+            self._channel.send(request)
+        except ChannelClosed:
+            raise self._failed() from None
+        return self._receive()
+
+    def _receive(self) -> Message:
+        try:
+            return self._channel.receive()
+        except ChannelClosed:
+            raise self._failed() from None
+
+    def _failed(self) -> WorkerFailed:
+        self.close()
+        return WorkerFailed(f"{' '.join(self._command)}: ended with status {self._process.returncode}")
+
+
+def idle_share(worker: Worker, *, seconds: float = 0.3) -> float:
+    """Cores' worth of processor time that an idle worker uses: one that spins would slow down its neighbour."""
+    before = worker.cpu_seconds()
+    time.sleep(seconds)
+    return (worker.cpu_seconds() - before) / seconds
