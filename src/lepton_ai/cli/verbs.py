@@ -30,6 +30,8 @@ VERBS: tuple[Verb, ...] = (
     Verb("list", "models", "list_models", "List the models that are here, and those that can be pulled."),
     Verb("rm", "models", "rm", "Remove models from this machine."),
     Verb("run", "run", "run", "Talk to a model."),
+    Verb("inspect", "inspect", "inspect", "Show what is in a model file, and how it would run."),
+    Verb("doctor", "doctor", "doctor", "Show what this machine offers, what is used and why, and how fast it is."),
     Verb("bench", "bench", "bench", "Measure how fast a model runs here."),
     Verb("eval", "evaluate", "evaluate", "Measure how well a model predicts a text, and how far it is from another."),
 )

@@ -1,0 +1,129 @@
+"""``lepton doctor``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.cli.kernel_rates import NUM_ROWS, Bandwidth, KernelRate, measure_bandwidth, measure_kernels
+from lepton_ai.cli.machine import (
+    Choice,
+    IndexAccess,
+    Memory,
+    Processor,
+    Storage,
+    choose_instruction_set,
+    choose_threads,
+    read_index_access,
+    read_memory,
+    read_processor,
+    read_storage,
+    read_versions,
+)
+from lepton_ai.cli.options import Json, Threads
+from lepton_ai.cli.output import format_bytes, print_json, print_line
+from lepton_ai.cli.table import print_fields, print_table
+from lepton_ai.config import Environment
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that the verb prints."""
+
+    isa: Choice
+    threads: Choice
+    processor: Processor
+    memory: Memory
+    bandwidth: Bandwidth
+    kernels: Sequence[KernelRate]
+    storage: Storage
+    index: IndexAccess
+    versions: Mapping[str, str]
+
+
+def doctor(*, threads: Threads = None, json: Json = False) -> None:
+    """Show what this machine offers, what Lepton uses of it and why, and how fast it is. Takes some seconds.
+
+    Rates are those of one linear layer, for one request that decodes (1 row) and for a piece of a prompt (64 rows), in
+    billions of multiply-adds a second by the storage type of its weights.
+
+    \b
+    Example:
+      lepton doctor --threads 2
+    """
+    report = examine(Environment.read(), threads)
+    if json:
+        print_json(asdict(report))
+    else:
+        _print_report(report)
+
+
+def examine(environment: Environment, threads: int | None) -> Report:
+    """Read and measure. Raises HardwareUnsupported if LEPTON_CPU_ISA names what this machine lacks."""
+    processor = read_processor()
+    isa, chosen_threads = choose_instruction_set(environment), choose_threads(processor, environment, threads)
+    num_threads = int(chosen_threads.value)
+    return Report(
+        isa=isa,
+        threads=chosen_threads,
+        processor=processor,
+        memory=read_memory(),
+        bandwidth=measure_bandwidth(CpuDevice(num_threads=num_threads, isa=isa.value)),
+        kernels=measure_kernels(processor.available_isas, num_threads),
+        storage=read_storage(environment),
+        index=read_index_access(environment),
+        versions=read_versions(),
+    )
+
+
+def _print_report(report: Report) -> None:
+    processor, memory, bandwidth = report.processor, report.memory, report.bandwidth
+    quota = "none" if processor.quota_cores is None else f"{processor.quota_cores:g} cores"
+    limit = "none" if memory.limit_bytes is None else format_bytes(memory.limit_bytes)
+    print_fields(
+        [
+            ("instruction set", f"{report.isa.value}: {report.isa.reason}"),
+            ("threads", f"{report.threads.value}: {report.threads.reason}"),
+            ("processor", f"{processor.name}, {processor.architecture}"),
+            ("cores", f"{processor.num_cores}, of which {processor.num_allowed_cores} are allowed; quota: {quota}"),
+            ("kernels for", ", ".join(processor.available_isas)),
+            (
+                "memory",
+                f"{format_bytes(memory.total_bytes)}, {format_bytes(memory.available_bytes)} available; limit: {limit}",
+            ),
+            ("read from memory", f"{bandwidth.memory_bytes_per_s / 1e9:.1f} GB/s"),
+            ("read from cache", f"{bandwidth.cache_bytes_per_s / 1e9:.1f} GB/s"),
+            *_storage_fields(report.storage),
+            *_index_fields(report.index),
+            ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
+        ]
+    )
+    print_line()
+    _print_kernels(report)
+
+
+def _storage_fields(storage: Storage) -> list[tuple[str, str]]:
+    state = "writable" if storage.problem is None else f"not writable: {storage.problem}"
+    packed = f"{format_bytes(storage.packed_bytes)} of at most {format_bytes(storage.max_packed_bytes)}"
+    return [
+        ("home", f"{storage.home}, {state}, {format_bytes(storage.free_bytes)} free"),
+        ("packed weights", packed if storage.problem is None else "in memory, made at each start"),
+    ]
+
+
+def _index_fields(index: IndexAccess) -> list[tuple[str, str]]:
+    if index.problem is not None:
+        return [("package index", f"unusable: {index.problem}")]
+    return [("package index", ", ".join(index.urls) or "none: pip is told no-index")]
+
+
+def _print_kernels(report: Report) -> None:
+    """A line for each weight type, a column for each instruction set and number of rows; the one in use is starred."""
+    rates = {(rate.weight_type, rate.isa, rate.num_rows): rate.macs_per_s for rate in report.kernels}
+    columns = [(isa, num_rows) for isa in report.processor.available_isas for num_rows in NUM_ROWS]
+    headers = [f"{isa}{'*' if isa == report.isa.value else ''} x{num_rows}" for isa, num_rows in columns]
+    types = dict.fromkeys(rate.weight_type for rate in report.kernels)
+    rows = [[name, *(f"{rates[name, isa, n] / 1e9:.1f}" for isa, n in columns)] for name in types]
+    print_table(["GMAC/s", *headers], rows, right=headers)
+    print_line("* in use; xN: N rows in flight")

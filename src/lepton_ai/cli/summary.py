@@ -1,0 +1,106 @@
+"""What is in a model file: the facts of ``lepton inspect``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lepton_ai.config import Policy
+from lepton_ai.errors import UnsupportedModel
+from lepton_ai.graph.passes.precision import kv_dtype
+from lepton_ai.models.base import Model
+from lepton_ai.models.registry import load_model
+from lepton_ai.weights.formats import WeightType
+from lepton_ai.weights.gguf import GGUFFile
+
+
+@dataclass(frozen=True, slots=True)
+class TypeSummary:
+    """The tensors of one storage type."""
+
+    type: str
+    num_tensors: int
+    num_parameters: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A model file.
+
+    ``problem`` says why Lepton does not run it; what only its architecture would tell is None then.
+    ``kv_bytes_per_token`` is what a token takes in the KV cache under ``policy``.
+    """
+
+    path: str
+    size_bytes: int
+    version: int
+    digest: str
+    name: str
+    architecture: str
+    problem: str | None
+    context_length: int | None
+    num_layers: int | None
+    hidden_size: int | None
+    vocab_size: int | None
+    num_parameters: int
+    bits_per_weight: float
+    policy: str
+    kv_bytes_per_token: int | None
+    chat_template_characters: int | None
+    types: Sequence[TypeSummary]
+
+
+def summarize(file: GGUFFile, policy: Policy) -> Summary:
+    """Read the header and the digest. Raises InvalidModel for hyper-parameters that are out of bounds."""
+    types = _summarize_types(file)
+    num_parameters = sum(t.num_parameters for t in types)
+    model, problem = _load(file)
+    config = model.config if model else None
+    template = file.metadata.get_str("tokenizer.chat_template", "")
+    return Summary(
+        path=str(file.path),
+        size_bytes=file.path.stat().st_size,
+        version=file.version,
+        digest=file.digest,
+        name=file.metadata.get_str("general.name", ""),
+        architecture=file.metadata.get_str("general.architecture"),
+        problem=problem,
+        context_length=config.context_length if config else None,
+        num_layers=config.num_layers if config else None,
+        hidden_size=config.hidden_size if config else None,
+        vocab_size=config.vocab_size if config else None,
+        num_parameters=num_parameters,
+        bits_per_weight=8 * sum(t.num_bytes for t in types) / max(num_parameters, 1),
+        policy=policy.value,
+        kv_bytes_per_token=_kv_bytes_per_token(model, policy) if model else None,
+        chat_template_characters=len(template) or None,
+        types=types,
+    )
+
+
+def _summarize_types(file: GGUFFile) -> list[TypeSummary]:
+    """Largest share first."""
+    tensors = [file.get(name) for name in file.names()]
+    summaries = []
+    for weight_type in WeightType:
+        mine = [tensor for tensor in tensors if tensor.type is weight_type]
+        if mine:
+            num_parameters = sum(math.prod(tensor.shape) for tensor in mine)
+            num_bytes = sum(tensor.data.nbytes for tensor in mine)
+            summaries.append(TypeSummary(weight_type.value, len(mine), num_parameters, num_bytes))
+    return sorted(summaries, key=lambda summary: -summary.num_bytes)
+
+
+def _load(file: GGUFFile) -> tuple[Model | None, str | None]:
+    """A file whose architecture Lepton does not run can still be looked into."""
+    try:
+        return load_model(file.metadata, file), None
+    except UnsupportedModel as error:
+        return None, error.message
+
+
+def _kv_bytes_per_token(model: Model, policy: Policy) -> int:
+    dtype = kv_dtype(policy)
+    return sum(replace(spec, dtype=dtype).bytes_per_token for spec in model.kv_specs())

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Lepton
+
+from lepton_ai.backends.cpu import _native
+from lepton_ai.backends.cpu.backend import CpuBackend
+from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.cli import doctor
+from lepton_ai.cli.kernel_rates import NUM_ROWS, Bandwidth, KernelRate, measure_bandwidth, measure_linear
+from lepton_ai.weights.formats import WeightType
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Replaces the measurements, which take seconds; the list gets the number of threads of each."""
+    asked: list[int] = []
+
+    def kernels(isas: Sequence[str], num_threads: int) -> list[KernelRate]:
+        asked.append(num_threads)
+        return [KernelRate("Q4_0", isa, n, 1e9 * n + i) for i, isa in enumerate(isas) for n in NUM_ROWS]
+
+    monkeypatch.setattr(doctor, "measure_kernels", kernels)
+    monkeypatch.setattr(doctor, "measure_bandwidth", lambda device: Bandwidth(14e9, 100e9))
+    return asked
+
+
+def test_the_kernels_are_measured() -> None:
+    backend = CpuBackend(CpuDevice(num_threads=1))
+    for weight_type in (WeightType.Q4_0, WeightType.Q6_K, WeightType.F32):
+        for num_rows in NUM_ROWS:
+            assert 1e7 < measure_linear(backend, weight_type, num_rows) < 1e14
+
+
+def test_the_bandwidth_is_measured() -> None:
+    bandwidth = measure_bandwidth(CpuDevice(num_threads=1))
+    assert 1e7 < bandwidth.memory_bytes_per_s < 1e13
+    assert 1e7 < bandwidth.cache_bytes_per_s < 1e14
+
+
+def test_for_people(lepton: Lepton, quick: list[int], home: Path) -> None:
+    result = lepton("doctor", "--threads", "1")
+    assert (result.status, result.err, quick) == (0, "", [1])
+    fields = dict(line.split("  ", 1) for line in result.out.partition("\n\n")[0].splitlines())
+    assert fields["threads"].strip() == "1: --threads asks for them"
+    assert fields["read from memory"].strip() == "14.0 GB/s"
+    assert fields["home"].strip().startswith(f"{home}, writable")
+    best = _native.available_isas()[0]
+    assert fields["instruction set"].strip().startswith(f"{best}: the best")
+    assert f"{best}* x1  {best}* x64" in result.out
+    assert "\nQ4_0 " in result.out
+
+
+def test_as_json(lepton: Lepton, quick: list[int], monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("LEPTON_CPU_ISA", "generic")
+    monkeypatch.setenv("LEPTON_NUM_THREADS", "2")
+    monkeypatch.setenv("LEPTON_INDEX_URL", "https://me:hunter2@index.example/simple")
+    result = lepton("doctor", "--json")
+    value = result.json()
+    assert value["isa"] == {"value": "generic", "reason": "LEPTON_CPU_ISA asks for it"}
+    assert value["threads"] == {"value": "2", "reason": "LEPTON_NUM_THREADS asks for them"}
+    assert value["index"] == {"urls": ["https://index.example/simple"], "problem": None}
+    assert value["bandwidth"] == {"memory_bytes_per_s": 14e9, "cache_bytes_per_s": 100e9}
+    assert isinstance(value["kernels"], list) and len(value["kernels"]) == len(NUM_ROWS) * len(_native.available_isas())
+    assert "hunter2" not in result.out
+
+
+def test_an_instruction_set_that_is_not_there(
+    lepton: Lepton, quick: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEPTON_CPU_ISA", "sse9")
+    result = lepton("doctor")
+    assert result.status == 1 and "sse9" in result.err and "[hardware_unsupported]" in result.err
+
+
+def test_what_is_wrong_with_the_home_is_said(lepton: Lepton, quick: list[int], home: Path) -> None:
+    home.write_text("a file where a folder should be")
+    out = lepton("doctor").out
+    assert f"not writable: {home} is not a folder" in out
+    assert "in memory, made at each start" in out
