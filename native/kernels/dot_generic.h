@@ -1,7 +1,12 @@
-// Integer dot products for any machine.
+// Integer dot products for any machine, on 128-bit vectors: bytes are taken as 16-bit pairs, the even and the odd ones
+// of a quad, and pairs of 16-bit products are added in 32-bit lanes, one for each channel. Every sum is exact.
 #pragma once
 
 #include <cstdint>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "../panels.h"
 
@@ -9,44 +14,93 @@ namespace lepton::LEPTON_ISA {
 
 constexpr int kTileRows = 4;  // rows whose sums one pass keeps in registers
 
-// Value of input j of channel ch in quad q of a packed group.
-template <int BITS>
-static inline int packed_value(const uint8_t* data, int q, int lane) {
-  if constexpr (BITS == 8) return data[q * 64 + lane];
-  const int low = (data[(q & 3) * 64 + lane] >> (q >= 4 ? 4 : 0)) & 15;
-  if constexpr (BITS == 5) return low | (((data[256 + lane] >> q) & 1) << 4);
-  if constexpr (BITS == 6) return low | (((data[256 + (q >> 2) * 64 + lane] >> (2 * (q & 3))) & 3) << 4);
-  return low;
+typedef int16_t VS __attribute__((vector_size(16)));
+typedef uint16_t VU __attribute__((vector_size(16)));
+
+// 16 channels of 32-bit sums.
+struct Sums {
+  VI part[kPanelWidth / W];
+};
+
+// Adjacent 16-bit products, added.
+static inline VI multiply_pairs(VS a, VS b) {
+#if defined(__SSE2__)
+  return reinterpret_cast<VI>(_mm_madd_epi16(reinterpret_cast<__m128i>(a), reinterpret_cast<__m128i>(b)));
+#else
+  const VI x = reinterpret_cast<VI>(a), y = reinterpret_cast<VI>(b);
+  return (x << 16 >> 16) * (y << 16 >> 16) + (x >> 16) * (y >> 16);
+#endif
+}
+
+static inline VU load_bytes(const uint8_t* p) { VU v; __builtin_memcpy(&v, p, sizeof v); return v; }
+
+// Quad q of four channels as unsigned bytes, two in each 16-bit lane. Shifts may cross bytes; masks take that away.
+template <int BITS, bool PACKED>
+static inline VU load_quad(const uint8_t* data, int q, int part) {
+  const uint8_t* at = data + part * 16;
+  if constexpr (!PACKED || BITS == 8) {
+    return load_bytes(at + q * 64);
+  } else {
+    const VU low = (load_bytes(at + (q & 3) * 64) >> (q & 4)) & 0x0f0f;
+    if constexpr (BITS == 5)
+      return low | ((load_bytes(at + 256) >> q & 0x0101) << 4);
+    else if constexpr (BITS == 6)
+      return low | ((load_bytes(at + 256 + (q >> 2) * 64) >> (2 * (q & 3)) & 0x0303) << 4);
+    else
+      return low;
+  }
 }
 
 template <int BITS>
 static inline void unpack_group(const uint8_t* data, uint8_t* out) {
   for (int q = 0; q < kQuads; ++q)
-    for (int lane = 0; lane < 64; ++lane) out[q * 64 + lane] = static_cast<uint8_t>(packed_value<BITS>(data, q, lane));
+    for (int part = 0; part < 4; ++part) {
+      const VU u = load_quad<BITS, true>(data, q, part);
+      __builtin_memcpy(out + q * 64 + part * 16, &u, sizeof u);
+    }
 }
 
-// 16 channels of 32-bit sums.
-struct Sums {
-  int32_t v[16];
+// Activations of one row: the even and the odd inputs of each quad, repeated for four channels.
+struct RepeatedQuads {
+  VS even[kQuads], odd[kQuads];
 };
+
+template <int Q0, int Q1>
+static inline void repeat_quads(const int8_t* x, RepeatedQuads& out) {
+  for (int q = Q0; q < Q1; q += 4) {
+    VS bytes;
+    __builtin_memcpy(&bytes, x + q * 4, sizeof bytes);
+    const VI even = reinterpret_cast<VI>(bytes << 8 >> 8), odd = reinterpret_cast<VI>(bytes >> 8);
+    for (int i = 0; i < 4; ++i) {
+      out.even[q + i] = reinterpret_cast<VS>(VI{even[i], even[i], even[i], even[i]});
+      out.odd[q + i] = reinterpret_cast<VS>(VI{odd[i], odd[i], odd[i], odd[i]});
+    }
+  }
+}
 
 // out[r] = sum over quads Q0 ... Q1-1 of (u - offset) * x[r]; `sums` are the sums of each row's inputs in these quads.
 template <int BITS, bool PACKED, int ROWS, int Q0, int Q1>
 static inline void dot(const uint8_t* data, const int8_t* const* x, const int32_t* sums, int log2_offset, Sums* out) {
-  for (int r = 0; r < ROWS; ++r) {
-    const int32_t start = log2_offset ? -(sums[r] * (1 << log2_offset)) : 0;
-    for (int ch = 0; ch < 16; ++ch) out[r].v[ch] = start;
-  }
-  for (int q = Q0; q < Q1; ++q)
-    for (int lane = 0; lane < 64; ++lane) {
-      const int u = PACKED ? packed_value<BITS>(data, q, lane) : data[q * 64 + lane];
-      for (int r = 0; r < ROWS; ++r) out[r].v[lane >> 2] += u * x[r][q * 4 + (lane & 3)];
+  RepeatedQuads rows[ROWS];
+  for (int r = 0; r < ROWS; ++r) repeat_quads<Q0, Q1>(x[r], rows[r]);
+  for (int part = 0; part < 4; ++part) {
+    VI acc[ROWS];
+    for (int r = 0; r < ROWS; ++r) {
+      const int32_t start = log2_offset ? -(sums[r] * (1 << log2_offset)) : 0;
+      acc[r] = VI{start, start, start, start};
     }
+#pragma GCC unroll 8
+    for (int q = Q0; q < Q1; ++q) {
+      const VU u = load_quad<BITS, PACKED>(data, q, part);
+      const VS even = reinterpret_cast<VS>(u & 255), odd = reinterpret_cast<VS>(u >> 8);
+#pragma GCC unroll 4
+      for (int r = 0; r < ROWS; ++r)
+        acc[r] += multiply_pairs(even, rows[r].even[q]) + multiply_pairs(odd, rows[r].odd[q]);
+    }
+    for (int r = 0; r < ROWS; ++r) out[r].part[part] = acc[r];
+  }
 }
 
-static inline VF sums_to_float(const Sums& sums, int part) {
-  const int32_t* v = sums.v + part * W;
-  return VF{float(v[0]), float(v[1]), float(v[2]), float(v[3])};
-}
+static inline VF sums_to_float(const Sums& sums, int part) { return to_float(sums.part[part]); }
 
 }  // namespace lepton::LEPTON_ISA

@@ -69,17 +69,25 @@ static inline uint16_t float_to_half(float f) {
 }
 
 static inline VF load_half(const uint16_t* p) {
-  return VF{half_to_float(p[0]), half_to_float(p[1]), half_to_float(p[2]), half_to_float(p[3])};
+  uint16_t halves __attribute__((vector_size(8)));
+  __builtin_memcpy(&halves, p, sizeof halves);
+  const VI h = __builtin_convertvector(halves, VI), size = h & 0x7fff;
+  const VI normal = (size << 13) + (112 << 23) + ((size >= 0x7c00) & (112 << 23));
+  const VI subnormal = reinterpret_cast<VI>(to_float(size) * set1(0x1p-24f));
+  return reinterpret_cast<VF>((size < 0x400 ? subnormal : normal) | (h & 0x8000) << 16);
 }
 static inline void store_half(uint16_t* p, VF v) {
   for (int i = 0; i < W; ++i) p[i] = float_to_half(v[i]);
 }
 // Four-byte lanes of a quad plane: input j of each channel as f32.
 static inline VF quad_input(const uint8_t* plane, int j) {
-  return VF{float(plane[j]), float(plane[4 + j]), float(plane[8 + j]), float(plane[12 + j])};
+  VI lanes;
+  __builtin_memcpy(&lanes, plane, sizeof lanes);
+  return to_float(lanes >> (8 * j) & 255);
 }
 static inline void store_int8(int8_t* p, VF v) {
-  for (int i = 0; i < W; ++i) p[i] = static_cast<int8_t>(v[i]);
+  const VI i = to_int(v);
+  for (int lane = 0; lane < W; ++lane) p[lane] = static_cast<int8_t>(i[lane]);
 }
 static inline VF load_scales(const int8_t* p) { return VF{float(p[0]), float(p[1]), float(p[2]), float(p[3])}; }
 static inline VF load_scales(const uint8_t* p) { return VF{float(p[0]), float(p[1]), float(p[2]), float(p[3])}; }
