@@ -17,16 +17,17 @@ namespace {
 RowSymbol row_symbol(bool is_logit_row) { return is_logit_row ? RowSymbol::R : RowSymbol::T; }
 
 void add_linear(Encoder& encoder, bool barrier, const std::vector<MatrixArgs>& segments, const std::vector<Place>& y,
-                Place x, bool is_q8, bool gated, bool quantize, bool is_logit_row) {
-  if (segments.empty() || segments.size() > kMaxSegments || y.size() != (gated ? 1 : segments.size()))
+                Place x, const std::vector<Terms>& terms, bool gated, bool quantize, bool is_logit_row) {
+  if (segments.empty() || segments.size() > kMaxSegments || terms.size() != segments.size() ||
+      y.size() != (gated ? 1 : segments.size()))
     throw std::invalid_argument("linear: expected 1 to 4 segments with an output each");
   LinearOp op{};
   for (size_t s = 0; s < segments.size(); ++s) {
     op.segments[s] = segments[s].matrix();
+    op.terms[s] = terms[s];
     if (s < y.size()) op.y[s] = to_buffer(y[s]);
   }
   op.num_segments = static_cast<int32_t>(segments.size());
-  op.is_q8 = is_q8;
   op.gated = gated;
   op.quantize = quantize;
   op.rows = row_symbol(is_logit_row);
@@ -35,13 +36,13 @@ void add_linear(Encoder& encoder, bool barrier, const std::vector<MatrixArgs>& s
 }
 
 void add_norm(Encoder& encoder, bool barrier, uintptr_t weight, int32_t size, float eps, Place x,
-              std::pair<Place, Place> residual_and_sum, bool has_residual, Place y, bool quantize, bool is_logit_row) {
+              std::pair<Place, Place> residual_and_sum, bool has_residual, Place y, Terms terms, bool is_logit_row) {
   NormOp op{};
   op.weight = reinterpret_cast<const float*>(weight);
   op.size = size;
   op.eps = eps;
   op.has_residual = has_residual;
-  op.quantize = quantize;
+  op.terms = terms;
   op.rows = row_symbol(is_logit_row);
   op.x = to_buffer(x);
   op.residual = to_buffer(residual_and_sum.first);
@@ -118,13 +119,14 @@ void bind_encoder(nb::module_& m) {
            },
            "barrier"_a, nb::kw_only(), "frequencies"_a, "num_frequencies"_a, "scale"_a, "y"_a)
       .def("norm", &add_norm, "barrier"_a, nb::kw_only(), "weight"_a, "size"_a, "eps"_a, "x"_a, "residual_and_sum"_a,
-           "has_residual"_a, "y"_a, "quantize"_a, "is_logit_row"_a)
+           "has_residual"_a, "y"_a, "terms"_a, "is_logit_row"_a)
       .def("quantize",
-           [](Encoder& e, bool barrier, int32_t size, Place x, Place y, bool is_logit_row) {
-             e.add(OpKind::Quantize, barrier).quantize = {size, row_symbol(is_logit_row), to_buffer(x), to_buffer(y)};
+           [](Encoder& e, bool barrier, int32_t size, Place x, Place y, Terms terms, bool is_logit_row) {
+             e.add(OpKind::Quantize, barrier).quantize = {size, terms, row_symbol(is_logit_row), to_buffer(x),
+                                                          to_buffer(y)};
            },
-           "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a, "is_logit_row"_a)
-      .def("linear", &add_linear, "barrier"_a, nb::kw_only(), "segments"_a, "y"_a, "x"_a, "is_q8"_a, "gated"_a,
+           "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a, "terms"_a, "is_logit_row"_a)
+      .def("linear", &add_linear, "barrier"_a, nb::kw_only(), "segments"_a, "y"_a, "x"_a, "terms"_a, "gated"_a,
            "quantize"_a, "is_logit_row"_a)
       .def("rope",
            [](Encoder& e, bool barrier, int32_t num_heads, int32_t head_dim, int32_t rotary_dim, bool interleaved,
@@ -153,12 +155,12 @@ void bind_encoder(nb::module_& m) {
            },
            "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a)
       .def("token_logprob",
-           [](Encoder& e, bool barrier, const MatrixArgs& head, bool is_q8, Place x, Place partial, Place y) {
-             const TokenLogprobOp op{head.matrix(), is_q8, to_buffer(x), to_buffer(partial), to_buffer(y)};
+           [](Encoder& e, bool barrier, const MatrixArgs& head, Terms terms, Place x, Place partial, Place y) {
+             const TokenLogprobOp op{head.matrix(), terms, to_buffer(x), to_buffer(partial), to_buffer(y)};
              e.add(OpKind::TokenLogprob, barrier).token_logprob = op;
              e.add(OpKind::TokenLogprobMerge, true).token_logprob = op;
            },
-           "barrier"_a, nb::kw_only(), "head"_a, "is_q8"_a, "x"_a, "partial"_a, "y"_a)
+           "barrier"_a, nb::kw_only(), "head"_a, "terms"_a, "x"_a, "partial"_a, "y"_a)
       .def("sample",
            [](Encoder& e, bool barrier, int32_t vocab_size, Place logits, Place ids, Place logprobs, Place top_ids,
               Place top_logprobs) {

@@ -64,18 +64,23 @@ struct RopeTableOp {
   Buffer y;
 };
 
+// How many 8-bit rows make one row of a tensor: 0 f32, 1 q8, 2 q16 (the second row is what the first left over).
+using Terms = int32_t;
+
 // y = rms_norm(x [+ residual]); the sum goes to `sum` when there is a residual.
 struct NormOp {
   const float* weight;
   int32_t size;
   float eps;
-  bool has_residual, quantize;
+  bool has_residual;
+  Terms terms;  // of y
   RowSymbol rows;
   Buffer x, residual, sum, y;
 };
 
 struct QuantizeOp {
   int32_t size;
+  Terms terms;
   RowSymbol rows;
   Buffer x, y;
 };
@@ -85,7 +90,8 @@ struct LinearOp {
   PanelMatrix segments[kMaxSegments];
   Buffer y[kMaxSegments];
   int32_t num_segments;
-  bool is_q8, gated, quantize;
+  Terms terms[kMaxSegments];  // how many 8-bit rows of x each segment multiplies; x may hold more
+  bool gated, quantize;
   RowSymbol rows;
   Buffer x;
 };
@@ -126,7 +132,7 @@ struct GatherRowsOp {
 // Per row and slice of the vocabulary: maximum, sum of exponentials; then the merge.
 struct TokenLogprobOp {
   PanelMatrix head;
-  bool is_q8;
+  Terms terms;  // of x
   Buffer x, partial, y;
 };
 

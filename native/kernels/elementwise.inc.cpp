@@ -85,10 +85,10 @@ static void norm_row(const NormOp& op, const Step& step, int64_t row, float* scr
   float total = reduce_add(squares[0] + squares[1]);
   for (; i < size; ++i) total += x[i] * x[i];
   const float factor = 1.0f / __builtin_sqrtf(total / static_cast<float>(size) + op.eps);
-  float* y = op.quantize ? scratch : op.y.row(step, row);
+  float* y = op.terms ? scratch : op.y.row(step, row);
   for (i = 0; i < whole; i += W) store(y + i, load(x + i) * set1(factor) * load(op.weight + i));
   for (; i < size; ++i) y[i] = x[i] * factor * op.weight[i];
-  if (op.quantize) quantize_row(y, op.y.row<uint8_t>(step, row), size);
+  if (op.terms) quantize_row(y, op.y.row<uint8_t>(step, row), size, op.terms);
 }
 
 static void norm_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
@@ -104,7 +104,7 @@ static int64_t quantize_chunks(const OpRecord& record, const Step& step) {
 static void quantize_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
   const QuantizeOp& op = record.quantize;
   for (int64_t r = chunk * kRowsPerChunk; r < min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk); ++r)
-    quantize_row(op.x.row(step, r), op.y.row<uint8_t>(step, r), op.size);
+    quantize_row(op.x.row(step, r), op.y.row<uint8_t>(step, r), op.size, op.terms);
 }
 
 static int64_t add_chunks(const OpRecord& record, const Step& step) { return row_chunks(step.rows(record.add.rows)); }

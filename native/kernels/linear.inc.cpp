@@ -54,7 +54,7 @@ static void plain_unit(const LinearOp& op, const Step& step, int64_t unit, int64
   int s = 0;
   while (unit >= num_panels(op.segments[s].num_outputs)) unit -= num_panels(op.segments[s++].num_outputs);
   const PanelMatrix& m = op.segments[s];
-  panel_matmul(m, unit, op.is_q8, op.x.row<uint8_t>(step, row), op.x.stride, rows, sums);
+  panel_matmul(m, unit, op.terms[s], op.x.row<uint8_t>(step, row), op.x.stride, rows, sums);
   const int64_t first = unit * kPanelWidth;
   const int width = static_cast<int>(min64(kPanelWidth, m.num_outputs - first));
   for (int r = 0; r < rows; ++r) {
@@ -78,11 +78,12 @@ static inline void add_bias(const PanelMatrix& m, int64_t first, int rows, float
 static void gated_unit(const LinearOp& op, const Step& step, int64_t unit, int64_t row, int rows, float* sums) {
   const int64_t size = op.segments[0].num_outputs, first = unit * kGroup;
   const int panels = first + kPanelWidth < size ? 2 : 1;
-  const int64_t part = static_cast<int64_t>(rows) * kPanelWidth;
+  const int terms = op.terms[0] > 1 || op.terms[1] > 1 ? 2 : 1;
+  const int64_t part = static_cast<int64_t>(rows) * terms * kPanelWidth;
   for (int s = 0; s < 2; ++s)
     for (int p = 0; p < panels; ++p) {
       float* out = sums + (2 * s + p) * part;
-      panel_matmul(op.segments[s], 2 * unit + p, op.is_q8, op.x.row<uint8_t>(step, row), op.x.stride, rows, out);
+      panel_matmul(op.segments[s], 2 * unit + p, op.terms[s], op.x.row<uint8_t>(step, row), op.x.stride, rows, out);
       add_bias(op.segments[s], first + p * kPanelWidth, rows, out);
     }
   const Q8Row layout(size);

@@ -276,12 +276,11 @@ static void matmul_f32(const uint8_t* panel, int32_t num_inputs, const uint8_t* 
   }
 }
 
-// out[rows][16] = the panel's channels for each row.
-static inline void panel_matmul(const PanelMatrix& m, int64_t panel, bool is_q8, const uint8_t* x, int64_t stride,
-                                int rows, float* out) {
+static inline void panel_rows(const PanelMatrix& m, int64_t panel, bool is_quantized, const uint8_t* x, int64_t stride,
+                              int rows, float* out) {
   const uint8_t* data = m.panel(panel);
   const int32_t n = m.num_inputs;
-  if (is_q8) switch (m.kind) {
+  if (is_quantized) switch (m.kind) {
       case PanelKind::U4: return matmul_q8<PanelKind::U4>(data, n, x, stride, rows, out);
       case PanelKind::U4M: return matmul_q8<PanelKind::U4M>(data, n, x, stride, rows, out);
       case PanelKind::U5: return matmul_q8<PanelKind::U5>(data, n, x, stride, rows, out);
@@ -302,6 +301,16 @@ static inline void panel_matmul(const PanelMatrix& m, int64_t panel, bool is_q8,
     case PanelKind::U5K: return matmul_f32<PanelKind::U5K>(data, n, x, stride, rows, out);
     case PanelKind::U6K: return matmul_f32<PanelKind::U6K>(data, n, x, stride, rows, out);
   }
+}
+
+// out[rows][16] = the panel's channels for each row. `out` has room for rows * terms: q16 rows are two q8 rows, added.
+static inline void panel_matmul(const PanelMatrix& m, int64_t panel, Terms terms, const uint8_t* x, int64_t stride,
+                                int rows, float* out) {
+  if (terms < 2) return panel_rows(m, panel, terms == 1, x, stride, rows, out);
+  panel_rows(m, panel, true, x, stride / 2, 2 * rows, out);
+  for (int r = 0; r < rows; ++r)
+    for (int i = 0; i < kPanelWidth; i += W)
+      store(out + r * kPanelWidth + i, load(out + 2 * r * kPanelWidth + i) + load(out + (2 * r + 1) * kPanelWidth + i));
 }
 
 }  // namespace lepton::LEPTON_ISA

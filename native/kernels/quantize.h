@@ -40,15 +40,20 @@ static inline void quantize_group(const float* x, uint8_t* row, const Q8Row& lay
   half_sum[1] = static_cast<int32_t>(half[1]);
 }
 
-// A whole row of `size` values; the last group is filled up with zeros.
-static inline void quantize_row(const float* x, uint8_t* row, int32_t size) {
+// A whole row of `size` values as q8 (one term) or q16 (two: the second is fma(-q, scale, x) quantised the same way); the
+// last group is filled up with zeros.
+static inline void quantize_row(const float* x, uint8_t* row, int32_t size, Terms terms) {
   const Q8Row layout(size);
-  const int64_t full = size / kGroup;
-  for (int64_t g = 0; g < full; ++g) quantize_group(x + g * kGroup, row, layout, g);
-  if (full < layout.groups) {
-    float tail[kGroup] = {};
-    for (int64_t i = full * kGroup; i < size; ++i) tail[i - full * kGroup] = x[i];
-    quantize_group(tail, row, layout, full);
+  for (int64_t g = 0; g < layout.groups; ++g) {
+    alignas(64) float group[kGroup] = {};
+    const int64_t count = size - g * kGroup < kGroup ? size - g * kGroup : kGroup;
+    __builtin_memcpy(group, x + g * kGroup, sizeof(float) * count);
+    quantize_group(group, row, layout, g);
+    if (terms < 2) continue;
+    const int8_t* q = reinterpret_cast<const int8_t*>(row) + g * kGroup;
+    const VF scale = set1(reinterpret_cast<const float*>(row + layout.scale_offset())[g]);
+    for (int i = 0; i < kGroup; i += W) store(group + i, fma(set1(0.0f) - load_scales(q + i), scale, load(group + i)));
+    quantize_group(group, row + layout.bytes(), layout, g);
   }
 }
 

@@ -17,12 +17,15 @@ class Attrs:
 class Segment:
     """One matrix of a (possibly fused) linear op: addressed by its weight's name.
 
-    ``has_bias`` says that the node's weights hold the bias right after this segment's matrix.
+    ``has_bias`` says that the node's weights hold the bias right after this segment's matrix. ``num_terms``: how many
+    8-bit rows of its input the segment multiplies, 0 if the input is f32. Of a ``Q16`` input, a segment may read the
+    first alone.
     """
 
     name: str
     num_outputs: int
     has_bias: bool = False
+    num_terms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class LinearAttrs(Attrs):
 
 @dataclass(frozen=True, slots=True)
 class NormAttrs(Attrs):
-    """``quantize``: the output is ``Q8`` instead of f32."""
+    """``quantize``: the output is quantised (``Q8`` or ``Q16``) instead of f32."""
 
     eps: float
     quantize: bool = False
@@ -93,7 +96,7 @@ class AttentionAttrs(Attrs):
     """``layer`` is the index of this layer's cache.
 
     ``rope`` is set when the rotation of queries and keys was fused into the op (the table is then its fourth input);
-    ``quantize``: the output is ``Q8`` instead of f32.
+    ``quantize``: the output is quantised (``Q8`` or ``Q16``) instead of f32.
     """
 
     num_heads: int
@@ -106,7 +109,7 @@ class AttentionAttrs(Attrs):
 
 @dataclass(frozen=True, slots=True)
 class GatedLinearAttrs(Attrs):
-    """``segments`` are gate and up, in this order. ``quantize``: the output is ``Q8`` instead of f32."""
+    """``segments`` are gate and up, in this order. ``quantize``: the output is quantised (``Q8``) instead of f32."""
 
     segments: tuple[Segment, Segment]
     quantize: bool = False

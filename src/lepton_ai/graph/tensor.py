@@ -11,18 +11,25 @@ class DType(enum.Enum):
     """Element type of a tensor.
 
     ``Q8`` is a row-quantised activation: signed bytes with one f32 scale per group of ``Q8_GROUP`` along the last
-    axis. Only ``quantize`` (or an op it was fused into) makes one; only ops that multiply by a weight matrix read one.
+    axis. ``Q16`` is two such rows, the second of what the first left over. Only ``quantize`` (or an op it was fused
+    into) makes one; only ops that multiply by a weight matrix read one.
     """
 
     F32 = "f32"
     F16 = "f16"
     I32 = "i32"
     Q8 = "q8"
+    Q16 = "q16"
+
+    @property
+    def num_terms(self) -> int:
+        """Rows of 8-bit integers whose sum is one row of this type; 0 for types that are not quantised."""
+        return {DType.Q8: 1, DType.Q16: 2}.get(self, 0)
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one element; for ``Q8`` of its integer alone, without the groups' scales and sums."""
-        return {DType.F32: 4, DType.F16: 2, DType.I32: 4, DType.Q8: 1}[self]
+        """Bytes of one element; for quantised types of its integers alone, without the groups' scales and sums."""
+        return {DType.F32: 4, DType.F16: 2, DType.I32: 4, DType.Q8: 1, DType.Q16: 2}[self]
 
 
 Q8_GROUP = 32
@@ -50,8 +57,8 @@ def q8_row_bytes(num_columns: int) -> int:
 
 def row_bytes(dtype: DType, num_columns: int) -> int:
     """Bytes from one row of a matrix to the next."""
-    if dtype is DType.Q8:
-        return q8_row_bytes(num_columns)
+    if dtype.num_terms:
+        return dtype.num_terms * q8_row_bytes(num_columns)
     return round_up(num_columns * dtype.itemsize, ROW_ALIGNMENT)
 
 

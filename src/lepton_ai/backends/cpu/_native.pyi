@@ -87,10 +87,10 @@ class Encoder:
         residual_and_sum: tuple[Place, Place],
         has_residual: bool,
         y: Place,
-        quantize: bool,
+        terms: int,
         is_logit_row: bool,
     ) -> None: ...
-    def quantize(self, barrier: bool, *, size: int, x: Place, y: Place, is_logit_row: bool) -> None: ...
+    def quantize(self, barrier: bool, *, size: int, x: Place, y: Place, terms: int, is_logit_row: bool) -> None: ...
     def linear(
         self,
         barrier: bool,
@@ -98,7 +98,7 @@ class Encoder:
         segments: Sequence[Matrix],
         y: Sequence[Place],
         x: Place,
-        is_q8: bool,
+        terms: Sequence[int],
         gated: bool,
         quantize: bool,
         is_logit_row: bool,
@@ -121,9 +121,7 @@ class Encoder:
     def add(self, barrier: bool, *, size: int, a: Place, b: Place, y: Place, is_logit_row: bool) -> None: ...
     def silu_mul(self, barrier: bool, *, size: int, gate: Place, up: Place, y: Place, is_logit_row: bool) -> None: ...
     def gather_rows(self, barrier: bool, *, size: int, x: Place, y: Place) -> None: ...
-    def token_logprob(
-        self, barrier: bool, *, head: Matrix, is_q8: bool, x: Place, partial: Place, y: Place
-    ) -> None: ...
+    def token_logprob(self, barrier: bool, *, head: Matrix, terms: int, x: Place, partial: Place, y: Place) -> None: ...
     def sample(
         self,
         barrier: bool,

@@ -50,7 +50,7 @@ class MatrixUse:
     index: int
     segment: int
     bias: str | None
-    is_q8: bool
+    is_quantized: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +111,9 @@ class _State:
         reads = [self.span(t) for t in node.inputs if t.id in self.plan.buffers]
         return self.hazards.step(reads, [self.span(t) for t in node.outputs])
 
-    def matrix(self, name: str, bias: str | None, *, segment: int, is_q8: bool) -> _native.Matrix:
+    def matrix(self, name: str, bias: str | None, *, segment: int, is_quantized: bool) -> _native.Matrix:
         """A matrix for the record that is about to be added."""
-        self.uses.setdefault(name, []).append(MatrixUse(len(self.encoder), segment, bias, is_q8))
+        self.uses.setdefault(name, []).append(MatrixUse(len(self.encoder), segment, bias, is_quantized))
         return self.weights.matrices[name].native(None if bias is None else self.weights.vectors[bias])
 
     def need_scratch(self, num_bytes: int) -> None:
@@ -157,7 +157,7 @@ def _is_logit_row(tensor: Tensor) -> bool:
 
 
 def _embedding(state: _State, node: Node) -> None:
-    table = state.matrix(node.weights[0].name, None, segment=0, is_q8=False)
+    table = state.matrix(node.weights[0].name, None, segment=0, is_quantized=False)
     state.encoder.embedding(state.barrier(node), table=table, y=state.place(node.outputs[0]))
 
 
@@ -191,7 +191,7 @@ def _norm(state: _State, node: Node) -> None:
         residual_and_sum=pair,
         has_residual=has_residual,
         y=state.place(y),
-        quantize=attrs.quantize,
+        terms=y.dtype.num_terms,
         is_logit_row=_is_logit_row(x),
     )
 
@@ -199,18 +199,18 @@ def _norm(state: _State, node: Node) -> None:
 def _linear(state: _State, node: Node) -> None:
     assert isinstance(node.attrs, LinearAttrs | GatedLinearAttrs)
     x, is_gated = node.inputs[0], node.op == "gated_linear"
-    is_q8 = x.dtype is DType.Q8
     segments = [
-        state.matrix(matrix.name, bias.name if bias else None, segment=index, is_q8=is_q8)
-        for index, (_, matrix, bias) in enumerate(segment_weights(node))
+        state.matrix(matrix.name, bias.name if bias else None, segment=index, is_quantized=segment.num_terms > 0)
+        for index, (segment, matrix, bias) in enumerate(segment_weights(node))
     ]
-    state.need_scratch((4 if is_gated else 1) * _ROW_BLOCK * 64)
+    terms = [segment.num_terms for segment in node.attrs.segments]
+    state.need_scratch((4 if is_gated else 1) * max(*terms, 1) * _ROW_BLOCK * 64)
     state.encoder.linear(
         state.barrier(node),
         segments=segments,
         y=[state.place(t) for t in node.outputs],
         x=state.place(x),
-        is_q8=is_q8,
+        terms=terms,
         gated=is_gated,
         quantize=isinstance(node.attrs, GatedLinearAttrs) and node.attrs.quantize,
         is_logit_row=_is_logit_row(x),
@@ -224,6 +224,7 @@ def _quantize(state: _State, node: Node) -> None:
         size=_columns(x),
         x=state.place(x),
         y=state.place(y),
+        terms=y.dtype.num_terms,
         is_logit_row=_is_logit_row(x),
     )
 
@@ -317,13 +318,13 @@ def _token_logprob(state: _State, node: Node) -> None:
     x, matrix = node.inputs[0], node.weights[0]
     slices = -(-matrix.shape[0] // _SLICE_TOKENS)
     partial = state.reserve(state.plan.limits.max_rows, round_up((2 * slices + 1) * 4, 64))
-    state.need_scratch(_ROW_BLOCK * 64)
-    is_q8 = x.dtype is DType.Q8
-    head = state.matrix(matrix.name, None, segment=0, is_q8=is_q8)
+    terms = _attrs(node, LinearAttrs).segments[0].num_terms
+    state.need_scratch(max(terms, 1) * _ROW_BLOCK * 64)
+    head = state.matrix(matrix.name, None, segment=0, is_quantized=terms > 0)
     state.encoder.token_logprob(
         state.barrier(node),
         head=head,
-        is_q8=is_q8,
+        terms=terms,
         x=state.place(x),
         partial=partial,
         y=state.place(node.outputs[0]),

@@ -120,7 +120,7 @@ class CpuExecutable:
         old = self._weights.matrices[name]
         _check_shape(name, values, (old.num_outputs, old.num_inputs))
         uses = self._encoded.uses[name]
-        matrix = pack_matrix(self._device, values, is_quantized=any(use.is_q8 for use in uses))
+        matrix = pack_matrix(self._device, values, is_quantized=any(use.is_quantized for use in uses))
         self._weights.matrices[name] = matrix
         for use in uses:
             self._set_matrix(use.index, use.segment, matrix, use.bias)

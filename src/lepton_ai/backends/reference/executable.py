@@ -15,7 +15,6 @@ from lepton_ai.errors import InvalidRequest
 from lepton_ai.graph.attrs import GatedLinearAttrs, LinearAttrs
 from lepton_ai.graph.node import segment_weights
 from lepton_ai.graph.passes.plan import Plan
-from lepton_ai.graph.tensor import DType
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +61,11 @@ class ReferenceExecutable:
         if values.shape != expected:
             raise InvalidRequest(f"values: expected shape {expected} for {name}, got {values.shape}", param="values")
         dense = np.array(values, np.float32)
-        self._weights[name] = quantize_to_8_bits(dense) if self._is_read_by_q8(name) else DenseWeight(dense)
+        self._weights[name] = quantize_to_8_bits(dense) if self._is_read_quantised(name) else DenseWeight(dense)
 
-    def _is_read_by_q8(self, name: str) -> bool:
+    def _is_read_quantised(self, name: str) -> bool:
         return any(
-            matrix.name == name and node.inputs[0].dtype is DType.Q8
+            matrix.name == name and node.inputs[0].dtype.num_terms > 0
             for node in self.plan.graph.nodes
             if isinstance(node.attrs, LinearAttrs | GatedLinearAttrs)
             for _, matrix, _ in segment_weights(node)

@@ -11,7 +11,7 @@ import numpy as np
 from lepton_ai.backends.base import Float32Array, Int32Array, StepInputs
 from lepton_ai.backends.reference.attention import attention, rope
 from lepton_ai.backends.reference.kv import ReferenceKVCache
-from lepton_ai.backends.reference.quantized import Q8Rows, matmul_q8, quantize_rows
+from lepton_ai.backends.reference.quantized import Q8Rows, matmul_quantized, quantize_rows
 from lepton_ai.backends.reference.sampling import log_softmax
 from lepton_ai.backends.reference.weights import GroupedWeight, HeldWeight
 from lepton_ai.graph.attrs import AttentionAttrs, GatedLinearAttrs, NormAttrs, RopeAttrs, RopeTableAttrs
@@ -60,11 +60,13 @@ def _normalise(x: Float32Array, node: Node, context: Context) -> Value:
     assert isinstance(node.attrs, NormAttrs)
     wide, weight = x.astype(np.float64), context.weights[node.weights[0].name].values()
     normed = wide / np.sqrt(np.mean(wide * wide, axis=-1, keepdims=True) + node.attrs.eps) * weight
-    return _as_output(normed.astype(np.float32), quantize=node.attrs.quantize)
+    return _as_output(normed.astype(np.float32), node)
 
 
-def _as_output(x: Float32Array, *, quantize: bool) -> Value:
-    return quantize_rows(x) if quantize else x
+def _as_output(x: Float32Array, node: Node) -> Value:
+    """The last output of ``node`` in the type it has."""
+    dtype = node.outputs[-1].dtype
+    return quantize_rows(x, dtype) if dtype.num_terms else x
 
 
 def _rms_norm(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
@@ -79,11 +81,11 @@ def _add_rms_norm(node: Node, inputs: Sequence[Value], context: Context) -> tupl
 def _segments(node: Node, x: Value, context: Context) -> list[Float32Array]:
     """One product for each segment."""
     products: list[Float32Array] = []
-    for _, matrix, bias in segment_weights(node):
+    for segment, matrix, bias in segment_weights(node):
         weight = context.weights[matrix.name]
         if isinstance(x, Q8Rows):
             assert isinstance(weight, GroupedWeight), f"{node.name}: {matrix.name} is not held in integers"
-            product = matmul_q8(x, weight)
+            product = matmul_quantized(x, weight, segment.num_terms)
         else:
             product = (_floats(x).astype(np.float64) @ weight.values().astype(np.float64).T).astype(np.float32)
         products.append(product if bias is None else product + context.weights[bias.name].values())
@@ -107,7 +109,7 @@ def _silu_mul(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Va
 def _gated_linear(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
     assert isinstance(node.attrs, GatedLinearAttrs)
     gate, up = _segments(node, inputs[0], context)
-    return (_as_output(_silu(gate, up), quantize=node.attrs.quantize),)
+    return (_as_output(_silu(gate, up), node),)
 
 
 def _token_logprob(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
@@ -128,7 +130,7 @@ def _attention(node: Node, inputs: Sequence[Value], context: Context) -> tuple[V
         table = _floats(inputs[3])
         q, k = rope(q, table, attrs.rope), rope(k, table, attrs.rope)
     out = attention(q, k, v, attrs=attrs, step=context.step, cache=context.cache)
-    return (_as_output(out, quantize=attrs.quantize),)
+    return (_as_output(out, node),)
 
 
 def _add(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
@@ -140,7 +142,7 @@ def _gather_rows(node: Node, inputs: Sequence[Value], context: Context) -> tuple
 
 
 def _quantize(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
-    return (quantize_rows(_floats(inputs[0])),)
+    return (_as_output(_floats(inputs[0]), node),)
 
 
 Op = Callable[[Node, Sequence[Value], Context], tuple[Value, ...]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,25 +10,34 @@ import numpy.typing as npt
 from lepton_ai.backends.base import Float32Array
 from lepton_ai.backends.reference.unpack import Codes
 from lepton_ai.backends.reference.weights import GroupedWeight, quantize_groups
-from lepton_ai.graph.tensor import Q8_GROUP, round_up
+from lepton_ai.graph.tensor import Q8_GROUP, DType, round_up
 
 Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Q8Rows:
-    """A ``Q8`` tensor: ``codes`` ``[T, P]`` with P the columns rounded up to 32, ``scales`` ``[T, P / 32]``."""
+    """A ``Q8`` tensor: ``codes`` ``[T, P]`` with P the columns rounded up to 32, ``scales`` ``[T, P / 32]``.
+
+    A ``Q16`` tensor has a ``residual``: what the codes left over, quantised the same way.
+    """
 
     codes: Codes
     scales: Float32Array
+    residual: Q8Rows | None = None
 
 
-def quantize_rows(x: Float32Array) -> Q8Rows:
-    """Rows ``[T, C]`` in 8 bits, by the rule stated in ``graph/passes/precision.py``."""
+def quantize_rows(x: Float32Array, dtype: DType) -> Q8Rows:
+    """Rows ``[T, C]`` as ``Q8`` or ``Q16``, by the rule stated in ``graph/passes/precision.py``."""
     padded = np.zeros((len(x), round_up(x.shape[1], Q8_GROUP)), np.float32)
     padded[:, : x.shape[1]] = x
-    codes, scales = quantize_groups(padded.reshape(len(x), -1, Q8_GROUP))
-    return Q8Rows(codes.reshape(padded.shape), scales)
+    groups = padded.reshape(len(x), -1, Q8_GROUP)
+    codes, scales = quantize_groups(groups)
+    rows = Q8Rows(codes.reshape(padded.shape), scales)
+    if dtype is DType.Q8:
+        return rows
+    left = fma(-codes.astype(np.float32), np.broadcast_to(scales[..., None], groups.shape), groups)
+    return replace(rows, residual=quantize_rows(left.reshape(padded.shape), DType.Q8))
 
 
 def fma(a: Float32Array, b: Float32Array, c: Float32Array) -> Float32Array:
@@ -48,8 +57,19 @@ def fma(a: Float32Array, b: Float32Array, c: Float32Array) -> Float32Array:
         return total.astype(np.float32)
 
 
+def matmul_quantized(x: Q8Rows, weight: GroupedWeight, num_terms: int) -> Float32Array:
+    """``x @ weight^T`` -> ``[T, N]`` with the first ``num_terms`` 8-bit rows of each row of x, their products added."""
+    product = matmul_q8(x, weight)
+    if num_terms == 1:
+        return product
+    assert x.residual is not None, "two terms are asked of a Q8 tensor"
+    return product + matmul_q8(x.residual, weight)
+
+
 def matmul_q8(x: Q8Rows, weight: GroupedWeight) -> Float32Array:
-    """``x @ weight^T`` -> ``[T, N]``: groups of 32 inputs in ascending order, an exact integer dot product for each.
+    """``x @ weight^T`` -> ``[T, N]`` without the residual.
+
+    Groups of 32 inputs in ascending order, an exact integer dot product for each.
 
     ``acc = fma(f32(idot) * x_scale, w_scale, acc)``, twice for weight groups of 16; then with minima
     ``acc = fma(w_min, x_scale * f32(isum), acc)``.

@@ -14,7 +14,7 @@ from dataclasses import replace
 from lepton_ai.graph.attrs import AttentionAttrs, Attrs, GatedLinearAttrs, LinearAttrs, NormAttrs, RopeAttrs
 from lepton_ai.graph.graph import Graph, check
 from lepton_ai.graph.node import Node
-from lepton_ai.graph.tensor import Q8_GROUP, Tensor
+from lepton_ai.graph.tensor import Q8_GROUP, DType, Tensor
 
 Rewrite = Callable[[Graph, Collection[str]], Graph]
 
@@ -127,10 +127,10 @@ def fuse_rope(graph: Graph, keep: Collection[str] = ()) -> Graph:
 
 
 def fuse_quantize(graph: Graph, keep: Collection[str] = ()) -> Graph:
-    """A ``quantize`` that alone reads the output of a norm, gated_linear or attention -> that node makes the ``Q8``.
+    """A ``quantize`` that alone reads the output of a norm, gated_linear or attention -> that node makes the integers.
 
-    The quantised tensor takes over the output's place and keeps its own name (suffix ``.q8``). An attention is only
-    fused if groups of 32 do not cross its heads.
+    The quantised tensor takes over the output's place and keeps its own name (suffix ``.q8`` or ``.q16``). An
+    attention is only fused if groups of 32 do not cross its heads.
     """
     producers, private = graph.producers(), _private_tensors(graph, keep)
     gone: set[str] = set()
@@ -139,7 +139,7 @@ def fuse_quantize(graph: Graph, keep: Collection[str] = ()) -> Graph:
         if node.op != "quantize" or node.inputs[0].id not in private:
             continue
         producer = producers.get(node.inputs[0].id)
-        attrs = None if producer is None else _quantising_attrs(producer, node.inputs[0])
+        attrs = None if producer is None else _quantising_attrs(producer, node.inputs[0], node.outputs[0])
         if producer is None or attrs is None:
             continue
         outputs = tuple(node.outputs[0] if t == node.inputs[0] else t for t in producer.outputs)
@@ -148,11 +148,13 @@ def fuse_quantize(graph: Graph, keep: Collection[str] = ()) -> Graph:
     return _replace_nodes(graph, fused, gone)
 
 
-def _quantising_attrs(producer: Node, output: Tensor) -> Attrs | None:
-    """The attributes of ``producer`` with ``output`` quantised, or None if it cannot."""
+def _quantising_attrs(producer: Node, output: Tensor, quantised: Tensor) -> Attrs | None:
+    """The attributes of ``producer`` making ``quantised`` in place of ``output``, or None if it cannot."""
     attrs = producer.attrs
     if isinstance(attrs, NormAttrs) and output == producer.outputs[-1]:
         return replace(attrs, quantize=True)
+    if quantised.dtype is not DType.Q8:
+        return None
     if isinstance(attrs, GatedLinearAttrs):
         return replace(attrs, quantize=True)
     if isinstance(attrs, AttentionAttrs) and attrs.kv.head_dim % Q8_GROUP == 0:
