@@ -128,6 +128,15 @@ def normal(shape: tuple[int, ...], seed: int) -> Floats:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+def identity(size: int) -> StoredTensor:
+    """A Q8_0 identity: scale 1, codes 0 and 1."""
+    blocks = np.zeros((size, size // 32, 34), np.uint8)
+    blocks[:, :, :2] = np.array([1], "<f2").view(np.uint8)
+    for i in range(size):
+        blocks[i, i // 32, 2 + i % 32] = 1
+    return StoredTensor("identity", (size, size), WeightType.Q8_0, blocks.reshape(-1))
+
+
 def magnitudes(weight: HeldWeight) -> npt.NDArray[np.float64]:
     """``|scale * code| + |minimum|``: what the rounding errors of a product with the weight are measured against."""
     if isinstance(weight, DenseWeight):
@@ -150,3 +159,11 @@ def assert_within(got: Floats, expected: Floats, sizes: npt.NDArray[np.floating]
     errors = np.abs(got.astype(np.float64) - expected)
     worst = float((errors / np.maximum(sizes * EPS, 1e-37)).max(initial=0.0))
     assert worst <= ulps, f"{worst:.2f} ulps of the sum of magnitudes, at most {ulps} expected"
+
+
+def assert_same_codes(got: Floats, expected: Floats) -> None:
+    """Rows that went through 8 bits after a function: a value near the middle of two codes may fall to either."""
+    errors, sizes = (np.abs(a).reshape(len(got), -1, 32) for a in (got - expected, expected))
+    steps = sizes.max(axis=2, keepdims=True) / 127
+    assert (errors <= 1.01 * steps).all()
+    assert (errors > 0.5 * steps).mean() < 0.01

@@ -1,0 +1,231 @@
+"""Attention over a paged cache against the reference, on blocks that hold NaN wherever nothing was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import pytest
+from tests.kernels.harness import (
+    Case,
+    Floats,
+    Outputs,
+    assert_same_codes,
+    cached_step,
+    copied,
+    identity,
+    normal,
+    rows_of,
+)
+
+from lepton_ai.backends.base import StepInputs
+from lepton_ai.backends.cpu.backend import CpuBackend
+from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.backends.cpu.executable import CpuKVCache
+from lepton_ai.config import Limits, Policy
+from lepton_ai.graph import ops
+from lepton_ai.graph.attrs import KVSpec
+from lepton_ai.graph.tensor import DType, Weight, symbol
+from lepton_ai.graph.trace import Trace, Value
+
+Chunk = tuple[int, int, Sequence[int]]
+LONG = Limits(max_tokens=1100, max_rows=1, max_seqs=4, max_model_len=1200)
+TOLERANCE = 3e-6
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One attention: ``heads`` query heads for each of ``kv_heads``."""
+
+    kv_heads: int = 1
+    heads: int = 1
+    head_dim: int = 16
+    window: int | None = None
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        """Columns of q, k and v."""
+        kv_size = self.kv_heads * self.head_dim
+        return {"q": self.heads * kv_size, "k": kv_size, "v": kv_size}
+
+    def tensors(self, num_tokens: int, seed: int) -> dict[str, Floats]:
+        """Random q, k and v."""
+        return {name: normal((num_tokens, size), seed + i) for i, (name, size) in enumerate(self.inputs.items())}
+
+    def case(
+        self, policy: Policy, *, rope: bool | None = None, quantised: bool = False, limits: Limits | None = None
+    ) -> Case:
+        """The graph; ``rope`` interleaves or not, None does not rotate; ``quantised`` sends the output through q8."""
+        trace = Trace()
+        q, k, v = (rows_of(trace, name, size) for name, size in self.inputs.items())
+        if rope is not None:
+            positions = trace.input("positions", (symbol("T"),), DType.I32)
+            frequencies = [float(f) for f in 100.0 ** -np.linspace(0, 1, self.head_dim // 2)]
+            table = ops.rope_table(positions, frequencies, name="table")
+            q, k = (
+                ops.rope(x, table, head_dim=self.head_dim, interleaved=rope, name=f"{x.tensor.name}_rope")
+                for x in (q, k)
+            )
+        y = self.attend(q, k, v)
+        size = self.inputs["q"]
+        if quantised:
+            y = ops.linear(y, Weight("identity", (size, size)), name="out")
+        tensors = (identity(size),) if quantised else ()
+        case = Case(trace.finish([y]), tensors, policy)
+        return case if limits is None else replace(case, limits=limits)
+
+    def attend(self, q: Value, k: Value, v: Value, *, layer: int = 0, name: str = "y") -> Value:
+        """The op alone."""
+        spec = KVSpec(self.kv_heads, self.head_dim, window=self.window)
+        num_heads, scale = self.kv_heads * self.heads, self.head_dim**-0.5
+        return ops.attention(q, k, v, num_heads=num_heads, kv=spec, layer=layer, scale=scale, name=name)
+
+
+def on_poisoned_cpu(case: Case, device: CpuDevice, steps: Iterable[StepInputs], num_blocks: int) -> list[Outputs]:
+    """The steps on a cache of NaN: garbage that a block still holds must not reach any output."""
+    backend = CpuBackend(device)
+    executable = backend.compile(case.graph, case.store(), case.limits, policy=case.policy)
+    blocks = case.allocate_kv(backend, num_blocks)
+    assert isinstance(blocks, CpuKVCache)
+    for layer in blocks._layers:
+        layer.fill(0xFF)
+    return [copied(executable.run(step, blocks).result()) for step in steps]
+
+
+# Three requests with scattered blocks: prompts, then pieces of several sizes, then one token each.
+A, B, C = [7, 2, 11, 3, 19, 5, 13], [0, 17], [4, 1, 16, 9, 8]
+RAGGED: tuple[tuple[Chunk, ...], ...] = (
+    ((0, 70, A), (0, 5, B), (0, 33, C)),
+    ((70, 1, A), (5, 17, B), (33, 31, C)),
+    ((64, 1, C), (71, 1, A), (22, 1, B)),
+)
+
+
+def steps_of(shape: Shape, chunks: Sequence[Sequence[Chunk]]) -> list[StepInputs]:
+    """One step for each list of chunks, with random rows."""
+    return [
+        cached_step(shape.tensors(sum(count for _, count, _ in parts), 10 * seed), parts)
+        for seed, parts in enumerate(chunks)
+    ]
+
+
+@cache
+def expected(shape: Shape, policy: Policy, rope: bool | None = None, quantised: bool = False) -> list[Outputs]:
+    """The reference's outputs of the ragged steps."""
+    return shape.case(policy, rope=rope, quantised=quantised).on_reference(steps_of(shape, RAGGED), num_blocks=20)
+
+
+SHAPES = [
+    Shape(1, 1, 16),
+    Shape(3, 1, 48),
+    Shape(2, 3, 64),
+    Shape(1, 7, 80, window=20),
+    Shape(2, 1, 128, window=64),
+    Shape(1, 3, 256, window=33),
+    Shape(2, 7, 32, window=1),
+    Shape(1, 32, 16),
+]
+
+
+@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO], ids=["f32", "f16"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_ragged_requests_with_scattered_blocks(device: CpuDevice, shape: Shape, policy: Policy) -> None:
+    got = on_poisoned_cpu(shape.case(policy), device, steps_of(shape, RAGGED), 20)
+    for outputs, want in zip(got, expected(shape, policy), strict=True):
+        np.testing.assert_allclose(outputs["y"], want["y"], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO], ids=["f32", "f16"])
+@pytest.mark.parametrize("rope", [True, False], ids=["interleaved", "halves"])
+def test_rotation_inside_the_op(device: CpuDevice, rope: bool, policy: Policy) -> None:
+    shape = Shape(2, 3, 32)
+    got = on_poisoned_cpu(shape.case(policy, rope=rope), device, steps_of(shape, RAGGED), 20)
+    # A rotated key near the middle of two f16 numbers may be stored as either.
+    tolerance = TOLERANCE if policy is Policy.EXACT else 2e-3
+    for outputs, want in zip(got, expected(shape, policy, rope), strict=True):
+        np.testing.assert_allclose(outputs["y"], want["y"], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", [Shape(2, 3, 32), Shape(1, 2, 64), Shape(2, 1, 48)], ids=str)
+def test_output_in_8_bits(device: CpuDevice, shape: Shape) -> None:
+    got = on_poisoned_cpu(shape.case(Policy.AUTO, quantised=True), device, steps_of(shape, RAGGED), 20)
+    for outputs, want in zip(got, expected(shape, Policy.AUTO, quantised=True), strict=True):
+        assert_same_codes(outputs["out"], want["out"])
+
+
+def test_layers_with_other_specs_have_their_own_tables(device: CpuDevice) -> None:
+    trace, full, windowed = Trace(), Shape(1, 2, 16), Shape(2, 1, 16, window=8)
+    sizes = {f"{name}{i}": size for i, s in enumerate((full, windowed)) for name, size in s.inputs.items()}
+    inputs = [rows_of(trace, name, size) for name, size in sizes.items()]
+    outputs = [
+        full.attend(*inputs[:3], name="y0"),
+        windowed.attend(*inputs[3:], layer=1, name="y1"),
+    ]
+    case = Case(trace.finish(outputs))
+    tensors = {name: normal((40, size), seed) for seed, (name, size) in enumerate(sizes.items())}
+    first, second = (cached_step(tensors, [(0, 40, blocks)]) for blocks in ([3, 0, 1], [2, 1, 3]))
+    step = replace(first, kv_groups=[first.kv_groups[0], second.kv_groups[0]])
+    (got,), (want,) = on_poisoned_cpu(case, device, [step], 4), case.on_reference([step], num_blocks=4)
+    for name, values in want.items():
+        np.testing.assert_allclose(got[name], values, rtol=0, atol=TOLERANCE)
+
+
+def whole_and_pieces(shape: Shape, length: int, tail: int) -> tuple[list[StepInputs], list[StepInputs]]:
+    """One request of ``length`` tokens in one step, and with its last ``tail`` tokens in a step of their own."""
+    tensors, blocks = (
+        shape.tensors(length, length),
+        np.random.default_rng(length).permutation(75)[: -(-length // 16)].tolist(),
+    )
+    cut = length - tail
+    pieces = [
+        cached_step({n: rows[part] for n, rows in tensors.items()}, [(start, count, blocks)])
+        for part, start, count in ((slice(cut), 0, cut), (slice(cut, None), cut, tail))
+    ]
+    return [cached_step(tensors, [(0, length, blocks)])], pieces
+
+
+@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO], ids=["f32", "f16"])
+@pytest.mark.parametrize(("length", "window"), [(64, None), (256, None), (600, None), (600, 300), (1100, None)])
+def test_long_contexts(device: CpuDevice, length: int, window: int | None, policy: Policy) -> None:
+    # Up to 8 tokens over more than 512 keys are split over threads: bits must be those of the whole prompt.
+    shape = Shape(1, 3, 16, window)
+    case = shape.case(policy, limits=LONG)
+    want = expected_long(shape, length, policy)
+    for tail in (1, 8, 9):
+        whole, pieces = whole_and_pieces(shape, length, tail)
+        (together,) = on_poisoned_cpu(case, device, whole, 75)
+        last = on_poisoned_cpu(case, device, pieces, 75)[1]
+        assert np.array_equal(last["y"], together["y"][-tail:])
+        np.testing.assert_allclose(together["y"], want, rtol=0, atol=TOLERANCE)
+
+
+@cache
+def expected_long(shape: Shape, length: int, policy: Policy) -> Floats:
+    (outputs,) = shape.case(policy, limits=LONG).on_reference(whole_and_pieces(shape, length, 1)[0], num_blocks=75)
+    return outputs["y"]
+
+
+def test_scores_of_any_size(device: CpuDevice) -> None:
+    shape = Shape(1, 1, 16)
+    case = shape.case(Policy.EXACT)
+    tensors = shape.tensors(100, 1)
+    tensors["q"][:50] *= 1e4
+    tensors["q"][50:] *= 1e-20
+    steps = [cached_step(tensors, [(0, 100, range(7))])]
+    (got,), (want,) = on_poisoned_cpu(case, device, steps, 7), case.on_reference(steps, num_blocks=7)
+    # Scores of 1e4 carry an error of 1e-3 in f32, which the softmax turns into as much of the values.
+    np.testing.assert_allclose(got["y"][:50], want["y"][:50], rtol=0, atol=2e-2)
+    np.testing.assert_allclose(got["y"][50:], want["y"][50:], rtol=0, atol=TOLERANCE)
+
+
+def test_a_request_with_nan_spares_the_others(device: CpuDevice) -> None:
+    shape = Shape(2, 2, 16)
+    case, step = shape.case(Policy.EXACT), steps_of(shape, RAGGED)[0]
+    broken = {name: rows.copy() for name, rows in step.tensors.items()}
+    broken["v"][71], broken["k"][72, 3] = np.nan, np.inf
+    (clean,), (got,) = (on_poisoned_cpu(case, device, [s], 20) for s in (step, replace(step, tensors=broken)))
+    is_other = np.isin(np.arange(108), range(70, 75), invert=True)
+    assert np.array_equal(got["y"][is_other], clean["y"][is_other])
+    assert np.isnan(got["y"][71:75]).all(axis=1).any()

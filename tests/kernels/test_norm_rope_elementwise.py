@@ -1,0 +1,204 @@
+"""Norms, quantisation, rotation, tables, activations, sums, rows and embeddings, at sizes that fill no vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from tests.kernels.harness import (
+    EPS,
+    QUANTISED,
+    WIDE,
+    Case,
+    Floats,
+    assert_same_codes,
+    assert_within,
+    identity,
+    normal,
+    plain_step,
+    rows_of,
+)
+from tests.models.tiny import random_tensor, stored
+
+from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.config import Policy
+from lepton_ai.graph import ops
+from lepton_ai.graph.tensor import DType, Weight, symbol
+from lepton_ai.graph.trace import Trace
+from lepton_ai.weights.formats import WeightType
+from lepton_ai.weights.store import StoredTensor
+
+SIZES = (1, 3, 4, 15, 16, 17, 33, 64, 100, 576)
+ROWS = 9
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rms_norm(device: CpuDevice, size: int) -> None:
+    trace = Trace()
+    y = ops.rms_norm(rows_of(trace, "x", size), Weight("w", (size,)), eps=1e-5, name="y")
+    case = Case(trace.finish([y]), (stored("w", normal((size,), 1)),))
+    x = normal((ROWS, size), 2)
+    x[3], x[4], x[5] = 0, x[4] * 1e-4, x[5] * 1e12
+    steps = [plain_step({"x": x})]
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    np.testing.assert_allclose(got["y"], want["y"], rtol=8 * EPS)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_add_rms_norm(device: CpuDevice, size: int) -> None:
+    trace = Trace()
+    total = ops.add(rows_of(trace, "a", size), rows_of(trace, "b", size), name="sum")
+    y = ops.rms_norm(total, Weight("w", (size,)), eps=1e-5, name="y")
+    case = Case(trace.finish([total, y]), (stored("w", normal((size,), 1)),))
+    steps = [plain_step({"a": normal((ROWS, size), 2), "b": normal((ROWS, size), 3)})]
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    assert np.array_equal(got["sum"], want["sum"])
+    np.testing.assert_allclose(got["y"], want["y"], rtol=8 * EPS)
+
+
+@pytest.mark.parametrize("has_residual", [False, True])
+@pytest.mark.parametrize("size", [32, 96, 288])
+def test_norm_into_8_bits(device: CpuDevice, size: int, has_residual: bool) -> None:
+    trace = Trace()
+    x = rows_of(trace, "x", size)
+    total = ops.add(x, rows_of(trace, "b", size), name="sum") if has_residual else x
+    y = ops.rms_norm(total, Weight("w", (size,)), eps=1e-5, name="y")
+    out = ops.linear(y, Weight("identity", (size, size)), name="out")
+    case = Case(trace.finish([out]), (stored("w", normal((size,), 1)), identity(size)), Policy.AUTO)
+    tensors = {"x": normal((ROWS, size), 2)} | ({"b": normal((ROWS, size), 3)} if has_residual else {})
+    steps = [plain_step(tensors)]
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    assert_same_codes(got["out"], want["out"])
+
+
+def quantised(device: CpuDevice, x: Floats) -> tuple[Floats, Floats]:
+    """Rows through 8 bits and back, on the device and on the reference."""
+    trace, size = Trace(), x.shape[1]
+    y = ops.linear(rows_of(trace, "x", size), Weight("identity", (size, size)), name="y")
+    case = Case(trace.finish([y]), (identity(size),), Policy.AUTO)
+    return case.on_cpu(device, [plain_step({"x": x})])[0]["y"], case.on_reference([plain_step({"x": x})])[0]["y"]
+
+
+def test_quantize_is_the_reference_bit_for_bit(device: CpuDevice) -> None:
+    # With the largest value 127 the codes are the values themselves: each middle goes to the even neighbour.
+    x = np.concatenate([np.arange(-126.5, 127, 1), np.array([127, -127]), normal((160 - 256 % 160,), 1)])
+    x = np.resize(x, (3, 160)).astype(np.float32)
+    x[:, ::32] = 127
+    got, want = quantised(device, x)
+    assert np.array_equal(got, want)
+    got, want = quantised(device, normal((100, 96), 2))
+    assert np.array_equal(got, want)
+
+
+def test_quantize_of_groups_that_are_not_usable(device: CpuDevice) -> None:
+    x = np.ones((5, 64), np.float32)
+    x[0, :32], x[1, 3], x[2, 40], x[3, 63], x[4, :32] = 2.0**-101, np.inf, np.nan, -np.inf, 2.0**-100
+    got, want = quantised(device, x)
+    assert np.array_equal(got, want, equal_nan=True)
+    assert not got[0, :32].any() and np.isnan(got[1:4]).any(axis=1).all() and got[4].all()
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize(("head_dim", "rotary_dim"), [(16, 16), (64, 64), (128, 128), (64, 32), (80, 20), (6, 2)])
+def test_rope(device: CpuDevice, head_dim: int, rotary_dim: int, interleaved: bool) -> None:
+    trace = Trace()
+    x, table = rows_of(trace, "x", 3 * head_dim), rows_of(trace, "table", rotary_dim)
+    y = ops.rope(x, table, head_dim=head_dim, interleaved=interleaved, name="y")
+    values, angles = normal((ROWS, 3 * head_dim), 1), normal((ROWS, rotary_dim // 2), 2)
+    rows = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    (got,) = Case(trace.finish([y])).on_cpu(device, [plain_step({"x": values, "table": rows})])
+    heads = values.reshape(ROWS, 3, head_dim)
+    assert np.array_equal(got["y"].reshape(heads.shape)[..., rotary_dim:], heads[..., rotary_dim:])
+    want, sizes = rotated(heads[..., :rotary_dim], rows, interleaved=interleaved)
+    assert_within(got["y"].reshape(heads.shape)[..., :rotary_dim], want, sizes, 1.0)
+
+
+def rotated(heads: Floats, table: Floats, *, interleaved: bool) -> tuple[Floats, Floats]:
+    """Rotation as complex multiplication, and the sums of magnitudes of its terms; heads ``[T, H, D]``."""
+    half = heads.shape[-1] // 2
+    pairs = heads.reshape(*heads.shape[:2], half, 2) if interleaved else np.stack(np.split(heads, 2, axis=-1), axis=-1)
+    wide = pairs.astype(np.float64)
+    turns = (table[:, :half] + 1j * table[:, half:])[:, None, :]
+    product = (wide[..., 0] + 1j * wide[..., 1]) * turns
+    sizes = np.abs(wide).sum(axis=-1)
+    parts = [(product.real, product.imag), (sizes, sizes)]
+    joined = [np.stack(p, axis=-1).reshape(heads.shape) if interleaved else np.concatenate(p, axis=-1) for p in parts]
+    return joined[0].astype(np.float32), joined[1].astype(np.float32)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rope_is_that_of_the_reference(device: CpuDevice, interleaved: bool) -> None:
+    trace = Trace()
+    positions = trace.input("positions", (symbol("T"),), DType.I32)
+    table = ops.rope_table(positions, [1.0, 0.3, 0.01, 0.0004], name="table")
+    y = ops.rope(rows_of(trace, "x", 24), table, head_dim=8, interleaved=interleaved, name="y")
+    case, x = Case(trace.finish([y])), normal((ROWS, 24), 1)
+    steps = [plain_step({"x": x}, positions=range(1000, 1000 + ROWS))]
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    np.testing.assert_allclose(got["y"], want["y"], rtol=0, atol=4 * EPS * np.abs(x).max())
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.75])
+@pytest.mark.parametrize("count", [1, 5, 32])
+def test_rope_table(device: CpuDevice, count: int, scale: float) -> None:
+    trace = Trace()
+    positions = trace.input("positions", (symbol("T"),), DType.I32)
+    y = ops.rope_table(positions, [float(f) for f in 10000.0 ** (-np.arange(count) / count)], name="y", scale=scale)
+    steps = [plain_step(token_ids=[0] * 9, positions=[0, 1, 2, 3, 100, 511, 4095, 32767, 131071])]
+    case = Case(trace.finish([y]))
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    assert_within(got["y"], want["y"], np.maximum(np.abs(want["y"]), 1e-6), 0.0 if scale == 1 else 1.0)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_silu_mul(device: CpuDevice, size: int) -> None:
+    trace = Trace()
+    y = ops.silu_mul(rows_of(trace, "gate", size), rows_of(trace, "up", size), name="y")
+    gate = normal((ROWS, size), 1) * np.array([1e-6, 0.1, 1, 3, 10, 30, 80, 1000, 0], np.float32)[:, None]
+    case, steps = Case(trace.finish([y])), [plain_step({"gate": gate, "up": normal((ROWS, size), 2)})]
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    np.testing.assert_allclose(got["y"], want["y"], rtol=8 * EPS, atol=1e-33)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_add_and_gather_rows(device: CpuDevice, size: int) -> None:
+    trace = Trace()
+    rows = trace.input("logit_rows", (symbol("R"),), DType.I32)
+    total = ops.add(rows_of(trace, "a", size), rows_of(trace, "b", size), name="sum")
+    case = Case(trace.finish([ops.gather_rows(total, rows, name="y")]), taps=("sum",))
+    a, b, wanted = normal((ROWS, size), 1), normal((ROWS, size), 2), [8, 0, 3, 3, 1, 8]
+    (got,) = case.on_cpu(device, [plain_step({"a": a, "b": b}, logit_rows=wanted)])
+    assert np.array_equal(got["sum"], a + b)
+    assert np.array_equal(got["y"], (a + b)[wanted])
+
+
+def embedded(device: CpuDevice, weight_type: WeightType, shape: tuple[int, int], ids: Sequence[int]) -> None:
+    trace = Trace()
+    y = ops.embedding(trace.input("token_ids", (symbol("T"),), DType.I32), Weight("table", shape), name="y")
+    case = Case(trace.finish([y]), (random_tensor("table", shape, weight_type, seed=shape[1]),))
+    steps = [plain_step(token_ids=ids)]
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    assert np.array_equal(got["y"], want["y"])
+
+
+@pytest.mark.parametrize("num_columns", [256, 768, 32, 96, 288])
+@pytest.mark.parametrize("weight_type", QUANTISED)
+def test_embedding_of_a_quantised_table(device: CpuDevice, weight_type: WeightType, num_columns: int) -> None:
+    if num_columns % weight_type.block_elements == 0:
+        embedded(device, weight_type, (50, num_columns), [0, 49, 15, 16, 17, 33, 33, 7, 48])
+
+
+@pytest.mark.parametrize("num_columns", [1, 31, 32, 40, 577])
+@pytest.mark.parametrize("weight_type", WIDE)
+def test_embedding_of_a_wide_table(device: CpuDevice, weight_type: WeightType, num_columns: int) -> None:
+    embedded(device, weight_type, (19, num_columns), [0, 18, 15, 16, 17])
+
+
+def test_every_half_is_read_exactly(single: CpuDevice) -> None:
+    halves = np.arange(65536, dtype=np.uint16)
+    trace = Trace()
+    y = ops.embedding(trace.input("token_ids", (symbol("T"),), DType.I32), Weight("table", (64, 1024)), name="y")
+    table = StoredTensor("table", (64, 1024), WeightType.F16, halves.view(np.uint8))
+    (got,) = Case(trace.finish([y]), (table,)).on_cpu(single, [plain_step(token_ids=range(64))])
+    assert np.array_equal(got["y"].reshape(-1), halves.view(np.float16).astype(np.float32), equal_nan=True)
