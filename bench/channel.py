@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 _SIZE = "payload_bytes"
 
@@ -59,8 +59,8 @@ class Message:
 class Channel:
     """Two pipes."""
 
-    reader: BinaryIO
-    writer: BinaryIO
+    reader: IO[bytes]
+    writer: IO[bytes]
 
     def send(self, fields: Mapping[str, object], payload: bytes = b"") -> None:
         """Send a message. Raises ChannelClosed."""

@@ -4,21 +4,52 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
-from bench.serving import BenchEngine, EngineInfo
+import numpy as np
+import numpy.typing as npt
+
+from bench.serving import EngineInfo
 from lepton_ai.engine.quality import Divergence, DivergenceMeter, log_softmax
 
 
-def measure_divergence(engine: BenchEngine, exact: BenchEngine, windows: Sequence[Sequence[int]]) -> Divergence:
-    """Over every position of ``windows``. Holds one piece of logits of each engine at a time."""
-    meter = DivergenceMeter()
+class Predictor(Protocol):
+    """What gives the logits after each token of a sequence, in pieces ``[n, V]``."""
+
+    def logits(self, token_ids: list[int], /) -> Iterator[npt.NDArray[np.float32]]:
+        """Pieces of the same sizes as every other predictor's."""
+        ...
+
+
+def measure_divergences(
+    engines: Sequence[Predictor], exact: Predictor, windows: Sequence[list[int]]
+) -> list[Divergence]:
+    """Of each engine over every position of ``windows``. Holds one piece of logits of each at a time."""
+    meters = [DivergenceMeter() for _ in engines]
     for window in windows:
-        for piece, expected in zip(engine.logits(window), exact.logits(window), strict=True):
-            meter.add(log_softmax(piece), log_softmax(expected))
-    return meter.result()
+        for expected, *pieces in zip(exact.logits(window), *(e.logits(window) for e in engines), strict=True):
+            reference = log_softmax(expected)
+            for meter, piece in zip(meters, pieces, strict=True):
+                meter.add(log_softmax(piece), reference)
+    return [meter.result() for meter in meters]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredOn:
+    """What a divergence depends on, apart from the engine: the reference, the model file, the text."""
+
+    exact: EngineInfo
+    model_digest: str
+    text_digest: str
+    num_tokens: int
+
+    def key(self, engine: EngineInfo) -> str:
+        """A name for the measurement of ``engine``."""
+        digests = f"{self.model_digest}/{self.text_digest}"
+        return f"{engine.fingerprint}/{self.exact.fingerprint}/{digests}/{self.num_tokens}"
 
 
 class DivergenceCache:
@@ -27,14 +58,14 @@ class DivergenceCache:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def find(self, key: str) -> Divergence | None:
-        """What was measured under ``key``."""
-        entry = self._read().get(key)
+    def find(self, engine: EngineInfo, source: MeasuredOn) -> Divergence | None:
+        """What was measured before."""
+        entry = self._read().get(source.key(engine))
         return None if entry is None else Divergence(**entry)
 
-    def add(self, key: str, divergence: Divergence) -> None:
+    def add(self, engine: EngineInfo, source: MeasuredOn, divergence: Divergence) -> None:
         """Keep a measurement."""
-        entries = self._read() | {key: asdict(divergence)}
+        entries = self._read() | {source.key(engine): asdict(divergence)}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         part = self._path.with_suffix(f".{os.getpid()}.part")
         part.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
@@ -46,8 +77,3 @@ class DivergenceCache:
         except (FileNotFoundError, json.JSONDecodeError):
             return {}
         return entries
-
-
-def cache_key(engine: EngineInfo, exact: EngineInfo, *, model_digest: str, text_digest: str, num_tokens: int) -> str:
-    """What a divergence depends on."""
-    return f"{engine.fingerprint}/{exact.fingerprint}/{model_digest}/{text_digest}/{num_tokens}"

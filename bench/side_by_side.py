@@ -9,7 +9,6 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from bench.cases import Case, Workload, cases_by_form
-from bench.divergence import DivergenceCache, cache_key, measure_divergence
+from bench.divergence import DivergenceCache, MeasuredOn, measure_divergences
 from bench.model_files import CACHE, ModelFile, describe_file, make_q4_0, read_windows
 from bench.pairs import PairedRates, measure_pairs
 from bench.peers import BUILDS, ensure_peers
@@ -57,25 +56,28 @@ def compare(options: Options, console: Console) -> Report:
             stack.close()
             ours = stack.enter_context(lepton_worker(file, options, policy="auto"))
             theirs = stack.enter_context(llama_worker(file, options))
-            our_divergence, their_divergence = _divergences(file, ours, theirs, options, console)
+            divergences = _divergences(file, (ours, theirs), options, console)
             for case in cases:
                 console.print(f"{case.form}, {case.workload.name}: {options.num_pairs} pairs")
                 rates = _measure(case, file, ours, theirs, options.num_pairs)
-                rows.append(Row(case, file, rates, our_divergence, their_divergence))
+                rows.append(Row(case, file, rates, *(divergences or (None, None))))
         return Report(ours.info, theirs.info, options.num_pairs, tuple(rows))
 
 
 def lepton_worker(file: ModelFile, options: Options, *, policy: str) -> Worker:
     """A process that runs Lepton."""
-    command = [sys.executable, "-m", "bench.lepton_worker", "--model", file.path]
+    command = [sys.executable, "-m", "bench.lepton_worker", "--policy", policy]
     environment = {"LEPTON_CPU_ISA": options.lepton_isa} if options.lepton_isa else {}
-    return Worker([*command, "--threads", str(options.num_threads), "--policy", policy], environment)
+    return Worker([*command, *_common(file, options)], environment)
 
 
 def llama_worker(file: ModelFile, options: Options) -> Worker:
     """A process that runs llama.cpp."""
-    command = [options.peers_python, "-m", "bench.llama_worker", "--model", file.path]
-    return Worker([*command, "--threads", str(options.num_threads)])
+    return Worker([str(options.peers_python), "-m", "bench.llama_worker", *_common(file, options)])
+
+
+def _common(file: ModelFile, options: Options) -> list[str]:
+    return ["--model", str(file.path), "--threads", str(options.num_threads)]
 
 
 def _measure(case: Case, file: ModelFile, ours: Worker, theirs: Worker, num_pairs: int) -> PairedRates:
@@ -97,30 +99,24 @@ def _prompts(workload: Workload, file: ModelFile, pair: int) -> list[list[int]]:
 
 
 def _divergences(
-    file: ModelFile, ours: Worker, theirs: Worker, options: Options, console: Console
-) -> tuple[Divergence | None, Divergence | None]:
+    file: ModelFile, workers: tuple[Worker, Worker], options: Options, console: Console
+) -> list[Divergence] | None:
+    """Of each worker, from what was measured before or by running them beside a third with the policy exact."""
     if options.text is None:
-        return None, None
+        return None
     text = options.text.read_bytes()
-    windows = read_windows(file.path, text, num_tokens=options.kl_tokens)
-    with lepton_worker(file, options, policy="exact") as exact:
-        ours_, theirs_ = (_cached_divergence(worker, exact, windows, file, text, console) for worker in (ours, theirs))
-    return ours_, theirs_
-
-
-def _cached_divergence(
-    worker: Worker, exact: Worker, windows: Sequence[Sequence[int]], file: ModelFile, text: bytes, console: Console
-) -> Divergence:
     cache = DivergenceCache(CACHE / "divergence.json")
-    num_tokens = sum(map(len, windows))
-    text_digest = hashlib.sha256(text).hexdigest()
-    key = cache_key(worker.info, exact.info, model_digest=file.digest, text_digest=text_digest, num_tokens=num_tokens)
-    divergence = cache.find(key)
-    if divergence is None:
-        console.print(f"KL of {worker.info.name} from exact over {num_tokens} tokens")
-        divergence = measure_divergence(worker, exact, windows)
-        cache.add(key, divergence)
-    return divergence
+    with lepton_worker(file, options, policy="exact") as exact:
+        source = MeasuredOn(exact.info, file.digest, hashlib.sha256(text).hexdigest(), options.kl_tokens)
+        found = [cache.find(worker.info, source) for worker in workers]
+        if None in found:
+            console.print(f"KL from exact over {options.kl_tokens} tokens")
+            windows = read_windows(file.path, text, num_tokens=options.kl_tokens)
+            measured = measure_divergences(workers, exact, windows)
+            for worker, divergence in zip(workers, measured, strict=True):
+                cache.add(worker.info, source, divergence)
+            return measured
+    return [divergence for divergence in found if divergence is not None]
 
 
 def parse_options(arguments: argparse.Namespace, console: Console) -> Options:

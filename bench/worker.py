@@ -28,8 +28,8 @@ class WorkerFailed(Exception):
 class Worker:
     """A running worker; it implements ``serving.BenchEngine``. Use it as a context manager."""
 
-    def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
-        self._command = [str(part) for part in command]
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        self._command = list(command)
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -37,8 +37,9 @@ class Worker:
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", **(environment or {})},
             cwd=ROOT,
         )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._channel = Channel(self._process.stdout, self._process.stdin)
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        self._channel = Channel(stdout, stdin)
         hello = self._receive()
         self.info = EngineInfo(
             name=hello.text("name"),
