@@ -27,16 +27,16 @@ from lepton_ai.graph.trace import Value
 OPS: dict[str, str] = {
     "embedding": "y[t] = table[ids[t]]; ids [T] i32, table (V, C) -> y [T, C] f32",
     "rope_table": "y[t, i] = cos(p[t] * f[i]), y[t, D/2 + i] = sin(...); positions [T] i32 -> [T, D] f32",
-    "rms_norm": "y = x / sqrt(mean(x^2) + eps) * w over the last axis; [T, C] -> [T, C] f32 or q8",
-    "linear": "y_s = x @ w_s^T + b_s for each segment s; x [T, C] f32 or q8 -> y_s [T, N_s] f32",
+    "rms_norm": "y = x / sqrt(mean(x^2) + eps) * w over the last axis; [T, C] -> [T, C] f32, q8 or q16",
+    "linear": "y_s = x @ w_s^T + b_s for each segment s; x [T, C] f32, q8 or q16 -> y_s [T, N_s] f32",
     "rope": "rotate pairs of each head by the table's angle; x [T, H*D] -> [T, H*D]",
     "attention": "append k, v to the cache, then softmax(scale * q k^T) v over each request's own cache",
     "add": "y = a + b; same shapes",
     "silu_mul": "y = gate / (1 + exp(-gate)) * up; [T, F] each",
     "gather_rows": "y[r] = x[rows[r]]; x [T, C], rows [R] i32 -> [R, C]",
     "token_logprob": "y[r] = log_softmax(x[r] @ w^T)[target[r]] without holding [R, V]; -> [R] f32",
-    "quantize": "per row and group of 32: scale = max|x| / 127, q = round_half_even(x * (127 / max|x|)); f32 -> q8",
-    "add_rms_norm": "s = a + b; y = rms_norm(s); outputs (s f32, y f32 or q8)",
+    "quantize": "per row and group of 32: scale = max|x| / 127, q = round_half_even(x * (127 / max|x|)); -> q8 or q16",
+    "add_rms_norm": "s = a + b; y = rms_norm(s); outputs (s f32, y f32, q8 or q16)",
     "gated_linear": "y = silu(x @ gate^T + b) * (x @ up^T + b); x [T, C] f32 or q8 -> [T, F] f32 or q8",
 }
 """Every op of the vocabulary with its formula, for people and for the exhaustiveness tests of backends."""

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from tests.models.tiny import random_tensor
 
-from lepton_ai.backends.reference.quantized import Q8Rows, fma, matmul_q8, quantize_rows
+from lepton_ai.backends.reference.quantized import Q8Rows, fma, matmul_q8, matmul_quantized, quantize_rows
 from lepton_ai.backends.reference.weights import GroupedWeight, hold, quantize_to_8_bits
+from lepton_ai.graph.tensor import DType
 from lepton_ai.weights.formats import WeightType
 
 NARROW = [t for t in WeightType if t.bits <= 8]
@@ -45,7 +46,7 @@ def test_fma_where_rounding_twice_would_be_wrong() -> None:
 
 
 def test_quantised_rows_are_padded_to_groups() -> None:
-    rows = quantize_rows(np.linspace(-1, 1, 2 * 40, dtype=np.float32).reshape(2, 40))
+    rows = quantize_rows(np.linspace(-1, 1, 2 * 40, dtype=np.float32).reshape(2, 40), DType.Q8)
     assert (rows.codes.shape, rows.scales.shape) == ((2, 64), (2, 2))
     assert np.abs(rows.codes[:, :40]).max() == 127 and not rows.codes[:, 40:].any()
 
@@ -77,7 +78,7 @@ def _fma(a: np.float32, b: np.float32, c: np.float32) -> np.float32:
 def test_matmul_is_the_contract_bit_for_bit(weight_type: WeightType) -> None:
     weight = hold(random_tensor("w", (3, 256), weight_type, seed=7))
     assert isinstance(weight, GroupedWeight)
-    x = quantize_rows(np.random.default_rng(8).standard_normal((2, 256)).astype(np.float32))
+    x = quantize_rows(np.random.default_rng(8).standard_normal((2, 256)).astype(np.float32), DType.Q8)
     assert np.array_equal(matmul_q8(x, weight), slow_matmul(x, weight))
 
 
@@ -87,19 +88,50 @@ def test_matmul_is_close_to_the_product_of_values(weight_type: WeightType) -> No
     assert isinstance(weight, GroupedWeight)
     x = np.random.default_rng(10).standard_normal((4, 512)).astype(np.float32)
     exact = x.astype(np.float64) @ weight.values().astype(np.float64).T
-    assert np.abs(matmul_q8(quantize_rows(x), weight) - exact).max() < 0.01 * np.abs(exact).max()
+    assert np.abs(matmul_q8(quantize_rows(x, DType.Q8), weight) - exact).max() < 0.01 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("weight_type", NARROW)
+def test_two_terms_are_much_closer_to_the_product_of_values(weight_type: WeightType) -> None:
+    weight = hold(random_tensor("w", (9, 512), weight_type, seed=9))
+    assert isinstance(weight, GroupedWeight)
+    x = np.random.default_rng(10).standard_normal((4, 512)).astype(np.float32)
+    exact = x.astype(np.float64) @ weight.values().astype(np.float64).T
+    rows = quantize_rows(x, DType.Q16)
+    one, two = (np.abs(matmul_quantized(rows, weight, terms) - exact).max() for terms in (1, 2))
+    assert two < one / 50
+
+
+def test_the_first_term_alone_is_the_8_bit_row() -> None:
+    x = np.random.default_rng(13).standard_normal((3, 70)).astype(np.float32)
+    weight = quantize_to_8_bits(np.random.default_rng(14).standard_normal((5, 70)).astype(np.float32))
+    narrow, wide = (quantize_rows(x, dtype) for dtype in (DType.Q8, DType.Q16))
+    assert np.array_equal(narrow.codes, wide.codes) and np.array_equal(narrow.scales, wide.scales)
+    assert np.array_equal(matmul_quantized(wide, weight, 1), matmul_quantized(narrow, weight, 1))
+
+
+def test_the_second_term_is_what_the_first_left_over() -> None:
+    x = np.random.default_rng(15).standard_normal((3, 64)).astype(np.float32)
+    rows = quantize_rows(x, DType.Q16)
+    assert rows.residual is not None
+    values = [np.repeat(r.scales, 32, axis=1).astype(np.float64) * r.codes for r in (rows, rows.residual)]
+    left = x - values[0]
+    # Half a step of the second row, whose step is at most 1 / 254 of that of the first.
+    assert np.abs(left - values[1]).max() <= 0.51 * rows.residual.scales.max()
+    assert rows.residual.scales.max() <= 1.001 * rows.scales.max() / 254
 
 
 def test_rows_do_not_depend_on_their_neighbours() -> None:
     weight = quantize_to_8_bits(np.random.default_rng(11).standard_normal((17, 100)).astype(np.float32))
     x = np.random.default_rng(12).standard_normal((9, 100)).astype(np.float32)
-    together = matmul_q8(quantize_rows(x), weight)
+    together = matmul_q8(quantize_rows(x, DType.Q8), weight)
     for t in range(9):
-        assert np.array_equal(matmul_q8(quantize_rows(x[t : t + 1]), weight)[0], together[t])
+        assert np.array_equal(matmul_q8(quantize_rows(x[t : t + 1], DType.Q8), weight)[0], together[t])
 
 
 def test_a_row_with_an_infinity_gives_nan_and_spares_the_others() -> None:
     x = np.ones((2, 32), np.float32)
     x[0, 3] = np.inf
-    out = matmul_q8(quantize_rows(x), quantize_to_8_bits(np.ones((4, 32), np.float32)))
-    assert np.isnan(out[0]).all() and np.isfinite(out[1]).all()
+    for terms, dtype in enumerate((DType.Q8, DType.Q16), start=1):
+        out = matmul_quantized(quantize_rows(x, dtype), quantize_to_8_bits(np.ones((4, 32), np.float32)), terms)
+        assert np.isnan(out[0]).all() and np.isfinite(out[1]).all()

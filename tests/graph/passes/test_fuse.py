@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import pytest
 from tests.models.tiny import tiny_model
@@ -22,7 +23,7 @@ from lepton_ai.graph.passes.fuse import (
     fuse_rope,
 )
 from lepton_ai.graph.passes.precision import apply_precision
-from lepton_ai.graph.tensor import DType, Weight, symbol
+from lepton_ai.graph.tensor import DType, Tensor, Weight, symbol
 from lepton_ai.graph.trace import Trace
 from lepton_ai.weights.formats import WeightType
 
@@ -157,15 +158,19 @@ def test_fuse_rope_spares_kept_rotations(kept: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rewrites", "producer", "op", "index"),
+    ("rewrites", "producer", "op", "index", "dtype"),
     [
-        ((), "blk.0.attn_norm", "rms_norm", 0),
-        ((), "blk.0.attn", "attention", 0),
-        ((fuse_gated_linear,), "blk.0.ffn_act", "gated_linear", 0),
-        ((fuse_add_norm,), "blk.0.attn_residual", "add_rms_norm", 1),
+        ((), "blk.0.attn_norm", "rms_norm", 0, DType.Q16),
+        ((), "blk.0.ffn_norm", "rms_norm", 0, DType.Q8),
+        ((), "blk.0.attn", "attention", 0, DType.Q8),
+        ((fuse_gated_linear,), "blk.0.ffn_act", "gated_linear", 0, DType.Q8),
+        ((fuse_add_norm,), "blk.0.attn_residual", "add_rms_norm", 1, DType.Q8),
+        ((fuse_add_norm,), "blk.0.ffn_residual", "add_rms_norm", 1, DType.Q16),
     ],
 )
-def test_fuse_quantize_folds_into(rewrites: tuple[Rewrite, ...], producer: str, op: str, index: int) -> None:
+def test_fuse_quantize_folds_into(
+    rewrites: tuple[Rewrite, ...], producer: str, op: str, index: int, dtype: DType
+) -> None:
     graph = traced(Policy.AUTO)
     for rewrite in rewrites:
         graph = rewrite(graph, ())
@@ -174,7 +179,8 @@ def test_fuse_quantize_folds_into(rewrites: tuple[Rewrite, ...], producer: str, 
     fused = fuse_quantize(graph)
     check(fused)
     after = node(fused, producer)
-    assert (after.outputs[index].name, after.outputs[index].dtype) == (before.outputs[index].name + ".q8", DType.Q8)
+    made = after.outputs[index]
+    assert (made.name, made.dtype) == (f"{before.outputs[index].name}.{dtype.value}", dtype)
     assert getattr(after.attrs, "quantize") is True  # noqa: B009
     assert after.outputs[:index] == before.outputs[:index]
     assert before.outputs[index].name not in names(fused)
@@ -192,11 +198,39 @@ def test_fuse_quantize_needs_whole_groups_in_a_head() -> None:
     assert node(fused, "blk.0.attn").outputs[0].dtype is DType.F32
 
 
-@pytest.mark.parametrize("kept", ["blk.0.attn_norm", "blk.0.attn"])
-def test_fuse_quantize_spares_kept_values(kept: str) -> None:
+@pytest.mark.parametrize("rewrites", [(), (fuse_gated_linear,)])
+@pytest.mark.parametrize("producer", ["blk.0.attn", "blk.0.ffn_act"])
+def test_only_norms_make_two_terms(rewrites: tuple[Rewrite, ...], producer: str) -> None:
+    graph = traced(Policy.AUTO)
+    for rewrite in rewrites:
+        graph = rewrite(graph, ())
+    wider = {t.id: replace(t, dtype=DType.Q16) for n in graph.nodes for t in n.outputs if t.name == f"{producer}.q8"}
+    assert len(wider) == 1
+    graph = Graph(graph.inputs, tuple(_with_tensors(n, wider) for n in graph.nodes), graph.outputs)
+    fused = fuse_quantize(graph)
+    assert node(fused, f"{producer}.q8").op == "quantize"
+    assert node(fused, producer) == node(graph, producer)
+
+
+def _with_tensors(n: Node, changed: Mapping[int, Tensor]) -> Node:
+    inputs = tuple(changed.get(t.id, t) for t in n.inputs)
+    return replace(n, inputs=inputs, outputs=tuple(changed.get(t.id, t) for t in n.outputs))
+
+
+@pytest.mark.parametrize(
+    ("kept", "suffix"), [("blk.0.attn_norm", "q16"), ("blk.0.ffn_norm", "q8"), ("blk.0.attn", "q8")]
+)
+def test_fuse_quantize_spares_kept_values(kept: str, suffix: str) -> None:
     fused = fuse_quantize(traced(Policy.AUTO), {kept})
     assert kept in f32_names(fused)
-    assert node(fused, f"{kept}.q8").op == "quantize"
+    assert node(fused, f"{kept}.{suffix}").op == "quantize"
+
+
+def test_fused_linears_keep_the_terms_of_each_segment() -> None:
+    qkv = node(fuse(traced(Policy.AUTO)), "blk.1.attn_q")
+    assert [(t.name, t.dtype) for t in qkv.inputs] == [("blk.1.attn_norm.q16", DType.Q16)]
+    assert isinstance(qkv.attrs, LinearAttrs)
+    assert [s.num_terms for s in qkv.attrs.segments] == [1, 1, 2]
 
 
 def test_fuse_quantize_needs_to_be_the_only_reader() -> None:

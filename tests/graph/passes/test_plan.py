@@ -45,7 +45,9 @@ def test_layouts_of_matrices_vectors_and_quantised_rows() -> None:
     buffers = {t.name: made.buffers[t.id] for n in made.graph.nodes for t in n.outputs}
     assert (buffers["token_embd"].row_bytes, buffers["token_embd"].num_bytes) == (256, 7 * 256)
     assert (buffers["logits"].row_bytes, buffers["logits"].num_bytes) == (256, 3 * 256)  # 50 columns
-    assert buffers["blk.0.attn_norm.q8"].row_bytes == q8_row_bytes(64)
+    assert buffers["blk.0.ffn_norm.q8"].row_bytes == q8_row_bytes(64)
+    two_terms = buffers["blk.0.attn_norm.q16"]
+    assert (two_terms.row_bytes, two_terms.num_bytes) == (2 * q8_row_bytes(64), 7 * 2 * q8_row_bytes(64))
     scoring = lower(tiny_model()[0].build(head="logprobs"), TYPES, Policy.EXACT, limits=LIMITS)
     last = scoring.buffers[scoring.graph.outputs[0].id]
     assert (last.row_bytes, last.num_bytes) == (4, 64)
@@ -142,7 +144,7 @@ def test_format_plan_has_a_row_for_each_tensor() -> None:
     assert [r.name for r in rows] == [t.name for n in made.graph.nodes for t in n.outputs]
     qkv = next(i for i, r in enumerate(rows) if r.name == "blk.0.attn_q")
     assert (rows[qkv].op, rows[qkv].shape, rows[qkv].dtype) == ("linear", "[T, 128]", "f32")
-    assert rows[qkv].inputs == ("blk.0.attn_norm.q8 [T, 64] q8",)
+    assert rows[qkv].inputs == ("blk.0.attn_norm.q16 [T, 64] q16",)
     assert rows[qkv].weights[0] == "blk.0.attn_q.weight (128, 64) Q4_0"
     assert (rows[qkv + 1].name, rows[qkv + 1].inputs, rows[qkv + 1].weights) == ("blk.0.attn_k", (), ())
     assert max(r.offset + r.num_bytes for r in rows) == made.arena_bytes

@@ -30,6 +30,11 @@ def inputs_of(graph: Graph, name: str) -> tuple[str, DType]:
     return node.inputs[0].name, node.inputs[0].dtype
 
 
+def num_terms(graph: Graph) -> dict[str, int]:
+    """Terms that each matrix product reads of its input."""
+    return {s.name: s.num_terms for n in graph.nodes if isinstance(n.attrs, LinearAttrs) for s in n.attrs.segments}
+
+
 @pytest.mark.parametrize("matrices", [WeightType.F32, WeightType.Q4_0])
 def test_exact_changes_nothing(matrices: WeightType) -> None:
     assert apply_precision(GRAPH, types(matrices), Policy.EXACT) == GRAPH
@@ -41,7 +46,45 @@ def test_auto_quantises_the_input_of_narrow_matrices_once(matrices: WeightType) 
     layer = ("attn_norm", "attn", "ffn_norm", "ffn_act")
     assert quantised(graph) == [f"blk.{n}.{name}" for n in range(2) for name in layer] + ["output_norm"]
     for name in ("attn_q", "attn_k", "attn_v"):
-        assert inputs_of(graph, f"blk.0.{name}") == ("blk.0.attn_norm.q8", DType.Q8)
+        assert inputs_of(graph, f"blk.0.{name}") == ("blk.0.attn_norm.q16", DType.Q16)
+    assert inputs_of(graph, "blk.0.ffn_down") == ("blk.0.ffn_act.q8", DType.Q8)
+
+
+@pytest.mark.parametrize("policy", [Policy.AUTO, Policy.FAST])
+def test_the_head_and_values_of_attention_read_two_terms(policy: Policy) -> None:
+    graph = apply_precision(GRAPH, types(WeightType.Q4_0), policy)
+    terms = num_terms(graph)
+    assert {name for name, count in terms.items() if count == 2} == {"logits", "blk.0.attn_v", "blk.1.attn_v"}
+    assert set(terms.values()) == {1, 2}
+    made = {n.outputs[0].name: n.outputs[0].dtype for n in graph.nodes if n.op == "quantize"}
+    wide = {"blk.0.attn_norm.q16", "blk.1.attn_norm.q16", "output_norm.q16"}
+    assert {name for name, dtype in made.items() if dtype is DType.Q16} == wide
+
+
+def test_values_with_a_wide_matrix_leave_one_term_to_the_other_readers() -> None:
+    graph = apply_precision(GRAPH, types(WeightType.Q4_K, attn_v=WeightType.F16), Policy.AUTO)
+    assert inputs_of(graph, "blk.1.attn_q") == ("blk.1.attn_norm.q8", DType.Q8)
+    assert num_terms(graph)["blk.1.attn_v"] == 0
+
+
+def test_a_slice_that_ends_before_its_attention_reads_one_term() -> None:
+    part = GRAPH.slice(["blk.0.ffn_residual"], ["blk.1.attn_q_rope", "blk.1.attn_v"])
+    graph = apply_precision(part, types(WeightType.Q8_0), Policy.AUTO)
+    assert num_terms(graph) == {"blk.1.attn_q": 1, "blk.1.attn_v": 1}
+    assert quantised(graph) == ["blk.1.attn_norm"]
+    assert inputs_of(graph, "blk.1.attn_v")[1] is DType.Q8
+
+
+def test_a_slice_may_start_at_the_values() -> None:
+    given = ["blk.1.attn_q_rope", "blk.1.attn_k_rope", "blk.1.attn_v"]
+    graph = apply_precision(GRAPH.slice(given, ["blk.1.attn_output"]), types(WeightType.Q8_0), Policy.AUTO)
+    assert [n.op for n in graph.nodes] == ["attention", "quantize", "linear"]
+    assert num_terms(graph) == {"blk.1.attn_output": 1}
+
+
+def test_an_empty_slice_stays_empty() -> None:
+    empty = GRAPH.slice(["blk.0.attn"], ["blk.0.attn"])
+    assert apply_precision(empty, types(WeightType.Q8_0), Policy.AUTO) == empty
 
 
 @pytest.mark.parametrize("matrices", [WeightType.F32, WeightType.F16])
@@ -53,7 +96,7 @@ def test_auto_leaves_wide_matrices_in_f32(matrices: WeightType) -> None:
 
 def test_auto_splits_readers_by_their_own_matrix() -> None:
     graph = apply_precision(GRAPH, types(WeightType.Q4_K, attn_v=WeightType.F16), Policy.AUTO)
-    assert inputs_of(graph, "blk.1.attn_k")[1] is DType.Q8
+    assert inputs_of(graph, "blk.1.attn_k") == ("blk.1.attn_norm.q8", DType.Q8)
     assert inputs_of(graph, "blk.1.attn_v") == ("blk.1.attn_norm", DType.F32)
 
 
@@ -62,7 +105,7 @@ def test_fast_narrows_only_wide_matrices() -> None:
     narrowed = {n.name for n in graph.nodes if isinstance(n.attrs, LinearAttrs) and n.attrs.quantize_weights}
     linears = {n.name for n in graph.nodes if n.op == "linear"}
     assert linears - narrowed == {"blk.0.attn_v", "blk.1.attn_v"}
-    assert all(n.inputs[0].dtype is DType.Q8 for n in graph.nodes if n.op == "linear")
+    assert all(n.inputs[0].dtype.num_terms for n in graph.nodes if n.op == "linear")
 
 
 def test_auto_never_narrows_a_weight() -> None:
@@ -73,7 +116,8 @@ def test_auto_never_narrows_a_weight() -> None:
 def test_scoring_head_reads_quantised_rows_and_its_targets() -> None:
     graph = tiny_model("qwen2")[0].build(head="logprobs")
     node = apply_precision(graph, types(WeightType.Q8_0), Policy.AUTO).nodes[-1]
-    assert [(t.name, t.dtype) for t in node.inputs] == [("output_norm.q8", DType.Q8), ("targets", DType.I32)]
+    assert [(t.name, t.dtype) for t in node.inputs] == [("output_norm.q16", DType.Q16), ("targets", DType.I32)]
+    assert isinstance(node.attrs, LinearAttrs) and node.attrs.segments[0].num_terms == 2
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 None of them removes a tensor whose name is in ``keep`` or that is an output of the graph, and none renames one: a
 fused node makes its tensors under the names they had, and is itself called as the node whose place it takes. Only
-``fuse_quantize`` drops the f32 tensor it quantises (the ``Q8`` tensor, suffix ``.q8``, takes its place), so it leaves
-kept tensors alone.
+``fuse_quantize`` drops the f32 tensor it quantises (the ``Q8`` or ``Q16`` tensor takes its place), so it leaves kept
+tensors alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The precision pass: which activations are quantised, which weights are narrowed, what the KV cache holds.
 
-It inserts ``quantize`` nodes (``Q8`` tensors, named after their input with the suffix ``.q8``):
+It inserts ``quantize`` nodes (``Q8`` tensors, named after their input with the suffix ``.q8``; ``Q16``: ``.q16``):
 
     per row and group of 32 along the last axis, all in f32:  m = max|x|
     scale = m / 127,  q = round_half_even(x * (127 / m))          if 2^-100 <= m and m is finite
@@ -25,7 +25,7 @@ from lepton_ai.config import Policy
 from lepton_ai.graph.attrs import AttentionAttrs, Attrs, KVSpec, LinearAttrs
 from lepton_ai.graph.graph import Graph, check
 from lepton_ai.graph.node import Node, segment_weights
-from lepton_ai.graph.tensor import DType, Tensor
+from lepton_ai.graph.tensor import DType, Tensor, symbol
 
 Q8_SUFFIX, Q16_SUFFIX = ".q8", ".q16"
 """What the name of a quantised tensor adds to the name of its source."""
@@ -63,12 +63,13 @@ def apply_precision(graph: Graph, weight_types: Mapping[str, StorageType], polic
 
     ``exact`` quantises nothing. ``auto`` quantises the input of each matrix product whose matrix is stored in at most
     8 bits. ``fast`` quantises the input of every matrix product and sets ``quantize_weights`` where the matrix is
-    wider. Readers of one tensor share one ``quantize`` node, which stands before the first of them.
+    wider. Readers of one tensor share one ``quantize`` node, which stands before the first of them and makes ``Q16`` if
+    one of them reads two terms.
     """
     terms = _num_terms(graph, weight_types, policy)
-    quantised: dict[int, Tensor] = {}
+    targets = _quantised_tensors(graph, terms)
     nodes: list[Node] = []
-    next_id = 1 + max(t.id for t in (*graph.inputs, *(t for n in graph.nodes for t in n.outputs)))
+    made: set[int] = set()
     for node in graph.nodes:
         if isinstance(node.attrs, AttentionAttrs):
             nodes.append(replace(node, attrs=replace(node.attrs, kv=replace(node.attrs.kv, dtype=kv_dtype(policy)))))
@@ -76,15 +77,11 @@ def apply_precision(graph: Graph, weight_types: Mapping[str, StorageType], polic
         if node.name not in terms:
             nodes.append(node)
             continue
-        source = node.inputs[0]
-        if source.id not in quantised:
-            most = max(terms.get(n.name, 0) for n in graph.nodes if source in n.inputs)
-            dtype, suffix = (DType.Q16, Q16_SUFFIX) if most == 2 else (DType.Q8, Q8_SUFFIX)
-            target = Tensor(next_id, source.shape, dtype, source.name + suffix)
-            next_id += 1
+        source, target = node.inputs[0], targets[node.inputs[0].id]
+        if target.id not in made:
             nodes.append(Node("quantize", target.name, (source,), (), Attrs(), (target,)))
-            quantised[source.id] = target
-        nodes.append(_quantised_matmul(node, quantised[source.id], terms[node.name], weight_types))
+            made.add(target.id)
+        nodes.append(_quantised_matmul(node, target, terms[node.name], weight_types))
     lowered = Graph(graph.inputs, tuple(nodes), graph.outputs)
     check(lowered)
     return lowered
@@ -102,6 +99,21 @@ def _num_terms(graph: Graph, weight_types: Mapping[str, StorageType], policy: Po
     }
 
 
+def _quantised_tensors(graph: Graph, terms: Mapping[str, int]) -> dict[int, Tensor]:
+    """Id of each tensor that a product reads quantised -> that quantised tensor, with the most terms that are read."""
+    most: dict[Tensor, int] = {}
+    for node in graph.nodes:
+        if node.name in terms:
+            source = node.inputs[0]
+            most[source] = max(most.get(source, 0), terms[node.name])
+    next_id = 1 + max((t.id for t in (*graph.inputs, *(t for n in graph.nodes for t in n.outputs))), default=0)
+    targets: dict[int, Tensor] = {}
+    for index, (source, num_terms) in enumerate(most.items()):
+        dtype, suffix = (DType.Q16, Q16_SUFFIX) if num_terms == 2 else (DType.Q8, Q8_SUFFIX)
+        targets[source.id] = Tensor(next_id + index, source.shape, dtype, source.name + suffix)
+    return targets
+
+
 def _quantised_matmul(node: Node, source: Tensor, num_terms: int, weight_types: Mapping[str, StorageType]) -> Node:
     assert isinstance(node.attrs, LinearAttrs)
     segments = tuple(replace(segment, num_terms=num_terms) for segment in node.attrs.segments)
@@ -111,7 +123,7 @@ def _quantised_matmul(node: Node, source: Tensor, num_terms: int, weight_types: 
 
 def _is_head(node: Node) -> bool:
     """Whether the node multiplies the rows whose logits are wanted."""
-    return str(node.inputs[0].shape[0]) == "R"
+    return node.inputs[0].shape[0] == symbol("R")
 
 
 def _reads_wide_matrix(node: Node, weight_types: Mapping[str, StorageType]) -> bool:
