@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check --quiet
+PIP := $(PY) -m pip --disable-pip-version-check -qq
 # Whatever the wheel is built from, apart from Python files: these are read where they lie.
 BUILT_FROM := pyproject.toml CMakeLists.txt $(shell find native -type f)
 CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
