@@ -30,9 +30,13 @@ static float largest_of(const float* x, int32_t size) {
   return result;
 }
 
+// A NaN as minus infinity.
+static inline VF without_nan(VF x) { return max(x, set1(-__builtin_inff())); }
+static inline float without_nan(float x) { return x == x ? x : -__builtin_inff(); }
+
 static int32_t first_equal(const float* x, int32_t size, float value) {
   for (int i = 0; i < size; ++i)
-    if (x[i] == value) return i;
+    if (without_nan(x[i]) == value) return i;
   return 0;
 }
 
@@ -44,14 +48,14 @@ static double exponentials(const float* x, int32_t size, float largest, float te
     VF run = set1(0.0f);
     const int end = static_cast<int>(min64(i + 1024, size));
     for (; i + W <= end; i += W) {
-      const VF e = exp(div(load(x + i) - set1(largest), set1(temperature)));
+      const VF e = exp(div(without_nan(load(x + i)) - set1(largest), set1(temperature)));
       if (y) store(y + i, e);
       run = run + e;
     }
     total += static_cast<double>(reduce_add(run));
   }
   for (; i < size; ++i) {
-    const float e = exp1((x[i] - largest) / temperature);
+    const float e = exp1((without_nan(x[i]) - largest) / temperature);
     if (y) y[i] = e;
     total += static_cast<double>(e);
   }
@@ -149,15 +153,16 @@ static int32_t draw_token(const SamplingRow& row, const float* weights, int32_t 
   return chosen->id;
 }
 
-// The `count` largest logits in descending order, ties by ascending id.
+// The `count` largest logits in descending order, ties by ascending id; minus infinity past the vocabulary's end.
 static void top_logits(const float* x, int32_t size, int count, float* values, int32_t* ids) {
+  int found = 0;
   for (int i = 0; i < count; ++i) values[i] = -__builtin_inff(), ids[i] = 0;
-  if (count == 0) return;
-  for (int i = 0; i < size; ++i) {
-    if (!(x[i] > values[count - 1])) continue;
-    int at = count - 1;
-    for (; at > 0 && x[i] > values[at - 1]; --at) values[at] = values[at - 1], ids[at] = ids[at - 1];
-    values[at] = x[i];
+  for (int i = 0; i < size && count > 0; ++i) {
+    if (found == count && !(x[i] > values[count - 1])) continue;
+    const float value = without_nan(x[i]);
+    int at = found < count ? found++ : count - 1;
+    for (; at > 0 && value > values[at - 1]; --at) values[at] = values[at - 1], ids[at] = ids[at - 1];
+    values[at] = value;
     ids[at] = i;
   }
 }
@@ -186,7 +191,7 @@ static void sample_run(const OpRecord& record, const Step& step, int64_t r, Scra
     id = first_equal(chosen_from, size, top);
   } else if (!(__builtin_fabsf(top) <= 3.4028235e38f)) {  // infinite: its holders share the mass
     double total = 0.0;
-    for (int i = 0; i < size; ++i) total += x[i] = chosen_from[i] == top ? 1.0f : 0.0f;
+    for (int i = 0; i < size; ++i) total += x[i] = without_nan(chosen_from[i]) == top ? 1.0f : 0.0f;
     id = draw_token(row, x, size, total, reinterpret_cast<Candidate*>(x + size));
   } else {
     const double total = exponentials(chosen_from, size, top, row.temperature, x);

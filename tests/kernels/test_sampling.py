@@ -1,0 +1,219 @@
+"""The native sampler against ``backends/reference/sampling.py``."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from functools import cache
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.kernels.harness import Case, Floats, plain_step
+
+from lepton_ai.backends.base import MAX_LOGPROBS, SampledTokens, SamplingInputs
+from lepton_ai.backends.cpu.backend import CpuBackend
+from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.backends.reference.philox import uniform
+from lepton_ai.backends.reference.sampling import candidates, choose, penalise, sample
+from lepton_ai.config import Limits, Policy
+from lepton_ai.graph import ops
+from lepton_ai.graph.tensor import DType, symbol
+from lepton_ai.graph.trace import Trace
+
+INF = float("inf")
+
+ScalarT = TypeVar("ScalarT", np.float32, np.int32)
+
+
+def settings(num_rows: int, **changes: float) -> SamplingInputs:
+    """Every row alike: temperature 1, nothing cut, nothing penalised, draws 0, 1, 2, ..."""
+    values: dict[str, npt.NDArray[np.generic]] = {
+        "temperature": np.ones(num_rows, np.float32),
+        "top_k": np.zeros(num_rows, np.int32),
+        "top_p": np.ones(num_rows, np.float32),
+        "min_p": np.zeros(num_rows, np.float32),
+        "repetition_penalty": np.ones(num_rows, np.float32),
+        "presence_penalty": np.zeros(num_rows, np.float32),
+        "frequency_penalty": np.zeros(num_rows, np.float32),
+        "seeds": np.zeros(num_rows, np.uint64),
+        "draws": np.arange(num_rows, dtype=np.uint64),
+        "num_logprobs": np.zeros(num_rows, np.int32),
+        "history": np.zeros(0, np.int32),
+        "history_offsets": np.zeros(num_rows + 1, np.int32),
+        "num_prompt_tokens": np.zeros(num_rows, np.int32),
+    }
+    for name, value in changes.items():
+        values[name] = np.full_like(values[name], value)
+    return SamplingInputs(**values)  # type: ignore[arg-type]
+
+
+def native(device: CpuDevice, logits: Floats, inputs: SamplingInputs) -> SampledTokens:
+    """What the device chooses from ``logits`` ``[R, V]``."""
+    num_rows, vocab_size = logits.shape
+    trace = Trace()
+    x = trace.input("x", (symbol("R"), vocab_size), DType.F32)
+    rows = trace.input("logit_rows", (symbol("R"),), DType.I32)
+    limits = Limits(max_tokens=num_rows, max_rows=num_rows, max_seqs=1, max_model_len=num_rows)
+    case = Case(trace.finish([ops.gather_rows(x, rows, name="logits")]), limits=limits)
+    backend = CpuBackend(device)
+    executable = backend.compile(case.graph, case.store(), limits, policy=Policy.EXACT)
+    step = plain_step({"x": logits}, logit_rows=range(num_rows), sampling=inputs)
+    outputs = executable.run(step, backend.allocate_kv([], 0)).result()
+    assert outputs.sampled is not None
+    return SampledTokens(*(getattr(outputs.sampled, f.name).copy() for f in fields(SampledTokens)))
+
+
+def row(*values: float) -> Floats:
+    return np.array([values], np.float32)
+
+
+def random_settings(num_rows: int, vocab_size: int, rng: np.random.Generator) -> SamplingInputs:
+    """Mixed settings: each feature in about half of the rows."""
+
+    def some(values: npt.NDArray[ScalarT], off: float) -> npt.NDArray[ScalarT]:
+        values[rng.random(num_rows) < 0.5] = off
+        return values
+
+    lengths = rng.integers(0, 30, num_rows)
+    return replace(
+        settings(num_rows),
+        temperature=some(rng.uniform(0.1, 2, num_rows).astype(np.float32), 0.8),
+        top_k=some(rng.integers(1, 2 * vocab_size, num_rows).astype(np.int32), 0),
+        top_p=some(rng.uniform(0, 1, num_rows).astype(np.float32), 1),
+        min_p=some((rng.uniform(0, 1, num_rows) ** 4).astype(np.float32), 0),
+        repetition_penalty=some(rng.uniform(0.5, 2, num_rows).astype(np.float32), 1),
+        presence_penalty=some(rng.uniform(-1, 1, num_rows).astype(np.float32), 0),
+        frequency_penalty=some(rng.uniform(-1, 1, num_rows).astype(np.float32), 0),
+        seeds=rng.integers(0, 2**64, num_rows, np.uint64),
+        draws=rng.integers(0, 2**40, num_rows, np.uint64),
+        num_logprobs=rng.integers(0, MAX_LOGPROBS + 1, num_rows).astype(np.int32),
+        history=rng.integers(0, vocab_size, lengths.sum()).astype(np.int32),
+        history_offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+        num_prompt_tokens=rng.integers(0, lengths + 1).astype(np.int32),
+    )
+
+
+@cache
+def batch(num_rows: int, vocab_size: int) -> tuple[Floats, SamplingInputs, SampledTokens]:
+    """Rows, their settings and what the oracle makes of them; one row in eight is greedy."""
+    rng = np.random.default_rng(vocab_size)
+    logits = (rng.standard_normal((num_rows, vocab_size)) * rng.uniform(0.1, 6, (num_rows, 1))).astype(np.float32)
+    inputs = random_settings(num_rows, vocab_size, rng)
+    inputs.temperature[::8] = 0
+    return logits, inputs, sample(logits, inputs)
+
+
+def is_near_a_boundary(logits: Floats, inputs: SamplingInputs, index: int, chosen: int) -> bool:
+    """Whether f32 weights may put ``chosen`` where the oracle's f64 weights put another token."""
+    penalised = penalise(logits, inputs, index)
+    uncut = replace(inputs, top_p=np.ones_like(inputs.top_p), min_p=np.zeros_like(inputs.min_p))
+    everything = candidates(penalised, uncut, index)
+    weights = np.diff(everything.cumulative, prepend=0)
+    if inputs.min_p[index] > 0 and np.isclose(weights, inputs.min_p[index], rtol=1e-5).any():
+        return True
+    top_p = inputs.top_p[index]
+    if top_p < 1 and np.isclose(everything.cumulative / everything.cumulative[-1], top_p, atol=1e-5).any():
+        return True
+    kept = candidates(penalised, inputs, index)
+    number = uniform(int(inputs.seeds[index]), int(inputs.draws[index]))
+    if np.isclose(kept.cumulative / kept.cumulative[-1], number, rtol=0, atol=1e-5).any():
+        return True
+    return bool(np.isclose(penalised[chosen], penalised[choose(logits, inputs, index)], rtol=1e-6, atol=1e-6))
+
+
+@pytest.mark.parametrize(("num_rows", "vocab_size"), [(1000, 17), (1600, 300), (400, 3001)])
+def test_random_rows_of_mixed_settings(device: CpuDevice, num_rows: int, vocab_size: int) -> None:
+    logits, inputs, want = batch(num_rows, vocab_size)
+    got = native(device, logits, inputs)
+    differ = np.flatnonzero(got.token_ids != want.token_ids)
+    assert len(differ) <= 0.01 * num_rows
+    for index in differ.tolist():
+        assert inputs.temperature[index] > 0
+        assert is_near_a_boundary(logits[index], inputs, index, int(got.token_ids[index])), f"row {index}"
+    same = got.token_ids == want.token_ids
+    np.testing.assert_allclose(got.logprobs[same], want.logprobs[same], rtol=1e-6, atol=2e-6)
+    for index in range(num_rows):
+        count = min(int(inputs.num_logprobs[index]), vocab_size)
+        assert got.top_ids[index, :count].tolist() == want.top_ids[index, :count].tolist()
+        top, oracle = (out.top_logprobs[index, :count] for out in (got, want))
+        np.testing.assert_allclose(top, oracle, rtol=1e-6, atol=2e-6)
+
+
+def test_rows_alone_choose_as_among_others(device: CpuDevice) -> None:
+    logits, inputs, _ = batch(1000, 17)
+    together = native(device, logits, inputs)
+    for index in range(0, 1000, 37):
+        begin, end = inputs.history_offsets[index : index + 2]
+        picked = {
+            f.name: getattr(inputs, f.name)[index : index + 1]
+            for f in fields(SamplingInputs)
+            if not f.name.startswith("history")
+        }
+        alone = SamplingInputs(
+            **picked, history=inputs.history[begin:end], history_offsets=np.array([0, end - begin], np.int32)
+        )
+        got = native(device, logits[index : index + 1], alone)
+        assert (got.token_ids[0], got.logprobs[0]) == (together.token_ids[index], together.logprobs[index])
+
+
+def test_ties_go_to_the_lowest_id(single: CpuDevice) -> None:
+    logits = np.zeros((1, 40), np.float32)
+    logits[0, [7, 9, 33]] = 5
+    assert native(single, logits, settings(1, temperature=0)).token_ids.tolist() == [7]
+    many = np.repeat(logits, 200, axis=0)
+    assert set(native(single, many, settings(200, top_k=2)).token_ids.tolist()) == {7, 9}
+    assert native(single, logits, settings(1, num_logprobs=5)).top_ids.tolist() == [[7, 9, 33, 0, 1]]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "logits",
+    [
+        row(np.nan, np.nan, np.nan, np.nan, np.nan),
+        row(-INF, -INF, -INF, -INF, -INF),
+        row(np.nan, -INF, np.nan, -INF, np.nan),
+        row(np.nan, 1, 3, np.nan, 2),
+        row(0, INF, 1, 2, 3),
+        row(0, INF, np.nan, INF, 3),
+        row(-INF, 2, -INF, -INF, -INF),
+        row(3e38, -3e38, 1, 3e38, 0),
+    ],
+    ids=str,
+)
+def test_rows_that_are_not_finite(single: CpuDevice, logits: Floats, temperature: float) -> None:
+    many, inputs = np.repeat(logits, 50, axis=0), settings(50, temperature=temperature)
+    with np.errstate(all="ignore"):
+        want = sample(many, inputs)
+    assert native(single, many, inputs).token_ids.tolist() == want.token_ids.tolist()
+
+
+def test_alternatives_of_a_masked_row(single: CpuDevice) -> None:
+    logits = row(-INF, 2, np.nan, -INF, 1, -INF)
+    inputs = settings(1, num_logprobs=10)
+    got, want = native(single, logits, inputs), sample(logits, inputs)
+    assert got.top_ids[:, :6].tolist() == want.top_ids.tolist()
+    np.testing.assert_allclose(got.top_logprobs[:, :6], want.top_logprobs, rtol=1e-6)
+
+
+def test_seeds_and_draws_fix_the_choice(single: CpuDevice) -> None:
+    logits = np.zeros((100, 1000), np.float32)
+    first, again, other = (native(single, logits, settings(100, seeds=seed)).token_ids for seed in (1, 1, 2**63 + 1))
+    assert np.array_equal(first, again)
+    assert (first != other).mean() > 0.9
+    assert len(set(first.tolist())) > 80
+
+
+def test_penalties_move_the_choice(single: CpuDevice) -> None:
+    inputs = replace(
+        settings(3, temperature=0),
+        repetition_penalty=np.array([2, 1, 1], np.float32),
+        presence_penalty=np.array([0, 1.5, 0], np.float32),
+        frequency_penalty=np.array([0, 0, 0.5], np.float32),
+        history=np.array([2, 2, 0, 2, 0, 0, 2, 2, 2], np.int32),
+        history_offsets=np.array([0, 1, 3, 9], np.int32),
+        num_prompt_tokens=np.array([1, 0, 1], np.int32),
+    )
+    logits = np.repeat(row(1.5, 1.2, 2.25), 3, axis=0)
+    got = native(single, logits, inputs)
+    assert got.token_ids.tolist() == [0, 1, 1] == sample(logits, inputs).token_ids.tolist()
