@@ -6,6 +6,8 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <cstring>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -70,7 +72,8 @@ class BoundProgram {
     sampling_.resize(limits_.max_rows);
   }
 
-  void run(CpuDevice& device, Bytes arena, const std::vector<uintptr_t>& kv_layers, int32_t num_blocks,
+  void run(CpuDevice& device, Bytes arena, const std::vector<uintptr_t>& kv_layers,
+           const std::vector<int64_t>& kv_strides, int32_t num_blocks,
            Vector<int32_t> token_ids, Vector<int32_t> positions, Vector<int32_t> query_offsets,
            Vector<int32_t> kv_lengths, const std::vector<Table>& block_tables, Vector<int32_t> logit_rows,
            std::optional<Vector<int32_t>> targets, const std::optional<SamplingArrays>& sampling) {
@@ -80,6 +83,8 @@ class BoundProgram {
     step.arena = arena.data();
     kv_pointers_.assign(kv_layers.begin(), kv_layers.end());
     step.kv_layers = reinterpret_cast<uint8_t* const*>(kv_pointers_.data());
+    kv_strides_ = kv_strides;
+    step.kv_strides = kv_strides_.data();
     step.num_threads = device.pool.num_threads();
     if (sampling) fill_sampling(*sampling, step);
     const nb::gil_scoped_release release;
@@ -167,6 +172,7 @@ class BoundProgram {
   Program program_;
   std::vector<SamplingRow> sampling_;
   std::vector<uintptr_t> kv_pointers_;
+  std::vector<int64_t> kv_strides_;
 };
 
 void pack(CpuDevice& device, const std::string& type_name, bool quantize, Vector<uint8_t> source, int64_t num_outputs,
@@ -180,6 +186,16 @@ void pack(CpuDevice& device, const std::string& type_name, bool quantize, Vector
   const nb::gil_scoped_release release;
   parallel_for(device.pool, count, [&](int64_t i) {
     pack_panel(type, kind, source.data(), num_outputs, num_inputs, i, target.data() + i * each);
+  });
+}
+
+void copy(CpuDevice& device, Vector<uint8_t> source, Bytes target) {
+  constexpr int64_t kPiece = 1 << 20;
+  const int64_t size = static_cast<int64_t>(source.size());
+  if (static_cast<int64_t>(target.size()) != size) reject("target", "expected the length of the source");
+  const nb::gil_scoped_release release;
+  parallel_for(device.pool, (size + kPiece - 1) / kPiece, [&](int64_t i) {
+    std::memcpy(target.data() + i * kPiece, source.data() + i * kPiece, std::min(kPiece, size - i * kPiece));
   });
 }
 
@@ -199,6 +215,7 @@ NB_MODULE(_native, m) {
         },
         "kind"_a, "num_outputs"_a, "num_inputs"_a);
   m.def("pack", &pack, "device"_a, nb::kw_only(), "type"_a, "quantize"_a, "source"_a, "num_outputs"_a, "num_inputs"_a, "target"_a);
+  m.def("copy", &copy, "device"_a, nb::kw_only(), "source"_a, "target"_a, "Copies bytes on all threads.");
   nb::class_<CpuDevice>(m, "CpuDevice")
       .def(nb::init<int, const std::string&, int64_t>(), nb::kw_only(), "num_threads"_a, "isa"_a, "scratch_bytes"_a)
       .def_ro("isa", &CpuDevice::isa)
@@ -208,7 +225,7 @@ NB_MODULE(_native, m) {
            "num_bytes"_a, nb::call_guard<nb::gil_scoped_release>());
   nb::class_<BoundProgram>(m, "Program")
       .def(nb::init<Encoder&, std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t>, CpuDevice&>(), "encoder"_a, "limits"_a, "device"_a)
-      .def("run", &BoundProgram::run, "device"_a, "arena"_a, "kv_layers"_a, "num_blocks"_a, "token_ids"_a, "positions"_a,
+      .def("run", &BoundProgram::run, "device"_a, "arena"_a, "kv_layers"_a, "kv_strides"_a, "num_blocks"_a, "token_ids"_a, "positions"_a,
            "query_offsets"_a, "kv_lengths"_a, "block_tables"_a, "logit_rows"_a, "targets"_a.none(), "sampling"_a.none())
       .def("set_matrix", &BoundProgram::set_matrix, "index"_a, "segment"_a, "matrix"_a)
       .def("take_seconds", &BoundProgram::take_seconds)

@@ -18,7 +18,7 @@ static inline int64_t head_bytes(const AttentionOp& op) { return int64_t{kBlockT
 
 static inline uint8_t* block_address(const AttentionOp& op, const Step& step, int seq, int64_t position, int kv_head) {
   const int32_t id = step.block_tables[op.group][int64_t{seq} * step.block_table_stride[op.group] + position / kBlockTokens];
-  return step.kv_layers[op.layer] + (int64_t{id} * op.num_kv_heads + kv_head) * 2 * head_bytes(op);
+  return step.kv_layers[op.layer] + id * step.kv_strides[op.layer] + kv_head * 2 * head_bytes(op);
 }
 
 static inline int find_seq(const Step& step, int64_t token) {
@@ -160,54 +160,83 @@ static void load_queries(const AttentionOp& op, const Step& step, const QueryTil
 static inline VF load_any(const float* p) { return load(p); }
 static inline VF load_any(const uint16_t* p) { return load_half(p); }
 
-// scores[ROWS][16] = queries x one block of keys [D][16].
-template <int ROWS, class T>
-static inline void score_rows(const float* queries, const T* keys, int D, float scale, float* scores) {
-  VF acc[ROWS][kParts];
+// Blocks of keys (or strips of values) that one pass takes together: enough independent sums to hide the latency of a
+// fused multiply-add, few enough to stay in registers.
+constexpr int pass_width(int rows) { return rows * kParts * 4 <= 12 ? 4 : rows * kParts * 2 <= 12 ? 2 : 1; }
+
+// scores[ROWS][WIDTH * 16] = queries x WIDTH blocks of keys [D][16].
+template <int ROWS, int WIDTH, class T>
+static inline void score_blocks(const float* queries, const T* const* keys, int D, float scale, float* scores) {
+  VF acc[ROWS][WIDTH][kParts];
   for (int r = 0; r < ROWS; ++r)
-    for (int p = 0; p < kParts; ++p) acc[r][p] = set1(0.0f);
-  for (int d = 0; d < D; ++d) {
-    VF k[kParts];
-    for (int p = 0; p < kParts; ++p) k[p] = load_any(keys + d * kBlockTokens + p * W);
+    for (int b = 0; b < WIDTH; ++b)
+      for (int p = 0; p < kParts; ++p) acc[r][b][p] = set1(0.0f);
+  for (int d = 0; d < D; ++d)
+    for (int b = 0; b < WIDTH; ++b)
+      for (int p = 0; p < kParts; ++p) {
+        const VF k = load_any(keys[b] + d * kBlockTokens + p * W);
 #pragma GCC unroll 8
-    for (int r = 0; r < ROWS; ++r)
-      for (int p = 0; p < kParts; ++p) acc[r][p] = fma(k[p], set1(queries[r * D + d]), acc[r][p]);
-  }
+        for (int r = 0; r < ROWS; ++r) acc[r][b][p] = fma(k, set1(queries[r * D + d]), acc[r][b][p]);
+      }
   for (int r = 0; r < ROWS; ++r)
-    for (int p = 0; p < kParts; ++p) store(scores + r * kKeyTile + p * W, acc[r][p] * set1(scale));
+    for (int b = 0; b < WIDTH; ++b)
+      for (int p = 0; p < kParts; ++p)
+        store(scores + r * kKeyTile + b * kBlockTokens + p * W, acc[r][b][p] * set1(scale));
 }
 
-// values[ROWS][16 of D] = values * factor + probabilities x one strip of the values of `keys` keys.
 template <int ROWS, class T>
-static inline void weigh_rows(const float* scores, const float* factors, const T* values, int keys, int D, float* out) {
-  VF acc[ROWS][kParts];
+static inline void score_rows(const float* queries, const T* const* keys, int blocks, int D, float scale, float* scores) {
+  constexpr int width = pass_width(ROWS);
+  int b = 0;
+  for (; b + width <= blocks; b += width)
+    score_blocks<ROWS, width>(queries, keys + b, D, scale, scores + b * kBlockTokens);
+  for (; b < blocks; ++b) score_blocks<ROWS, 1>(queries, keys + b, D, scale, scores + b * kBlockTokens);
+}
+
+// values[ROWS][WIDTH * 16 of D] = values * factor + probabilities x strips of the values of `count` keys.
+template <int ROWS, int WIDTH, class T>
+static inline void weigh_strips(const float* scores, const float* factors, const T* const* values, int count, int D,
+                                int strip, float* out) {
+  VF acc[ROWS][WIDTH * kParts];
   for (int r = 0; r < ROWS; ++r)
-    for (int p = 0; p < kParts; ++p) acc[r][p] = load(out + r * D + p * W) * set1(factors[r]);
-  for (int j = 0; j < keys; ++j) {
-    VF v[kParts];
-    for (int p = 0; p < kParts; ++p) v[p] = load_any(values + j * D + p * W);
+    for (int p = 0; p < WIDTH * kParts; ++p) acc[r][p] = load(out + r * D + strip + p * W) * set1(factors[r]);
+  for (int j = 0; j < count; ++j) {
+    const T* row = values[j / kBlockTokens] + (j % kBlockTokens) * D + strip;
+    for (int p = 0; p < WIDTH * kParts; ++p) {
+      const VF v = load_any(row + p * W);
 #pragma GCC unroll 8
-    for (int r = 0; r < ROWS; ++r)
-      for (int p = 0; p < kParts; ++p) acc[r][p] = fma(v[p], set1(scores[r * kKeyTile + j]), acc[r][p]);
+      for (int r = 0; r < ROWS; ++r) acc[r][p] = fma(v, set1(scores[r * kKeyTile + j]), acc[r][p]);
+    }
   }
   for (int r = 0; r < ROWS; ++r)
-    for (int p = 0; p < kParts; ++p) store(out + r * D + p * W, acc[r][p]);
+    for (int p = 0; p < WIDTH * kParts; ++p) store(out + r * D + strip + p * W, acc[r][p]);
 }
 
 template <int ROWS, class T>
-static inline void score_rest(const float* queries, const T* keys, int D, float scale, float* scores, int rows) {
-  if constexpr (ROWS > 0) {
-    if (rows == ROWS) score_rows<ROWS>(queries, keys, D, scale, scores);
-    else score_rest<ROWS - 1>(queries, keys, D, scale, scores, rows);
-  }
+static inline void weigh_rows(const float* scores, const float* factors, const T* const* values, int count, int D,
+                              float* out) {
+  constexpr int width = pass_width(ROWS);
+  int strip = 0;
+  for (; strip + width * kPanelWidth <= D; strip += width * kPanelWidth)
+    weigh_strips<ROWS, width>(scores, factors, values, count, D, strip, out);
+  for (; strip < D; strip += kPanelWidth) weigh_strips<ROWS, 1>(scores, factors, values, count, D, strip, out);
 }
 
 template <int ROWS, class T>
-static inline void weigh_rest(const float* scores, const float* factors, const T* values, int keys, int D, float* out,
+static inline void score_rest(const float* queries, const T* const* keys, int blocks, int D, float scale, float* scores,
                               int rows) {
   if constexpr (ROWS > 0) {
-    if (rows == ROWS) weigh_rows<ROWS>(scores, factors, values, keys, D, out);
-    else weigh_rest<ROWS - 1>(scores, factors, values, keys, D, out, rows);
+    if (rows == ROWS) score_rows<ROWS>(queries, keys, blocks, D, scale, scores);
+    else score_rest<ROWS - 1>(queries, keys, blocks, D, scale, scores, rows);
+  }
+}
+
+template <int ROWS, class T>
+static inline void weigh_rest(const float* scores, const float* factors, const T* const* values, int count, int D,
+                              float* out, int rows) {
+  if constexpr (ROWS > 0) {
+    if (rows == ROWS) weigh_rows<ROWS>(scores, factors, values, count, D, out);
+    else weigh_rest<ROWS - 1>(scores, factors, values, count, D, out, rows);
   }
 }
 
@@ -269,25 +298,19 @@ static KeyTile<float> converted_tile(const AttentionOp& op, const Step& step, co
 template <class T>
 static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyTile<T>& kv, int64_t first, int64_t count,
                         AttentionScratch& s) {
-  const int D = op.head_dim;
-  for (int b = 0; b * kBlockTokens < count; ++b)
-    for (int r = 0; r < tile.rows; r += kTileRows)
-      score_rest<kTileRows>(s.queries + r * D, kv.keys[b], D, op.scale, s.scores + r * kKeyTile + b * kBlockTokens,
-                            static_cast<int>(min64(kTileRows, tile.rows - r)));
-  float factors[kQueryRows], ones[kQueryRows];
+  const int D = op.head_dim, blocks = static_cast<int>((count + kBlockTokens - 1) / kBlockTokens);
+  for (int r = 0; r < tile.rows; r += kTileRows)
+    score_rest<kTileRows>(s.queries + r * D, kv.keys, blocks, D, op.scale, s.scores + r * kKeyTile,
+                          static_cast<int>(min64(kTileRows, tile.rows - r)));
+  float factors[kQueryRows];
   for (int r = 0; r < tile.rows; ++r) {
     const int64_t position = tile.position(r);
     const int64_t lowest = op.window ? position - op.window + 1 - first : 0;
     factors[r] = softmax_row(s.scores + r * kKeyTile, lowest, position + 1 - first, &s.max[r], &s.sum[r]);
-    ones[r] = 1.0f;
   }
-  for (int b = 0; b * kBlockTokens < count; ++b) {
-    const int here = static_cast<int>(min64(kBlockTokens, count - b * kBlockTokens));
-    for (int r = 0; r < tile.rows; r += kTileRows)
-      for (int d = 0; d < D; d += kPanelWidth)
-        weigh_rest<kTileRows>(s.scores + r * kKeyTile + b * kBlockTokens, (b ? ones : factors) + r, kv.values[b] + d, here,
-                              D, s.values + r * D + d, static_cast<int>(min64(kTileRows, tile.rows - r)));
-  }
+  for (int r = 0; r < tile.rows; r += kTileRows)
+    weigh_rest<kTileRows>(s.scores + r * kKeyTile, factors + r, kv.values, static_cast<int>(count), D, s.values + r * D,
+                          static_cast<int>(min64(kTileRows, tile.rows - r)));
 }
 
 // Keys [first, first + 64) up to `end`, which is one past the last key that any row sees. A conversion to f32 pays when
@@ -295,6 +318,10 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
 static void attend_keys(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int64_t end,
                         AttentionScratch& s) {
   const int64_t count = min64(kKeyTile, end - first);
+  for (int64_t next = first + kKeyTile; next < min64(end, first + 2 * kKeyTile); next += kBlockTokens) {
+    const uint8_t* block = block_address(op, step, tile.seq, next, tile.kv_head);
+    for (int64_t line = 0; line < 2 * head_bytes(op); line += 64) __builtin_prefetch(block + line);
+  }
   if (!op.is_half)
     attend_tile(op, tile, cached_tile<float>(op, step, tile, first, count), first, count, s);
   else if (tile.rows <= kTileRows)

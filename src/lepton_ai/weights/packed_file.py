@@ -39,6 +39,7 @@ class PackedFile:
         layout = check_head(head, key, status.st_size)
         mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         mapped.madvise(mmap.MADV_WILLNEED)
+        self._layout = layout
         self.num_bytes = layout.num_bytes
         self.segments: Mapping[str, npt.NDArray[np.uint8]] = _views(mapped, layout)
 
@@ -55,6 +56,7 @@ class PackedWriter:
 
     def __init__(self, descriptor: int, path: Path, final_path: Path, key: PackedKey, layout: PackedLayout) -> None:
         self._descriptor, self._path, self._final_path, self._key = descriptor, path, final_path, key
+        self._layout = layout
         try:
             # Without its blocks reserved, a write to the map of a file on a full disk would end the process.
             os.posix_fallocate(descriptor, 0, layout.num_bytes)
@@ -67,6 +69,11 @@ class PackedWriter:
         except BaseException:
             self._discard()
             raise
+
+    def release(self, name: str) -> None:
+        """Drop the pages of a segment that is written from this process's memory; the file keeps them."""
+        if self._map is not None:
+            _release_pages(self._map, self._layout, name)
 
     def commit(self) -> PackedFile:
         """Flush the file, give it its name and return it, mapped read-only. Raises StorageError; nothing is left then.
@@ -122,6 +129,12 @@ def _views(mapped: mmap.mmap, layout: PackedLayout) -> Mapping[str, npt.NDArray[
     data = np.frombuffer(mapped, np.uint8)
     places = layout.segments.items()
     return MappingProxyType({name: data[place.offset : place.offset + place.size] for name, place in places})
+
+
+def _release_pages(mapped: mmap.mmap, layout: PackedLayout, name: str) -> None:
+    place = layout.segments[name]
+    start = place.offset - place.offset % mmap.PAGESIZE
+    mapped.madvise(mmap.MADV_DONTNEED, start, place.offset + place.size - start)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -43,6 +43,8 @@ def pack(
     target: ByteArray,
 ) -> None: ...
 
+def copy(device: CpuDevice, *, source: ByteArray, target: ByteArray) -> None: ...
+
 class CpuDevice:
     isa: str
     num_threads: int
@@ -141,6 +143,7 @@ class Program:
         device: CpuDevice,
         arena: ByteArray,
         kv_layers: Sequence[int],
+        kv_strides: Sequence[int],
         num_blocks: int,
         token_ids: Int32Array,
         positions: Int32Array,

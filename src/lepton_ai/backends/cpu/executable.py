@@ -22,15 +22,14 @@ from lepton_ai.backends.base import (
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.cpu.encode import EncodedProgram, Place, encode
+from lepton_ai.backends.cpu.memory import huge_zeros
 from lepton_ai.backends.cpu.packing import PackedMatrix, PackedWeights, pack_matrix
 from lepton_ai.errors import InvalidRequest
-from lepton_ai.graph.attrs import KVSpec
+from lepton_ai.graph.attrs import KVSpec, kv_groups
 from lepton_ai.graph.passes.plan import Plan
 from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape
 
 assert BLOCK_SIZE == _native.BLOCK_TOKENS
-
-_ALIGNMENT = 64
 
 ScalarT = TypeVar("ScalarT", np.float32, np.int32)
 
@@ -40,14 +39,23 @@ class CpuKVCache:
 
     def __init__(self, specs: Sequence[KVSpec], num_blocks: int) -> None:
         self.num_blocks = num_blocks
-        sizes = [num_blocks * BLOCK_SIZE * spec.bytes_per_token for spec in specs]
-        self._layers = [_aligned_zeros(size) for size in sizes]
-        self.addresses = [layer.ctypes.data for layer in self._layers]
+        self.addresses = [0] * len(specs)
+        self.strides = [0] * len(specs)
+        self._regions = [self._allocate(specs, layers) for layers in kv_groups(specs).values()]
+
+    def _allocate(self, specs: Sequence[KVSpec], layers: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """One region for a group: a block holds all its layers, so that few blocks in use touch few pages."""
+        sizes = [BLOCK_SIZE * specs[layer].bytes_per_token for layer in layers]
+        region = huge_zeros(self.num_blocks * sum(sizes))
+        for index, layer in enumerate(layers):
+            self.addresses[layer] = region.ctypes.data + sum(sizes[:index])
+            self.strides[layer] = sum(sizes)
+        return region
 
     @property
     def num_bytes(self) -> int:
         """Bytes reserved."""
-        return sum(layer.nbytes for layer in self._layers)
+        return sum(region.nbytes for region in self._regions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class CpuExecutable:
         limits = plan.limits
         bounds = (limits.max_tokens, limits.max_rows, limits.max_seqs, limits.max_model_len, _vocab_size(plan))
         self._program = _native.Program(self._encoded.encoder, bounds, device.native)
-        self._arena = _aligned_zeros(self._encoded.arena_bytes)
+        self._arena = huge_zeros(self._encoded.arena_bytes)
 
     @property
     def arena_bytes(self) -> int:
@@ -90,6 +98,7 @@ class CpuExecutable:
                 self._device.native,
                 self._arena,
                 cache.addresses,
+                cache.strides,
                 cache.num_blocks,
                 inputs.token_ids,
                 inputs.positions,
@@ -223,9 +232,3 @@ def _vocab_size(plan: Plan) -> int:
     sizes = [w.shape[0] for n in plan.graph.nodes if n.op in ("embedding", "token_logprob") for w in n.weights]
     sizes += [t.shape[-1] for t in plan.graph.outputs if t.name == "logits" and isinstance(t.shape[-1], int)]
     return min(sizes, default=1 << 30)
-
-
-def _aligned_zeros(num_bytes: int) -> npt.NDArray[np.uint8]:
-    raw = np.zeros(num_bytes + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + num_bytes]

@@ -12,15 +12,19 @@ import numpy.typing as npt
 from lepton_ai.backends.base import Float32Array
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.backends.cpu.memory import huge_zeros
 from lepton_ai.errors import StorageError, UnsupportedModel
 from lepton_ai.graph.attrs import GatedLinearAttrs, LinearAttrs
 from lepton_ai.graph.graph import Graph
+from lepton_ai.graph.tensor import round_up
 from lepton_ai.weights.formats import dequantize
 from lepton_ai.weights.packed import PackedCache, PackedKey
 from lepton_ai.weights.sources.progress import Progress
 from lepton_ai.weights.store import StoredTensor, WeightStore
 
 ByteArray = npt.NDArray[np.uint8]
+
+_ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +89,71 @@ def pack_weights(
 ) -> PackedWeights:
     """Every weight of ``graph`` in the form that kernels read.
 
-    With a cache the panels are mapped from its file, which is written first if it is not there; a home that cannot be
-    written means packing in memory, and ``progress`` says so.
+    Panels lie in huge pages. With a cache they are read from its file, which is written if it is not there.
     """
     vectors = {w.name: _vector(store.get(w.name)) for w in graph.weights() if len(w.shape) == 1}
     jobs = _jobs(graph, store)
-    if cache is None:
-        return PackedWeights(_pack_in_memory(device, jobs, store, progress), vectors, False)
+    targets = _allocate(jobs)
+    matrices = {job.name: PackedMatrix(targets[job.name], job.kind, *job.shape) for job in jobs}
+    is_cached = cache is not None and _load(device, jobs, targets, cache, store)
+    if not is_cached:
+        _pack_all(device, jobs, store, targets, progress)
+        if cache is not None:
+            is_cached = _save(device, jobs, targets, cache, store, progress)
+    return PackedWeights(matrices, vectors, is_cached)
+
+
+def _allocate(jobs: list[_Job]) -> dict[str, ByteArray]:
+    """One region for all matrices: what a step reads lies in as few pages as possible."""
+    region = huge_zeros(sum(round_up(job.num_bytes, _ALIGNMENT) for job in jobs))
+    targets: dict[str, ByteArray] = {}
+    offset = 0
+    for job in jobs:
+        targets[job.name] = region[offset : offset + job.num_bytes]
+        offset += round_up(job.num_bytes, _ALIGNMENT)
+    return targets
+
+
+def _cache_key(jobs: list[_Job], store: WeightStore) -> PackedKey:
+    """Graphs that read different weights, or the same in other kinds, have different packed files."""
     form = "8-bit" if any(job.is_quantized for job in jobs) else "stored"
-    key = PackedKey(store.digest, form, f"{_native.LAYOUT_VERSION}-{_names_digest(jobs)}")
-    packed = cache.open(key)
+    text = repr(sorted((job.name, job.shape, job.kind) for job in jobs))
+    return PackedKey(store.digest, form, f"{_native.LAYOUT_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:16]}")
+
+
+def _load(
+    device: CpuDevice, jobs: list[_Job], targets: dict[str, ByteArray], cache: PackedCache, store: WeightStore
+) -> bool:
+    """Fill ``targets`` from the cache. Returns whether it had them."""
+    packed = cache.open(_cache_key(jobs, store))
     if packed is None:
-        try:
-            with cache.create(key, {job.name: job.num_bytes for job in jobs}) as writer:
-                _pack_all(device, jobs, store, writer.segments, progress)
-                packed = writer.commit()
-        except StorageError as error:
-            progress.describe(f"packing in memory: {error.message}")
-            return PackedWeights(_pack_in_memory(device, jobs, store, progress), vectors, False)
-    matrices = {job.name: PackedMatrix(packed.segments[job.name], job.kind, *job.shape) for job in jobs}
-    return PackedWeights(matrices, vectors, True)
+        return False
+    for job in jobs:
+        _native.copy(device.native, source=packed.segments[job.name], target=targets[job.name])
+        packed.release(job.name)
+    packed.close()
+    return True
+
+
+def _save(
+    device: CpuDevice,
+    jobs: list[_Job],
+    targets: dict[str, ByteArray],
+    cache: PackedCache,
+    store: WeightStore,
+    progress: Progress,
+) -> bool:
+    """Write ``targets`` to the cache. Where that is impossible the model runs all the same, and ``progress`` says so."""
+    try:
+        with cache.create(_cache_key(jobs, store), {job.name: job.num_bytes for job in jobs}) as writer:
+            for job in jobs:
+                _native.copy(device.native, source=targets[job.name], target=writer.segments[job.name])
+                writer.release(job.name)
+            writer.commit().close()
+    except StorageError as error:
+        progress.describe(f"packed weights are not kept: {error.message}")
+        return False
+    return True
 
 
 def _jobs(graph: Graph, store: WeightStore) -> list[_Job]:
@@ -125,12 +174,6 @@ def _jobs(graph: Graph, store: WeightStore) -> list[_Job]:
         num_bytes = _native.matrix_bytes(kind, *weight.shape)
         jobs.append(_Job(weight.name, (weight.shape[0], weight.shape[1]), storage, narrow, kind, num_bytes))
     return jobs
-
-
-def _names_digest(jobs: list[_Job]) -> str:
-    """Graphs that read different weights, or the same in other kinds, have different packed files."""
-    text = repr(sorted((job.name, job.shape, job.kind) for job in jobs))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _pack_all(
@@ -154,14 +197,6 @@ def _pack_all(
             progress.update(done)
     finally:
         progress.finish()
-
-
-def _pack_in_memory(
-    device: CpuDevice, jobs: list[_Job], store: WeightStore, progress: Progress
-) -> dict[str, PackedMatrix]:
-    targets = {job.name: np.empty(job.num_bytes, np.uint8) for job in jobs}
-    _pack_all(device, jobs, store, targets, progress)
-    return {job.name: PackedMatrix(targets[job.name], job.kind, *job.shape) for job in jobs}
 
 
 def _vector(stored: StoredTensor) -> Float32Array:
