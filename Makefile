@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-parity
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 # Whatever the wheel is built from, apart from Python files: these are read where they lie.
@@ -10,7 +11,7 @@ CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
 MODEL ?= smollm2
 PROMPT ?= Explain in a few sentences why the sky is blue.
 
-.PHONY: help demo test check format fuzz clean
+.PHONY: help demo test check bench parity fuzz format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -30,6 +31,12 @@ check: $(VENV)/.dev ## Check format, lint, types, import direction and documenta
 	$(VENV)/bin/mypy
 	for script in .ci/run; do sh -n $$script || exit 1; done
 	$(PY) -m pytest -q tests/test_structure.py tests/test_docs.py
+
+bench: $(VENV)/.dev ## Measure speed beside llama.cpp, which is built first: some minutes.
+	$(PY) -m bench.side_by_side
+
+parity: $(VENV)/.dev $(PEERS)/.ready ## Compare live with transformers and llama.cpp.
+	$(PY) -m pytest tests/parity -m parity --peers-python $(PEERS)/bin/python
 
 format: $(VENV)/.dev ## Format the sources.
 	$(VENV)/bin/ruff check --fix-only .
@@ -56,3 +63,9 @@ $(VENV)/.dev: $(VENV)/.base $(BUILT_FROM)
 	@echo 'building the native core and installing Lepton with its development tools: a minute or two'
 	$(PIP) install --no-build-isolation --editable '.[dev]'
 	@touch $(VENV)/.core $@
+
+$(PEERS)/.ready: scripts/bootstrap.py bench/parity-requirements.txt
+	$(PYTHON) scripts/bootstrap.py $(PEERS)
+	@echo 'installing PyTorch, transformers and llama.cpp: some minutes'
+	$(PEERS)/bin/python -m pip --disable-pip-version-check -qq install --requirement bench/parity-requirements.txt
+	@touch $@
