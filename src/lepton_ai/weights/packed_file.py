@@ -37,11 +37,15 @@ class PackedFile:
         head = os.pread(descriptor, PREAMBLE_BYTES, 0)
         head += os.pread(descriptor, header_bytes(head, status.st_size), PREAMBLE_BYTES)
         layout = check_head(head, key, status.st_size)
-        mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-        mapped.madvise(mmap.MADV_WILLNEED)
+        self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        self._map.madvise(mmap.MADV_WILLNEED)
         self._layout = layout
         self.num_bytes = layout.num_bytes
-        self.segments: Mapping[str, npt.NDArray[np.uint8]] = _views(mapped, layout)
+        self.segments: Mapping[str, npt.NDArray[np.uint8]] = _views(self._map, layout)
+
+    def release(self, name: str) -> None:
+        """Drop the pages of a segment that was copied from this process's memory; a later access reads them again."""
+        _release_pages(self._map, self._layout, name)
 
     def close(self) -> None:
         """Drop ``segments``; the file is unmapped when the last view that someone took of it is gone."""

@@ -130,7 +130,6 @@ def _load(
         return False
     for job in jobs:
         _native.copy(device.native, source=packed.segments[job.name], target=targets[job.name])
-        packed.release(job.name)
     packed.close()
     return True
 
