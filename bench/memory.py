@@ -1,0 +1,122 @@
+"""How much memory Lepton takes: the first run, which packs the weights, and a later one.
+
+    python -m bench.memory [--model smollm2]
+
+The proportional set size of a ``lepton run`` process is sampled while it lives, with a fresh home for what it keeps. It
+counts private pages whole, and pages that processes share by their share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.figures import Figure, add_output_options, report
+from bench.worker import ROOT
+from lepton_ai.config import Environment, Policy
+from lepton_ai.graph.passes.precision import kv_dtype
+from lepton_ai.models.registry import load_model
+from lepton_ai.weights.gguf import GGUFFile
+from lepton_ai.weights.sources.progress import NoProgress
+from lepton_ai.weights.sources.pull import resolve
+
+MEGABYTE = 1e6
+GENERATING_MARGIN_BYTES = 100e6
+PACKING_MARGIN_BYTES = 150e6
+
+_SAMPLE_INTERVAL_S = 0.01
+_PROMPT = "Write a long story about a lighthouse keeper who finds a message in a bottle."
+_MAX_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished ``lepton run``: its greatest proportional set size, and the tokens whose KV it held at the end."""
+
+    peak_bytes: int
+    num_kv_tokens: int
+
+
+def run_model(path: Path, home: Path) -> Run:
+    """Generate with a process of its own and watch it."""
+    command = [sys.executable, "-m", "lepton_ai", "run", str(path), "--prompt", _PROMPT, "--json"]
+    command += ["--max-tokens", str(_MAX_TOKENS), "--temperature", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "LEPTON_HOME": str(home)}
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, proportional_set_bytes(process.pid))
+            time.sleep(_SAMPLE_INTERVAL_S)
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)}: ended with status {process.returncode}")
+        output.seek(0)
+        answer = json.load(output)
+    return Run(peak, answer["prompt_tokens"] + answer["completion_tokens"])
+
+
+def proportional_set_bytes(pid: int) -> int:
+    """Proportional set size of a process; 0 once it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+
+
+def kv_bytes_per_token(path: Path) -> int:
+    """Bytes of keys and values of one token in all layers under the policy auto."""
+    with GGUFFile(path) as file:
+        specs = load_model(file.metadata, file).kv_specs()
+    return sum(replace(spec, dtype=kv_dtype(Policy.AUTO)).bytes_per_token for spec in specs)
+
+
+def largest_layer_bytes(path: Path) -> int:
+    """Stored bytes of the largest layer, or of the embeddings or the head if one of those is larger."""
+    sizes: dict[str, int] = {}
+    with GGUFFile(path) as file:
+        for name in file.names():
+            layer = ".".join(name.split(".")[:2])
+            sizes[layer] = sizes.get(layer, 0) + file.get(name).data.nbytes
+    return max(sizes.values())
+
+
+def packed_bytes(home: Path) -> int:
+    """Bytes of the packed weights that a run has left in its home."""
+    return sum(path.stat().st_size for path in (home / "packed").glob("*.pack"))
+
+
+def measure(path: Path) -> list[Figure]:
+    """A first and a second run in one fresh home."""
+    with tempfile.TemporaryDirectory(prefix="lepton-memory-") as folder:
+        home = Path(folder)
+        first = run_model(path, home)
+        second = run_model(path, home)
+        packed = packed_bytes(home)
+    kv = second.num_kv_tokens * kv_bytes_per_token(path)
+    first_limit = packed + largest_layer_bytes(path) + PACKING_MARGIN_BYTES
+    limit = packed + kv + GENERATING_MARGIN_BYTES
+    return [
+        Figure("first run, which packs: peak", first.peak_bytes / MEGABYTE, first_limit / MEGABYTE, "MB"),
+        Figure("later run, generating: peak", second.peak_bytes / MEGABYTE, limit / MEGABYTE, "MB"),
+    ]
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2")
+    add_output_options(parser)
+    arguments = parser.parse_args()
+    return report(measure(resolve(arguments.model, Environment.read(), NoProgress())), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Which part of a decoding step is Python: scheduling, inputs and outputs, text.
+
+    python -m bench.python_share [--model smollm2] [--threads 2]
+
+The rest is what the native program's own clock says of its ops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from bench.cases import FIRST_ORDINARY_ID
+from bench.figures import Figure, add_output_options, report
+from lepton_ai import SamplingParams
+from lepton_ai.backends.cpu.executable import CpuExecutable
+from lepton_ai.config import Environment
+from lepton_ai.engine.client import EngineClient
+from lepton_ai.engine.engine import Engine, EngineConfig
+from lepton_ai.engine.loading import LoadedModel, LoadOptions, load
+from lepton_ai.engine.stream import Stream
+from lepton_ai.engine.text_decoder import StoppingDecoder
+from lepton_ai.graph.attrs import kv_groups
+
+MAX_SHARE = 0.05
+
+_PROMPT_TOKENS = 16
+_WARM_UP_STEPS = 8
+
+
+def python_share(loaded: LoadedModel, *, num_rows: int, num_steps: int) -> float:
+    """Share of ``num_steps`` steps of ``num_rows`` requests, streamed as a caller would, that is not native."""
+    executable = loaded.executable
+    assert isinstance(executable, CpuExecutable)
+    with _streams(loaded, num_rows, _WARM_UP_STEPS + num_steps) as streams:
+        for _ in range(_WARM_UP_STEPS):
+            _step(streams)
+        executable.set_timing(enabled=True)
+        executable.take_seconds()
+        begin = time.perf_counter()
+        for _ in range(num_steps):
+            _step(streams)
+        wall = time.perf_counter() - begin
+        native = sum(executable.take_seconds().values())
+        executable.set_timing(enabled=False)
+    return (wall - native) / wall
+
+
+@contextmanager
+def _streams(loaded: LoadedModel, num_rows: int, num_tokens: int) -> Iterator[list[Stream]]:
+    config = EngineConfig(
+        limits=loaded.limits,
+        vocab_size=loaded.model.config.vocab_size,
+        eos_ids=frozenset(loaded.tokenizer.eos_token_ids),
+        num_kv_groups=len(kv_groups(loaded.kv_specs)),
+    )
+    engine = Engine(loaded.executable, loaded.cache, config)
+    client = EngineClient(engine, lambda params: StoppingDecoder(loaded.tokenizer, params.stop_strings))
+    params = SamplingParams(temperature=0.0, max_tokens=num_tokens + 1, ignore_eos=True)
+    rng = np.random.default_rng(0)
+    prompts = rng.integers(FIRST_ORDINARY_ID, config.vocab_size - FIRST_ORDINARY_ID, (num_rows, _PROMPT_TOKENS))
+    try:
+        yield [Stream(client, client.submit(prompt.tolist(), params)) for prompt in prompts]
+    finally:
+        client.close()
+
+
+def _step(streams: list[Stream]) -> None:
+    """One token of each: the first stream runs the step, the others find theirs made."""
+    for stream in streams:
+        next(stream)
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.python_share", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=200)
+    add_output_options(parser)
+    arguments = parser.parse_args()
+    options = LoadOptions(num_threads=arguments.threads, max_num_seqs=16, max_model_len=1024)
+    loaded = load(arguments.model, options, Environment.read())
+    shares = {n: python_share(loaded, num_rows=n, num_steps=arguments.steps) for n in (1, 16)}
+    loaded.close()
+    figures = [
+        Figure(f"Python in a step of {n} row{'s' * (n > 1)}", 100 * share, 100 * MAX_SHARE, "%")
+        for n, share in shares.items()
+    ]
+    return report(figures, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
