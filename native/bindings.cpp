@@ -70,6 +70,14 @@ class BoundProgram {
       : limits_{std::get<0>(limits), std::get<1>(limits), std::get<2>(limits), std::get<3>(limits), std::get<4>(limits)},
         program_(encoder.take(), device.kernels) {
     sampling_.resize(limits_.max_rows);
+    for (int64_t i = 0; i < program_.size(); ++i) {
+      const OpRecord& op = program_.op(i);
+      needs_targets_ |= op.kind == OpKind::TokenLogprob;
+      if (op.kind == OpKind::Attend) {
+        num_kv_groups_ = std::max(num_kv_groups_, op.attention.group + 1);
+        num_kv_layers_ = std::max(num_kv_layers_, op.attention.layer + 1);
+      }
+    }
   }
 
   void run(CpuDevice& device, Bytes arena, const std::vector<uintptr_t>& kv_layers,
@@ -81,6 +89,9 @@ class BoundProgram {
     const StepArrays arrays{token_ids, positions, query_offsets, kv_lengths, logit_rows, block_tables, targets};
     fill(arrays, num_blocks, step);
     step.arena = arena.data();
+    if (kv_layers.size() < static_cast<size_t>(num_kv_layers_) || kv_strides.size() != kv_layers.size())
+      reject("kv_layers", "the cache has " + std::to_string(kv_layers.size()) + " layers, the program " +
+                              std::to_string(num_kv_layers_));
     kv_pointers_.assign(kv_layers.begin(), kv_layers.end());
     step.kv_layers = reinterpret_cast<uint8_t* const*>(kv_pointers_.data());
     kv_strides_ = kv_strides;
@@ -113,6 +124,7 @@ class BoundProgram {
     const int32_t* offsets = a.query_offsets.data();
     if (offsets[0] != 0 || offsets[seqs] != static_cast<int32_t>(tokens)) reject("query_offsets", "expected to cover all tokens");
     if (a.block_tables.size() > kMaxKvGroups) reject("block_tables", "more KV groups than supported");
+    if (a.block_tables.size() < static_cast<size_t>(num_kv_groups_)) reject("block_tables", "expected one for each KV group");
     for (size_t s = 0; s < seqs; ++s) {
       if (offsets[s + 1] <= offsets[s]) reject("query_offsets", "expected to ascend");
       if (a.kv_lengths.data()[s] < offsets[s + 1] - offsets[s]) reject("kv_lengths", "shorter than the step's tokens");
@@ -125,6 +137,7 @@ class BoundProgram {
     }
     check_range("token_ids", a.token_ids.data(), tokens, limits_.vocab_size);
     check_range("logit_rows", a.logit_rows.data(), rows, tokens);
+    if (needs_targets_ && !a.targets) reject("targets", "the program scores them, but the step gives none");
     if (a.targets) {
       if (a.targets->size() != rows) reject("targets", "expected one for each row");
       check_range("targets", a.targets->data(), rows, limits_.vocab_size);
@@ -159,6 +172,7 @@ class BoundProgram {
       const int32_t begin = history_offsets.data()[r], end = history_offsets.data()[r + 1];
       if (end < begin || num_prompt_tokens.data()[r] < 0 || num_prompt_tokens.data()[r] > end - begin)
         reject("history_offsets", "row " + std::to_string(r) + " is malformed");
+      if (num_logprobs.data()[r] < 0) reject("num_logprobs", "row " + std::to_string(r) + " asks for fewer than none");
       sampling_[r] = {temperature.data()[r], top_p.data()[r],    min_p.data()[r],        repetition.data()[r],
                       presence.data()[r],    frequency.data()[r], top_k.data()[r],        num_logprobs.data()[r],
                       begin,                 end,                 num_prompt_tokens.data()[r], seeds.data()[r],
@@ -170,6 +184,8 @@ class BoundProgram {
 
   ProgramLimits limits_;
   Program program_;
+  bool needs_targets_ = false;
+  int32_t num_kv_groups_ = 0, num_kv_layers_ = 0;
   std::vector<SamplingRow> sampling_;
   std::vector<uintptr_t> kv_pointers_;
   std::vector<int64_t> kv_strides_;

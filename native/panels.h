@@ -25,6 +25,10 @@
 
 namespace lepton {
 
+// Kernels are compiled once per instruction set. A function of theirs that the linker shared with other objects could
+// bring wider instructions to a machine without them, so those of this header are static, or always inlined.
+#define LEPTON_INLINE __attribute__((always_inline))
+
 constexpr int kPanelWidth = 16;
 constexpr int kGroup = 32;
 constexpr int kQuads = 8;              // quads in a group
@@ -43,7 +47,7 @@ struct KindInfo {
   int group_bytes;   // data of one group
 };
 
-constexpr KindInfo kind_info(PanelKind kind) {
+static constexpr KindInfo kind_info(PanelKind kind) {
   switch (kind) {
     case PanelKind::F32: return {32, 0, false, false, 0, kGroup * kPanelWidth * 4};
     case PanelKind::F16: return {16, 0, false, false, 0, kGroup * kPanelWidth * 2};
@@ -58,11 +62,11 @@ constexpr KindInfo kind_info(PanelKind kind) {
   return {};
 }
 
-constexpr int64_t num_groups(int64_t num_inputs) { return (num_inputs + kGroup - 1) / kGroup; }
-constexpr int64_t num_panels(int64_t num_outputs) { return (num_outputs + kPanelWidth - 1) / kPanelWidth; }
+static constexpr int64_t num_groups(int64_t num_inputs) { return (num_inputs + kGroup - 1) / kGroup; }
+static constexpr int64_t num_panels(int64_t num_outputs) { return (num_outputs + kPanelWidth - 1) / kPanelWidth; }
 
 // Bytes of one panel. Two-level kinds round the inner size up to whole super-blocks of scales, not of data.
-constexpr int64_t panel_bytes(PanelKind kind, int64_t num_inputs) {
+static constexpr int64_t panel_bytes(PanelKind kind, int64_t num_inputs) {
   const KindInfo info = kind_info(kind);
   const int64_t groups = num_groups(num_inputs);
   const int64_t headers = info.two_level ? (groups + kBlockGroups - 1) / kBlockGroups : groups;
@@ -70,13 +74,13 @@ constexpr int64_t panel_bytes(PanelKind kind, int64_t num_inputs) {
 }
 
 // Bytes from one super-block of a panel to the next.
-constexpr int64_t block_bytes(PanelKind kind) {
+static constexpr int64_t block_bytes(PanelKind kind) {
   const KindInfo info = kind_info(kind);
   return (info.two_level ? 1 : kBlockGroups) * info.scale_bytes + kBlockGroups * static_cast<int64_t>(info.group_bytes);
 }
 
 // Offset of a group's data inside its super-block.
-constexpr int64_t group_offset(PanelKind kind, int group) {
+static constexpr int64_t group_offset(PanelKind kind, int group) {
   const KindInfo info = kind_info(kind);
   return info.two_level ? info.scale_bytes + static_cast<int64_t>(group) * info.group_bytes
                         : static_cast<int64_t>(group + 1) * info.scale_bytes + static_cast<int64_t>(group) * info.group_bytes;
@@ -90,7 +94,7 @@ struct PanelMatrix {
   int32_t num_inputs = 0;
   PanelKind kind = PanelKind::F32;
 
-  const uint8_t* panel(int64_t index) const { return data + index * panel_bytes(kind, num_inputs); }
+  LEPTON_INLINE const uint8_t* panel(int64_t index) const { return data + index * panel_bytes(kind, num_inputs); }
 };
 
 // A row of 8-bit activations: int8 q[padded], f32 scale[G], f32 scaled_sum[G], i32 sum[G], i32 half_sum[2G].
@@ -98,12 +102,12 @@ struct Q8Row {
   int64_t padded;
   int64_t groups;
 
-  explicit constexpr Q8Row(int64_t num_inputs) : padded(num_groups(num_inputs) * kGroup), groups(num_groups(num_inputs)) {}
-  constexpr int64_t scale_offset() const { return padded; }
-  constexpr int64_t scaled_sum_offset() const { return padded + 4 * groups; }
-  constexpr int64_t sum_offset() const { return padded + 8 * groups; }
-  constexpr int64_t half_sum_offset() const { return padded + 12 * groups; }
-  constexpr int64_t bytes() const { return (padded + 20 * groups + 63) / 64 * 64; }
+  LEPTON_INLINE explicit constexpr Q8Row(int64_t num_inputs) : padded(num_groups(num_inputs) * kGroup), groups(num_groups(num_inputs)) {}
+  LEPTON_INLINE constexpr int64_t scale_offset() const { return padded; }
+  LEPTON_INLINE constexpr int64_t scaled_sum_offset() const { return padded + 4 * groups; }
+  LEPTON_INLINE constexpr int64_t sum_offset() const { return padded + 8 * groups; }
+  LEPTON_INLINE constexpr int64_t half_sum_offset() const { return padded + 12 * groups; }
+  LEPTON_INLINE constexpr int64_t bytes() const { return (padded + 20 * groups + 63) / 64 * 64; }
 };
 
 }  // namespace lepton

@@ -39,7 +39,7 @@ struct Step {
   const int32_t* history = nullptr;
   int32_t num_threads = 1;
 
-  int32_t rows(RowSymbol symbol) const { return symbol == RowSymbol::T ? num_tokens : num_rows; }
+  LEPTON_INLINE int32_t rows(RowSymbol symbol) const { return symbol == RowSymbol::T ? num_tokens : num_rows; }
 };
 
 // A buffer of the arena: row r starts at offset + r * stride bytes.
@@ -48,7 +48,7 @@ struct Buffer {
   int64_t stride = 0;
 
   template <class T = float>
-  T* row(const Step& step, int64_t r) const {
+  LEPTON_INLINE T* row(const Step& step, int64_t r) const {
     return reinterpret_cast<T*>(step.arena + offset + r * stride);
   }
 };

@@ -89,8 +89,8 @@ def on_poisoned_cpu(case: Case, device: CpuDevice, steps: Iterable[StepInputs], 
     executable = backend.compile(case.graph, case.store(), case.limits, policy=case.policy)
     blocks = case.allocate_kv(backend, num_blocks)
     assert isinstance(blocks, CpuKVCache)
-    for layer in blocks._layers:
-        layer.fill(0xFF)
+    for region in blocks._regions:
+        region.fill(0xFF)
     return [copied(executable.run(step, blocks).result()) for step in steps]
 
 

@@ -149,11 +149,13 @@ class CpuExecutable:
     def _fill_input(self, name: str, place: Place, inputs: StepInputs) -> None:
         if name not in inputs.tensors:
             raise InvalidRequest(f"tensors: expected an input called {name!r}", param="tensors")
-        values = inputs.tensors[name]
-        np.copyto(self._view(place, values.shape, np.float32), values)
+        values, shape = inputs.tensors[name], evaluate_shape(self.plan.graph.tensor(name).shape, _symbol_sizes(inputs))
+        if values.shape != shape:
+            raise InvalidRequest(f"tensors: {name} has shape {shape} in this step, got {values.shape}", param="tensors")
+        np.copyto(self._view(place, shape, np.float32), values)
 
     def _outputs(self, inputs: StepInputs) -> StepOutputs:
-        sizes = {"T": len(inputs.token_ids), "R": len(inputs.logit_rows), "S": len(inputs.kv_lengths)}
+        sizes = _symbol_sizes(inputs)
         tensors = {tensor.name: self._tensor(tensor, sizes) for tensor in self.plan.results}
         sampled = None
         if inputs.sampling is not None and self._encoded.sample is not None:
@@ -220,6 +222,10 @@ def _sampling_arrays(sampling: SamplingInputs | None) -> _native.SamplingArrays 
         sampling.history_offsets,
         sampling.num_prompt_tokens,
     )
+
+
+def _symbol_sizes(inputs: StepInputs) -> dict[str, int]:
+    return {"T": len(inputs.token_ids), "R": len(inputs.logit_rows), "S": len(inputs.kv_lengths)}
 
 
 def _check_shape(name: str, values: Float32Array, shape: tuple[int, ...]) -> None:
