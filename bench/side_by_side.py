@@ -26,7 +26,7 @@ from bench.worker import ROOT, Worker, idle_share
 from lepton_ai.config import Environment
 from lepton_ai.engine.quality import Divergence
 from lepton_ai.weights.sources.progress import NoProgress
-from lepton_ai.weights.sources.pull import resolve
+from lepton_ai.weights.sources.resolve import resolve
 
 MODEL = "smollm2"
 MAX_IDLE_SHARE = 0.1

@@ -32,11 +32,11 @@ def test_what_was_there_before_does_not_count_as_speed() -> None:
 
 def test_lines_say_each_step_once(capsys: pytest.CaptureFixture[str]) -> None:
     lines = LineProgress()
-    lines.start("tiny", total_bytes=4_000_000, done_bytes=0)
+    lines.start("fetching tiny", total_bytes=4_000_000, done_bytes=0)
     lines.update(1_000_000)
     lines.describe("checking")
     lines.describe("checking")
-    lines.start("tiny", total_bytes=4_000_000, done_bytes=2_000_000)
+    lines.start("fetching tiny", total_bytes=4_000_000, done_bytes=2_000_000)
     lines.finish()
     captured = capsys.readouterr()
     assert captured.out == ""

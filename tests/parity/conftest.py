@@ -12,7 +12,7 @@ from lepton_ai import LLM
 from lepton_ai.config import Environment
 from lepton_ai.errors import DownloadFailed
 from lepton_ai.weights.sources.progress import NoProgress
-from lepton_ai.weights.sources.pull import resolve
+from lepton_ai.weights.sources.resolve import resolve
 
 WIKI_TEXT = Path(__file__).resolve().parents[3] / "shared" / "data" / "wiki.test.raw"
 

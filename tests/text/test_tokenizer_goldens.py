@@ -37,7 +37,7 @@ def test_smollm2(smollm2: Tokenizer, golden_strings: list[bytes]) -> None:
 @pytest.mark.large
 def test_qwen2(golden_strings: list[bytes]) -> None:
     from lepton_ai.weights.gguf import GGUFFile
-    from lepton_ai.weights.sources.pull import resolve
+    from lepton_ai.weights.sources.resolve import resolve
 
     environment = Environment.read()
     file = GGUFFile(resolve("qwen2.5-coder-0.5b", environment), environment.home)

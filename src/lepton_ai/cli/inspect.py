@@ -22,7 +22,7 @@ from lepton_ai.models.registry import load_model
 from lepton_ai.weights.checkpoint import open_checkpoint
 from lepton_ai.weights.formats import WeightType
 from lepton_ai.weights.gguf import GGUFFile
-from lepton_ai.weights.sources.pull import resolve
+from lepton_ai.weights.sources.resolve import resolve
 from lepton_ai.weights.store import check_strict
 
 GraphFlag = Annotated[bool, typer.Option("--graph", help="Print the plan: what a step runs, in order.")]

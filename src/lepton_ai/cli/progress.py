@@ -22,9 +22,9 @@ class LineProgress:
         self._last = ""
 
     def start(self, label: str, *, total_bytes: int, done_bytes: int) -> None:
-        """Says what is fetched, and from where a resumed transfer goes on."""
+        """Says what begins, and from where a resumed transfer goes on."""
         resumed = f", from {done_bytes / 1e6:.0f} MB" if done_bytes else ""
-        self.describe(f"fetching {label}: {total_bytes / 1e6:.0f} MB in all{resumed}")
+        self.describe(f"{label}: {total_bytes / 1e6:.0f} MB in all{resumed}")
 
     def update(self, done_bytes: int) -> None:
         """Nothing: a log is not a bar."""

@@ -15,10 +15,11 @@ from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.base import Head, Model
 from lepton_ai.models.registry import load_model
 from lepton_ai.text.tokenizer import Tokenizer
+from lepton_ai.weights.checkpoint import open_checkpoint
 from lepton_ai.weights.gguf import GGUFFile
 from lepton_ai.weights.packed import PackedCache
 from lepton_ai.weights.sources.progress import NoProgress, Progress
-from lepton_ai.weights.sources.pull import resolve
+from lepton_ai.weights.sources.resolve import resolve
 from lepton_ai.weights.store import check_strict
 
 _MIN_ROWS = 64
@@ -99,7 +100,7 @@ def load(name_or_path: str | Path, options: LoadOptions, environment: Environmen
     """
     device = choose_device(options, environment)
     path = resolve(name_or_path, environment, options.progress)
-    file = GGUFFile(path, environment.home)
+    file = open_checkpoint(path, environment.home)
     try:
         return _load(path, file, options, environment, device)
     except BaseException:

