@@ -74,6 +74,7 @@ static inline void dot_pass(const uint8_t* data, const int8_t* const* x, Sums* o
       for (int h = 0; h < 2; ++h) {
         const __m256i product = _mm256_maddubs_epi16(w[h], a);
         acc[r][h] = is_first ? product : _mm256_add_epi16(acc[r][h], product);
+        asm("" : "+x"(acc[r][h]));  // add now: left to itself, GCC keeps all products and spills them
         if (!is_last) continue;
         const __m256i wide = _mm256_madd_epi16(acc[r][h], ones);
         out[r].half[h] = q - Q0 < DEPTH ? wide : _mm256_add_epi32(out[r].half[h], wide);
