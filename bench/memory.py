@@ -9,8 +9,8 @@ counts private pages whole, and pages that processes share by their share.
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,7 +25,7 @@ from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.registry import load_model
 from lepton_ai.weights.gguf import GGUFFile
 from lepton_ai.weights.sources.progress import NoProgress
-from lepton_ai.weights.sources.pull import resolve
+from lepton_ai.weights.sources.resolve import resolve
 
 MEGABYTE = 1e6
 GENERATING_MARGIN_BYTES = 100e6
@@ -34,32 +34,38 @@ PACKING_MARGIN_BYTES = 150e6
 _SAMPLE_INTERVAL_S = 0.01
 _PROMPT = "Write a long story about a lighthouse keeper who finds a message in a bottle."
 _MAX_TOKENS = 256
+_TOKEN_COUNT = re.compile(r"^(\d+) tokens, time to first token", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished ``lepton run``: its greatest proportional set size, and the tokens whose KV it held at the end."""
+    """A finished ``lepton run``: its greatest proportional set size before and after the first piece of the answer, and
+    the tokens of the answer, whose KV it held at the end.
+    """
 
-    peak_bytes: int
-    num_kv_tokens: int
+    loading_peak_bytes: int
+    generating_peak_bytes: int
+    num_tokens: int
 
 
 def run_model(path: Path, home: Path) -> Run:
     """Generate with a process of its own and watch it."""
-    command = [sys.executable, "-m", "lepton_ai", "run", str(path), "--prompt", _PROMPT, "--json"]
+    command = [sys.executable, "-m", "lepton_ai", "run", str(path), "--prompt", _PROMPT]
     command += ["--max-tokens", str(_MAX_TOKENS), "--temperature", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "LEPTON_HOME": str(home)}
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output)
-        peak = 0
+    peaks = {False: 0, True: 0}
+    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile("w+") as notes:
+        process = subprocess.Popen(command, env=environment, stdout=answer, stderr=notes)
         while process.poll() is None:
-            peak = max(peak, proportional_set_bytes(process.pid))
+            is_generating = os.fstat(answer.fileno()).st_size > 0
+            peaks[is_generating] = max(peaks[is_generating], proportional_set_bytes(process.pid))
             time.sleep(_SAMPLE_INTERVAL_S)
-        if process.returncode:
-            raise RuntimeError(f"{' '.join(command)}: ended with status {process.returncode}")
-        output.seek(0)
-        answer = json.load(output)
-    return Run(peak, answer["prompt_tokens"] + answer["completion_tokens"])
+        notes.seek(0)
+        text = notes.read()
+    count = _TOKEN_COUNT.search(text)
+    if process.returncode or count is None:
+        raise RuntimeError(f"{' '.join(command)}: ended with status {process.returncode}: {text}")
+    return Run(peaks[False], peaks[True], int(count[1]))
 
 
 def proportional_set_bytes(pid: int) -> int:
@@ -100,13 +106,18 @@ def measure(path: Path) -> list[Figure]:
         first = run_model(path, home)
         second = run_model(path, home)
         packed = packed_bytes(home)
-    kv = second.num_kv_tokens * kv_bytes_per_token(path)
-    first_limit = packed + largest_layer_bytes(path) + PACKING_MARGIN_BYTES
-    limit = packed + kv + GENERATING_MARGIN_BYTES
+    packing_limit = packed + largest_layer_bytes(path) + PACKING_MARGIN_BYTES
+    kv = second.num_tokens * kv_bytes_per_token(path)
+    generating_limit = packed + kv + GENERATING_MARGIN_BYTES
     return [
-        Figure("first run, which packs: peak", first.peak_bytes / MEGABYTE, first_limit / MEGABYTE, "MB"),
-        Figure("later run, generating: peak", second.peak_bytes / MEGABYTE, limit / MEGABYTE, "MB"),
+        _figure("first run, packing", max(first.loading_peak_bytes, first.generating_peak_bytes), packing_limit),
+        _figure("later run, loading", second.loading_peak_bytes, packing_limit),
+        _figure("later run, generating", second.generating_peak_bytes, generating_limit),
     ]
+
+
+def _figure(name: str, num_bytes: float, limit_bytes: float) -> Figure:
+    return Figure(f"{name}: peak", num_bytes / MEGABYTE, limit_bytes / MEGABYTE, "MB")
 
 
 def main() -> int:

@@ -97,6 +97,8 @@ class Worker:
         self.close()
 
     def _ask(self, request: Mapping[str, object]) -> Message:
+        if self._channel.writer.closed:
+            raise self._failed()
         try:
             self._channel.send(request)
         except ChannelClosed:

@@ -1,0 +1,41 @@
+"""A worker whose engine computes nothing: what it answers follows from what it is asked."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from bench.channel import standard_channel
+from bench.serving import EngineInfo, serve
+
+VOCAB_SIZE = 5
+
+
+class FakeEngine:
+    """Takes a millisecond a token; its logits are one-hot."""
+
+    info = EngineInfo("fake", "1", "none", 1, "fake-1")
+
+    def prefill(self, prompt: Sequence[int]) -> float:
+        """A millisecond a token."""
+        print("noise on standard output")
+        return len(prompt) / 1000
+
+    def decode(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> float:
+        """A millisecond a token."""
+        if not prompts:
+            raise ValueError("no prompts")
+        return len(prompts) * num_tokens / 1000
+
+    def logits(self, token_ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
+        """Pieces of two rows."""
+        rows = np.eye(VOCAB_SIZE, dtype=np.float32)[list(token_ids)]
+        for start in range(0, len(rows), 2):
+            yield rows[start : start + 2]
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser().parse_args()
+    serve(FakeEngine(), standard_channel())
