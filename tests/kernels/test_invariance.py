@@ -26,8 +26,8 @@ from lepton_ai.weights.store import StoredTensor
 
 LIMITS = Limits(max_tokens=256, max_rows=256, max_seqs=80, max_model_len=128)
 CHANGES = {"embedding_length": 256, "feed_forward_length": 288}
-TOKENS = [int(i) for i in np.random.default_rng(1).integers(0, 50, 90)]
-BLOCKS = [9, 2, 14, 5, 0, 7]
+TOKENS = [int(i) for i in np.random.default_rng(1).integers(0, 50, 70)]
+BLOCKS = [9, 2, 14, 5, 0]
 OTHERS = [[20 + 2 * i, 21 + 2 * i] for i in range(63)]
 NUM_BLOCKS = 150
 Setting = tuple[str, Policy]
@@ -99,7 +99,7 @@ def test_the_model_is_a_sensible_one(device: CpuDevice, setting: Setting) -> Non
     assert np.unique(logits.argmax(axis=1)).size > 10
 
 
-@pytest.mark.parametrize("size", [1, 7, 64, 90])
+@pytest.mark.parametrize("size", [1, 7, 64])
 def test_chunks_of_a_prompt(device: CpuDevice, setting: Setting, executable: CpuExecutable, size: int) -> None:
     cuts = pairwise([*range(0, len(TOKENS), size), len(TOKENS)])
     got = logits_of(executable, [step([(a, TOKENS[a:b], BLOCKS)]) for a, b in cuts])
@@ -127,19 +127,19 @@ def test_a_prompt_beside_prompts_and_decodes(device: CpuDevice, setting: Setting
     chunks = [(20, [i], blocks) for i, blocks in enumerate(OTHERS[:10])]
     mixed = step([*chunks[:5], (0, TOKENS, BLOCKS), *chunks[5:], (0, TOKENS[5:30], OTHERS[20])])
     got = logits_of(executable, [first, mixed])[1]
-    assert np.array_equal(got[5:95], alone(device.isa, setting))
+    assert np.array_equal(got[5:75], alone(device.isa, setting))
 
 
 def test_only_some_logits(device: CpuDevice, setting: Setting, executable: CpuExecutable) -> None:
-    for rows in ([89], [3, 50, 2], list(range(5, 22))):
+    for rows in ([69], [3, 50, 2], list(range(5, 22))):
         (got,) = logits_of(executable, [step([(0, TOKENS, BLOCKS)], logit_rows=rows)])
         assert np.array_equal(got, alone(device.isa, setting)[rows])
 
 
-@pytest.mark.parametrize("shared", [1, 3, 5])
+@pytest.mark.parametrize("shared", [1, 4])
 def test_a_cached_prefix(device: CpuDevice, setting: Setting, executable: CpuExecutable, shared: int) -> None:
     # Another request left its blocks; this one takes those of the common prefix and goes on in blocks of its own.
     other = [*TOKENS[: 16 * shared], 7, 7, 7]
-    blocks = [*BLOCKS[:shared], 30, 31, 32, 33, 34][:6]
+    blocks = [*BLOCKS[:shared], 30, 31, 32, 33][:5]
     steps = [step([(0, other, BLOCKS)]), step([(16 * shared, TOKENS[16 * shared :], blocks)])]
     assert np.array_equal(logits_of(executable, steps)[1], alone(device.isa, setting)[16 * shared :])
