@@ -8,6 +8,7 @@
 #include "exp.h"
 #include "quantize.h"
 #include "panel_matmul.h"
+#include "attention_tile.h"
 
 #include "linear.inc.cpp"
 #include "elementwise.inc.cpp"

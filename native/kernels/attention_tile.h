@@ -1,0 +1,94 @@
+// The inner loops of attention: some queries times a tile of keys, and probabilities times a tile of values.
+#pragma once
+
+#include "../step.h"
+
+namespace lepton::LEPTON_ISA {
+
+constexpr int kKeyTile = 64;  // keys whose scores are weighed together
+constexpr int kTileBlocks = kKeyTile / kBlockTokens;
+
+static inline VF load_any(const float* p) { return load(p); }
+static inline VF load_any(const uint16_t* p) { return load_half(p); }
+
+// Blocks of keys (or strips of values) that one pass takes together: enough independent sums to hide the latency of a
+// fused multiply-add, few enough to stay in registers.
+constexpr int pass_width(int rows) { return rows * kParts * 4 <= 12 ? 4 : rows * kParts * 2 <= 12 ? 2 : 1; }
+
+// scores[ROWS][WIDTH * 16] = queries x WIDTH blocks of keys [D][16].
+template <int ROWS, int WIDTH, class T>
+static inline void score_blocks(const float* queries, const T* const* keys, int D, float scale, float* scores) {
+  VF acc[ROWS][WIDTH][kParts];
+  for (int r = 0; r < ROWS; ++r)
+    for (int b = 0; b < WIDTH; ++b)
+      for (int p = 0; p < kParts; ++p) acc[r][b][p] = set1(0.0f);
+  for (int d = 0; d < D; ++d)
+    for (int b = 0; b < WIDTH; ++b)
+      for (int p = 0; p < kParts; ++p) {
+        const VF k = load_any(keys[b] + d * kBlockTokens + p * W);
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r) acc[r][b][p] = fma(k, set1(queries[r * D + d]), acc[r][b][p]);
+      }
+  for (int r = 0; r < ROWS; ++r)
+    for (int b = 0; b < WIDTH; ++b)
+      for (int p = 0; p < kParts; ++p)
+        store(scores + r * kKeyTile + b * kBlockTokens + p * W, acc[r][b][p] * set1(scale));
+}
+
+template <int ROWS, class T>
+static inline void score_rows(const float* queries, const T* const* keys, int blocks, int D, float scale, float* scores) {
+  constexpr int width = pass_width(ROWS);
+  int b = 0;
+  for (; b + width <= blocks; b += width)
+    score_blocks<ROWS, width>(queries, keys + b, D, scale, scores + b * kBlockTokens);
+  for (; b < blocks; ++b) score_blocks<ROWS, 1>(queries, keys + b, D, scale, scores + b * kBlockTokens);
+}
+
+// values[ROWS][WIDTH * 16 of D] = values * factor + probabilities x strips of the values of `count` keys.
+template <int ROWS, int WIDTH, class T>
+static inline void weigh_strips(const float* scores, const float* factors, const T* const* values, int count, int D,
+                                int strip, float* out) {
+  VF acc[ROWS][WIDTH * kParts];
+  for (int r = 0; r < ROWS; ++r)
+    for (int p = 0; p < WIDTH * kParts; ++p) acc[r][p] = load(out + r * D + strip + p * W) * set1(factors[r]);
+  for (int j = 0; j < count; ++j) {
+    const T* row = values[j / kBlockTokens] + (j % kBlockTokens) * D + strip;
+    for (int p = 0; p < WIDTH * kParts; ++p) {
+      const VF v = load_any(row + p * W);
+#pragma GCC unroll 8
+      for (int r = 0; r < ROWS; ++r) acc[r][p] = fma(v, set1(scores[r * kKeyTile + j]), acc[r][p]);
+    }
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int p = 0; p < WIDTH * kParts; ++p) store(out + r * D + strip + p * W, acc[r][p]);
+}
+
+template <int ROWS, class T>
+static inline void weigh_rows(const float* scores, const float* factors, const T* const* values, int count, int D,
+                              float* out) {
+  constexpr int width = pass_width(ROWS);
+  int strip = 0;
+  for (; strip + width * kPanelWidth <= D; strip += width * kPanelWidth)
+    weigh_strips<ROWS, width>(scores, factors, values, count, D, strip, out);
+  for (; strip < D; strip += kPanelWidth) weigh_strips<ROWS, 1>(scores, factors, values, count, D, strip, out);
+}
+
+template <int ROWS, class T>
+static inline void score_rest(const float* queries, const T* const* keys, int blocks, int D, float scale, float* scores,
+                              int rows) {
+  if constexpr (ROWS > 0) {
+    if (rows == ROWS) score_rows<ROWS>(queries, keys, blocks, D, scale, scores);
+    else score_rest<ROWS - 1>(queries, keys, blocks, D, scale, scores, rows);
+  }
+}
+
+template <int ROWS, class T>
+static inline void weigh_rest(const float* scores, const float* factors, const T* const* values, int count, int D,
+                              float* out, int rows) {
+  if constexpr (ROWS > 0) {
+    if (rows == ROWS) weigh_rows<ROWS>(scores, factors, values, count, D, out);
+    else weigh_rest<ROWS - 1>(scores, factors, values, count, D, out, rows);
+  }
+}
+
+}  // namespace lepton::LEPTON_ISA
