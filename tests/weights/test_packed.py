@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import hashlib
 import json
-import mmap
 import os
 import resource
 import struct
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from lepton_ai.errors import StorageError
@@ -35,9 +35,25 @@ def cache(tmp_path: Path) -> PackedCache:
 
 def _fill(cache: PackedCache, key: PackedKey = KEY, *, value: int = 7, num_bytes: int = 1000) -> Path:
     with cache.create(key, {"data": num_bytes}) as writer:
-        writer.segments["data"][:] = value
-        writer.commit().close()
+        writer.commit(np.full(writer.layout.payload_bytes, value, np.uint8))
     return cache.folder / f"{key.file_stem()}.pack"
+
+
+def _read(cache: PackedCache, key: PackedKey = KEY) -> dict[str, npt.NDArray[np.uint8]]:
+    """The segments of ``key``, which must be there."""
+    packed = cache.open(key)
+    assert packed is not None
+    with packed:
+        payload = np.zeros(packed.layout.payload_bytes, np.uint8)
+        packed.read_into(payload)
+        return {name: payload[s.offset : s.offset + s.size] for name, s in packed.layout.segments.items()}
+
+
+def _has(cache: PackedCache, key: PackedKey = KEY) -> bool:
+    packed = cache.open(key)
+    if packed is not None:
+        packed.close()
+    return packed is not None
 
 
 def _files(cache: PackedCache) -> list[str]:
@@ -53,19 +69,15 @@ def test_what_is_written_is_found(cache: PackedCache) -> None:
     contents = {name: rng.integers(0, 256, size, np.uint8) for name, size in SIZES.items()}
     assert cache.open(KEY) is None
     with cache.create(KEY, SIZES) as writer:
-        assert list(writer.segments) == list(SIZES)
-        for name, content in contents.items():
-            writer.segments[name][:] = content
-        committed = writer.commit()
-    found = cache.open(KEY)
-    assert found is not None and found.num_bytes == committed.num_bytes
-    for packed in (committed, found):
-        assert list(packed.segments) == list(SIZES)
-        for name, content in contents.items():
-            segment = packed.segments[name]
-            np.testing.assert_array_equal(segment, content)
-            assert not segment.flags.writeable
-            assert segment.size == 0 or segment.ctypes.data % 64 == 0
+        assert list(writer.layout.segments) == list(SIZES)
+        payload = np.zeros(writer.layout.payload_bytes, np.uint8)
+        for name, place in writer.layout.segments.items():
+            payload[place.offset : place.offset + place.size] = contents[name]
+        writer.commit(payload)
+    found = _read(cache)
+    assert list(found) == list(SIZES)
+    for name, content in contents.items():
+        np.testing.assert_array_equal(found[name], content)
 
 
 def test_only_the_owner_can_read(cache: PackedCache) -> None:
@@ -94,8 +106,7 @@ def test_another_key_is_another_file(cache: PackedCache, field: str) -> None:
     assert cache.open(other) is None
     _fill(cache, other, value=9)
     for key, value in [(KEY, 7), (other, 9)]:
-        packed = cache.open(key)
-        assert packed is not None and (packed.segments["data"] == value).all()
+        assert (_read(cache, key)["data"] == value).all()
 
 
 def test_a_file_of_another_key_under_this_name(cache: PackedCache) -> None:
@@ -162,7 +173,7 @@ def test_a_damaged_file_is_removed_and_can_be_made_again(cache: PackedCache, dam
         path.rmdir()  # nothing of ours: left to its owner
     assert _files(cache) == [] and _num_open_files() == open_before
     _fill(cache)
-    assert cache.open(KEY) is not None
+    assert _has(cache)
 
 
 def test_a_symbolic_link_is_not_followed(cache: PackedCache, tmp_path: Path) -> None:
@@ -199,35 +210,57 @@ def test_a_header_with_a_valid_checksum_is_checked_too(cache: PackedCache, name:
 def test_leaving_without_commit_leaves_nothing(cache: PackedCache) -> None:
     open_before = _num_open_files()
     with cache.create(KEY, SIZES) as writer:
-        view = writer.segments["blk.0"]
         assert _files(cache) == [".unfinished"]
+        assert writer.layout.segments["blk.0"].size == 1000
     assert _files(cache) == [] and cache.open(KEY) is None
     with pytest.raises(RuntimeError, match="while packing"), cache.create(KEY, SIZES):
         raise RuntimeError("while packing")
     assert _files(cache) == []
-    view[:] = 1  # a view taken before still has its memory
-    del view
     assert _num_open_files() == open_before
 
 
 def test_a_writer_ends_once(cache: PackedCache) -> None:
     with cache.create(KEY, SIZES) as writer:
-        writer.commit()
+        payload = np.zeros(writer.layout.payload_bytes, np.uint8)
+        writer.commit(payload)
         with pytest.raises(ValueError, match="committed or aborted before"):
-            writer.commit()
-    assert cache.open(KEY) is not None
+            writer.commit(payload)
+    assert _has(cache)
     writer.abort()
-    assert cache.open(KEY) is not None
+    assert _has(cache)
 
 
-def test_views_outlive_the_file_and_its_removal(cache: PackedCache) -> None:
+def test_an_open_file_outlives_its_removal(cache: PackedCache) -> None:
     path = _fill(cache)
     packed = cache.open(KEY)
     assert packed is not None
-    view = packed.segments["data"]
-    packed.close()
     path.unlink()
-    assert (view == 7).all() and not packed.segments
+    payload = np.zeros(packed.layout.payload_bytes, np.uint8)
+    packed.read_into(payload)
+    assert (payload == 7).all()
+    open_before = _num_open_files()
+    packed.close()
+    packed.close()
+    assert _num_open_files() == open_before - 1
+
+
+def test_a_file_that_is_cut_while_it_is_read(cache: PackedCache) -> None:
+    path = _fill(cache)
+    packed = cache.open(KEY)
+    assert packed is not None
+    _truncate(path, path.stat().st_size - 100)
+    with packed, pytest.raises(OSError, match="cut while it was read"):
+        packed.read_into(np.zeros(packed.layout.payload_bytes, np.uint8))
+
+
+def test_reads_and_writes_that_stop_short_go_on(cache: PackedCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = np.random.default_rng(1).integers(0, 256, 100_032, np.uint8)
+    pwrite, preadv = os.pwrite, os.preadv
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: pwrite(fd, data[:777], offset))
+    monkeypatch.setattr(os, "preadv", lambda fd, buffers, offset: preadv(fd, [buffers[0][:999]], offset))
+    with cache.create(KEY, {"data": len(content)}) as writer:
+        writer.commit(content)
+    assert np.array_equal(_read(cache)["data"], content)
 
 
 def _fail_with(code: int) -> Callable[..., None]:
@@ -238,7 +271,7 @@ def _fail_with(code: int) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_a_full_disk_is_an_error_before_anything_is_mapped(
+def test_a_full_disk_is_an_error_before_anything_is_written(
     cache: PackedCache, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     open_before = _num_open_files()
@@ -260,12 +293,12 @@ def test_a_file_size_limit_of_the_system(cache: PackedCache) -> None:
     assert _files(cache) == []
 
 
-@pytest.mark.parametrize("function", ["fsync", "rename"])
+@pytest.mark.parametrize("function", ["pwrite", "fsync", "rename"])
 def test_a_commit_that_fails_leaves_nothing(cache: PackedCache, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
     with cache.create(KEY, SIZES) as writer:
         monkeypatch.setattr(os, function, _fail_with(errno.EIO))
         with pytest.raises(StorageError, match="cannot be written: Input/output error"):
-            writer.commit()
+            writer.commit(np.zeros(writer.layout.payload_bytes, np.uint8))
     assert _files(cache) == []
 
 
@@ -281,8 +314,7 @@ def test_a_read_only_home_still_serves_what_it_holds(cache: PackedCache, monkeyp
     path = _fill(cache)
     for function in ("utime", "unlink"):
         monkeypatch.setattr(os, function, _fail_with(errno.EROFS))
-    packed = cache.open(KEY)
-    assert packed is not None and (packed.segments["data"] == 7).all()
+    assert (_read(cache)["data"] == 7).all()
     _truncate(path, 10)
     assert cache.open(KEY) is None
 
@@ -302,11 +334,11 @@ def test_the_least_recently_used_files_make_room(tmp_path: Path) -> None:
     keys = _keys(4)
     for age, key in enumerate(keys[:3]):
         os.utime(_fill(cache, key, num_bytes=10_000), ns=(10**18 + age, 10**18 + age))
-    assert cache.open(keys[0]) is not None  # used now: younger than the others
+    assert _has(cache, keys[0])  # used now: younger than the others
     _fill(cache, keys[3], num_bytes=10_000)
-    assert [cache.open(key) is not None for key in keys] == [True, False, True, True]
+    assert [_has(cache, key) for key in keys] == [True, False, True, True]
     _fill(cache, keys[1], num_bytes=30_000)
-    assert [cache.open(key) is not None for key in keys] == [False, True, False, False]
+    assert [_has(cache, key) for key in keys] == [False, True, False, False]
 
 
 def test_a_model_larger_than_the_cache(tmp_path: Path) -> None:
@@ -323,21 +355,20 @@ def test_files_under_construction_are_not_evicted(tmp_path: Path) -> None:
     with cache.create(first, {"data": 8_000}) as writer:
         with pytest.raises(StorageError, match=r"cannot write the packed cache: .* being written by other processes"):
             cache.create(second, {"data": 8_000})
-        writer.segments["data"][:] = 3
-        writer.commit()
-    packed = cache.open(first)
-    assert packed is not None and (packed.segments["data"] == 3).all()
+        writer.commit(np.full(writer.layout.payload_bytes, 3, np.uint8))
+    assert (_read(cache, first)["data"] == 3).all()
 
 
 def test_two_writers_of_one_key(cache: PackedCache) -> None:
-    with cache.create(KEY, {"data": 100}) as first, cache.create(KEY, {"data": 100}) as second:
-        first.segments["data"][:] = 5
-        early = first.commit()
-        second.segments["data"][:] = 5
-        second.commit()
-    late = cache.open(KEY)
-    assert late is not None and _files(cache) == [".pack"]
-    assert (early.segments["data"] == 5).all() and (late.segments["data"] == 5).all()
+    with cache.create(KEY, {"data": 128}) as first, cache.create(KEY, {"data": 128}) as second:
+        first.commit(np.full(128, 5, np.uint8))
+        early = cache.open(KEY)
+        second.commit(np.full(128, 6, np.uint8))
+    assert early is not None and _files(cache) == [".pack"]
+    payload = np.zeros(128, np.uint8)
+    with early:
+        early.read_into(payload)
+    assert (payload == 5).all() and (_read(cache)["data"] == 6).all()
 
 
 def test_many_threads(cache: PackedCache) -> None:
@@ -346,10 +377,9 @@ def test_many_threads(cache: PackedCache) -> None:
     def pack(value: int) -> None:
         try:
             for key in _keys(5):
-                found = cache.open(key)
-                if found is None:
+                if not _has(cache, key):
                     _fill(cache, key, value=key.rank, num_bytes=100_000)
-                elif not (found.segments["data"] == key.rank).all():
+                if not (_read(cache, key)["data"] == key.rank).all():
                     raise AssertionError(f"{value} found a partial file of {key.rank}")
         except Exception as error:
             errors.append(error)
@@ -379,9 +409,9 @@ def test_what_a_killed_writer_left_is_swept(cache: PackedCache) -> None:
     assert _files(cache) == []
 
 
-def test_segments_start_at_cache_lines_of_the_file() -> None:
+def test_segments_start_at_cache_lines() -> None:
     layout = packed_format.lay_out(KEY, SIZES)
-    assert all(segment.offset % 64 == 0 for segment in layout.segments.values())
-    assert layout.num_bytes % 64 == 0 and layout.num_bytes < mmap.PAGESIZE
-    again = packed_format.check_head(layout.head, KEY, layout.num_bytes)
-    assert again.segments == layout.segments
+    assert [segment.offset for segment in layout.segments.values()] == [0, 1024, 1024, 1088]
+    assert layout.payload_bytes == 1152 and layout.payload_offset % 64 == 0
+    assert layout.num_bytes == layout.payload_offset + 1152
+    assert packed_format.check_head(layout.head, KEY, layout.num_bytes) == layout

@@ -1,4 +1,4 @@
-"""The packed cache: packed weights on disk, memory-mapped at the next start.
+"""The packed cache: packed weights on disk, read at the next start.
 
 A file is written beside its final name, flushed and renamed, so a name always stands for a complete file. A lock on the
 folder is held while files are chosen for removal and while a new one is begun; a lock on each unfinished file tells the
@@ -18,9 +18,9 @@ from typing import Final
 
 from lepton_ai.errors import StorageError
 from lepton_ai.weights.packed_file import PackedFile, PackedWriter
-from lepton_ai.weights.packed_format import CorruptHeader, PackedKey, lay_out
+from lepton_ai.weights.packed_format import CorruptHeader, PackedKey, PackedLayout, lay_out
 
-__all__ = ["DEFAULT_MAX_BYTES", "PackedCache", "PackedFile", "PackedKey", "PackedWriter"]
+__all__ = ["DEFAULT_MAX_BYTES", "PackedCache", "PackedFile", "PackedKey", "PackedLayout", "PackedWriter", "lay_out"]
 
 DEFAULT_MAX_BYTES: Final = 32 << 30
 
@@ -57,14 +57,13 @@ class PackedCache:
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
-        finally:
-            os.close(descriptor)
 
     def create(self, key: PackedKey, sizes: Mapping[str, int]) -> PackedWriter:
         """Begin a file with segments of ``sizes`` bytes, its disk space reserved. Use it as a context manager.
 
-        The files that were not used for the longest time make room. Raises StorageError, leaving nothing behind, if the
-        home cannot be written, the disk is full, or the file alone passes ``max_bytes``: then pack in memory.
+        Its ``layout`` says where each segment lies in the payload to be written. The files that were not used for the
+        longest time make room. Raises StorageError, leaving nothing behind, if the home cannot be written, the disk is
+        full, or the file alone passes ``max_bytes``: then the weights are kept in memory only.
         """
         layout = lay_out(key, sizes)
         if layout.num_bytes > self.max_bytes:
@@ -75,7 +74,7 @@ class PackedCache:
             with self._lock_folder():
                 self._make_room(layout.num_bytes)
                 unfinished = self.folder / f".{key.file_stem()}.{secrets.token_hex(8)}{_UNFINISHED_SUFFIX}"
-                return PackedWriter(_create_locked(unfinished), unfinished, self._path(key), key, layout)
+                return PackedWriter(_create_locked(unfinished), unfinished, self._path(key), layout)
         except OSError as error:
             raise StorageError(f"{self.folder}: cannot write the packed cache: {error.strerror}") from None
 

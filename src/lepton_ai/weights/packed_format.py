@@ -1,11 +1,11 @@
-"""Layout of a packed file: a preamble, a JSON header, and named segments of bytes aligned to cache lines.
+"""Layout of a packed file: a preamble, a JSON header, and a payload of named segments aligned to cache lines.
 
     0    magic "LEPTONPK"
     8    u32 format version, u32 bytes of the JSON header
     16   u64 bytes of the whole file
     24   SHA-256 of the JSON header
     64   JSON header: {"key": {...}, "sizes": [[name, bytes], ...]}
-    ...  segments in that order, each at the next multiple of 64 bytes
+    ...  the payload, at the next multiple of 64 bytes: segments in that order, each at the next multiple of 64 bytes
 
 Integers are little-endian. What the segments hold is the business of whoever packed them.
 """
@@ -53,7 +53,7 @@ class PackedKey:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Where one segment lies in the file, in bytes."""
+    """Where one segment lies in the payload, in bytes."""
 
     offset: int
     size: int
@@ -61,19 +61,27 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class PackedLayout:
-    """All bytes before the first segment, the places of the segments, and the size of the file."""
+    """All bytes before the payload, where the payload begins, and the segments in it."""
 
     head: bytes
+    payload_offset: int
+    payload_bytes: int
     segments: Mapping[str, Segment]
-    num_bytes: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the file."""
+        return self.payload_offset + self.payload_bytes
 
 
 def lay_out(key: PackedKey, sizes: Mapping[str, int]) -> PackedLayout:
     """The layout of a new file with segments of ``sizes`` bytes."""
     header = json.dumps({"key": asdict(key), "sizes": [[name, int(size)] for name, size in sizes.items()]}).encode()
-    segments, num_bytes = _place(len(header), sizes)
+    payload_offset = _aligned(PREAMBLE_BYTES + len(header))
+    segments, payload_bytes = _place(sizes)
+    num_bytes = payload_offset + payload_bytes
     preamble = _PREAMBLE.pack(_MAGIC, FORMAT_VERSION, len(header), num_bytes, hashlib.sha256(header).digest())
-    return PackedLayout(preamble + header, segments, num_bytes)
+    return PackedLayout(preamble + header, payload_offset, payload_bytes, segments)
 
 
 def header_bytes(preamble: bytes, file_bytes: int) -> int:
@@ -102,15 +110,17 @@ def check_head(head: bytes, key: PackedKey, file_bytes: int) -> PackedLayout:
         raise CorruptHeader(f"the header is malformed: {error}") from None
     if found_key != asdict(key) or len(sizes) != len(fields["sizes"]) or min(sizes.values(), default=0) < 0:
         raise CorruptHeader("the header is that of another key, or names a segment twice")
-    segments, num_bytes = _place(len(header), sizes)
-    if num_bytes != file_bytes:
-        raise CorruptHeader(f"segments end at {num_bytes} in a file of {file_bytes} bytes")
-    return PackedLayout(head, segments, num_bytes)
+    segments, payload_bytes = _place(sizes)
+    layout = PackedLayout(head, _aligned(len(head)), payload_bytes, segments)
+    if layout.num_bytes != file_bytes:
+        raise CorruptHeader(f"segments end at {layout.num_bytes} in a file of {file_bytes} bytes")
+    return layout
 
 
-def _place(header_length: int, sizes: Mapping[str, int]) -> tuple[dict[str, Segment], int]:
+def _place(sizes: Mapping[str, int]) -> tuple[dict[str, Segment], int]:
+    """The segments, and the size of all with the padding between them."""
     segments: dict[str, Segment] = {}
-    position = _aligned(PREAMBLE_BYTES + header_length)
+    position = 0
     for name, size in sizes.items():
         segments[name] = Segment(position, size)
         position = _aligned(position + size)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.cpu.executable import CpuExecutable, CpuKVCache
-from lepton_ai.backends.cpu.packing import pack_weights
+from lepton_ai.backends.cpu.packing import Packer
 from lepton_ai.config import Limits, Policy
 from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.graph import Graph
@@ -17,7 +17,7 @@ from lepton_ai.weights.store import WeightStore
 
 
 class CpuBackend:
-    """Runs graphs on ``device``. Packed weights are kept in ``cache`` if one is given."""
+    """Runs graphs on ``device``. Packed weights are kept in ``cache`` if one is given, and then shared by graphs."""
 
     name = "cpu"
 
@@ -25,8 +25,7 @@ class CpuBackend:
         self, device: CpuDevice | None = None, *, cache: PackedCache | None = None, progress: Progress | None = None
     ) -> None:
         self.device = device or CpuDevice()
-        self._cache = cache
-        self._progress = progress or NoProgress()
+        self._packer = Packer(self.device, cache=cache, progress=progress or NoProgress())
 
     def compile(
         self, graph: Graph, weights: WeightStore, limits: Limits, *, policy: Policy, taps: Sequence[str] = ()
@@ -34,8 +33,7 @@ class CpuBackend:
         """Lower ``graph``, pack its weights, encode its program."""
         types = {w.name: weights.get(w.name).type for w in graph.weights()}
         plan = lower(graph, types, policy, limits=limits, taps=taps)
-        packed = pack_weights(self.device, plan.graph, weights, cache=self._cache, progress=self._progress)
-        return CpuExecutable(plan, packed, self.device)
+        return CpuExecutable(plan, self._packer.pack(plan.graph, weights), self.device)
 
     def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: int) -> CpuKVCache:
         """KV memory for layers ``0 ... len(specs) - 1``."""

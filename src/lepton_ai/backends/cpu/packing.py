@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +17,12 @@ from lepton_ai.backends.cpu.memory import huge_zeros
 from lepton_ai.errors import StorageError, UnsupportedModel
 from lepton_ai.graph.attrs import GatedLinearAttrs, LinearAttrs
 from lepton_ai.graph.graph import Graph
-from lepton_ai.graph.tensor import round_up
 from lepton_ai.weights.formats import dequantize
-from lepton_ai.weights.packed import PackedCache, PackedKey
+from lepton_ai.weights.packed import PackedCache, PackedKey, PackedLayout, lay_out
 from lepton_ai.weights.sources.progress import Progress
 from lepton_ai.weights.store import StoredTensor, WeightStore
 
 ByteArray = npt.NDArray[np.uint8]
-
-_ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +57,11 @@ class _Job:
 
 @dataclass(slots=True)
 class PackedWeights:
-    """What a graph reads: matrices in panels, vectors in f32."""
+    """What a graph reads: matrices in panels, vectors in f32. ``region`` is the memory of the panels."""
 
     matrices: dict[str, PackedMatrix]
     vectors: dict[str, Float32Array]
-    is_cached: bool
+    region: ByteArray
 
 
 def pack_matrix(device: CpuDevice, values: Float32Array, *, is_quantized: bool) -> PackedMatrix:
@@ -84,75 +82,77 @@ def pack_matrix(device: CpuDevice, values: Float32Array, *, is_quantized: bool) 
     return PackedMatrix(target, kind, num_outputs, num_inputs)
 
 
-def pack_weights(
-    device: CpuDevice, graph: Graph, store: WeightStore, *, cache: PackedCache | None, progress: Progress
-) -> PackedWeights:
-    """Every weight of ``graph`` in the form that kernels read.
+class Packer:
+    """Packs the weights of graphs for one device.
 
-    Panels lie in huge pages. With a cache they are read from its file, which is written if it is not there.
+    Panels lie in huge pages, in one region: what a step reads lies in as few pages as possible. With a cache they are
+    read from its file, which is written if it is not there, and graphs that read the same weights share one region.
     """
-    vectors = {w.name: _vector(store.get(w.name)) for w in graph.weights() if len(w.shape) == 1}
-    jobs = _jobs(graph, store)
-    targets = _allocate(jobs)
-    matrices = {job.name: PackedMatrix(targets[job.name], job.kind, *job.shape) for job in jobs}
-    is_cached = cache is not None and _load(device, jobs, targets, cache, store)
-    if not is_cached:
-        _pack_all(device, jobs, store, targets, progress)
-        if cache is not None:
-            is_cached = _save(device, jobs, targets, cache, store, progress)
-    return PackedWeights(matrices, vectors, is_cached)
+
+    def __init__(self, device: CpuDevice, *, cache: PackedCache | None, progress: Progress) -> None:
+        self._device = device
+        self._cache = cache
+        self._progress = progress
+        self._regions: WeakValueDictionary[PackedKey, ByteArray] = WeakValueDictionary()
+
+    def pack(self, graph: Graph, store: WeightStore) -> PackedWeights:
+        """Every weight of ``graph`` in the form that kernels read."""
+        vectors = {w.name: _vector(store.get(w.name)) for w in graph.weights() if len(w.shape) == 1}
+        jobs = _jobs(graph, store)
+        key = _cache_key(jobs, store.digest if self._cache else "")
+        layout = lay_out(key, {job.name: job.num_bytes for job in jobs})
+        region = self._regions.get(key) if self._cache else None
+        if region is None:
+            region = self._make_region(jobs, store, key, layout)
+        panels = _panels(region, layout)
+        matrices = {job.name: PackedMatrix(panels[job.name], job.kind, *job.shape) for job in jobs}
+        return PackedWeights(matrices, vectors, region)
+
+    def _make_region(self, jobs: list[_Job], store: WeightStore, key: PackedKey, layout: PackedLayout) -> ByteArray:
+        region = huge_zeros(layout.payload_bytes)
+        if self._cache is None:
+            _pack_all(self._device, jobs, store, _panels(region, layout), self._progress)
+            return region
+        if not _load(self._cache, key, layout, region):
+            _pack_all(self._device, jobs, store, _panels(region, layout), self._progress)
+            _save(self._cache, key, layout, region, self._progress)
+        self._regions[key] = region
+        return region
 
 
-def _allocate(jobs: list[_Job]) -> dict[str, ByteArray]:
-    """One region for all matrices: what a step reads lies in as few pages as possible."""
-    region = huge_zeros(sum(round_up(job.num_bytes, _ALIGNMENT) for job in jobs))
-    targets: dict[str, ByteArray] = {}
-    offset = 0
-    for job in jobs:
-        targets[job.name] = region[offset : offset + job.num_bytes]
-        offset += round_up(job.num_bytes, _ALIGNMENT)
-    return targets
+def _panels(region: ByteArray, layout: PackedLayout) -> dict[str, ByteArray]:
+    return {name: region[place.offset : place.offset + place.size] for name, place in layout.segments.items()}
 
 
-def _cache_key(jobs: list[_Job], store: WeightStore) -> PackedKey:
-    """Graphs that read different weights, or the same in other kinds, have different packed files."""
+def _cache_key(jobs: list[_Job], digest: str) -> PackedKey:
+    """Graphs that read different weights, or the same in other kinds or another order, have different packed files."""
     form = "8-bit" if any(job.is_quantized for job in jobs) else "stored"
-    text = repr(sorted((job.name, job.shape, job.kind) for job in jobs))
-    return PackedKey(store.digest, form, f"{_native.LAYOUT_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:16]}")
+    text = repr([(job.name, job.shape, job.kind) for job in jobs])
+    return PackedKey(digest, form, f"{_native.LAYOUT_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:16]}")
 
 
-def _load(
-    device: CpuDevice, jobs: list[_Job], targets: dict[str, ByteArray], cache: PackedCache, store: WeightStore
-) -> bool:
-    """Fill ``targets`` from the cache. Returns whether it had them."""
-    packed = cache.open(_cache_key(jobs, store))
+def _load(cache: PackedCache, key: PackedKey, layout: PackedLayout, region: ByteArray) -> bool:
+    """Fill ``region`` from the cache. Returns whether it had it."""
+    packed = cache.open(key)
     if packed is None:
         return False
-    for job in jobs:
-        _native.copy(device.native, source=packed.segments[job.name], target=targets[job.name])
-    packed.close()
+    with packed:
+        if packed.layout != layout:
+            return False
+        try:
+            packed.read_into(region)
+        except OSError:  # the weights are packed anew, over what was read
+            return False
     return True
 
 
-def _save(
-    device: CpuDevice,
-    jobs: list[_Job],
-    targets: dict[str, ByteArray],
-    cache: PackedCache,
-    store: WeightStore,
-    progress: Progress,
-) -> bool:
-    """Write ``targets`` to the cache. Where that is impossible the model runs all the same, and ``progress`` says so."""
+def _save(cache: PackedCache, key: PackedKey, layout: PackedLayout, region: ByteArray, progress: Progress) -> None:
+    """Write ``region`` to the cache. Where that is impossible the model runs all the same, and ``progress`` says so."""
     try:
-        with cache.create(_cache_key(jobs, store), {job.name: job.num_bytes for job in jobs}) as writer:
-            for job in jobs:
-                _native.copy(device.native, source=targets[job.name], target=writer.segments[job.name])
-                writer.release(job.name)
-            writer.commit().close()
+        with cache.create(key, {name: place.size for name, place in layout.segments.items()}) as writer:
+            writer.commit(region)
     except StorageError as error:
         progress.describe(f"packed weights are not kept: {error.message}")
-        return False
-    return True
 
 
 def _jobs(graph: Graph, store: WeightStore) -> list[_Job]:
