@@ -24,12 +24,14 @@ class DType(enum.Enum):
     @property
     def num_terms(self) -> int:
         """Rows of 8-bit integers whose sum is one row of this type; 0 for types that are not quantised."""
-        return {DType.Q8: 1, DType.Q16: 2}.get(self, 0)
+        if self is DType.Q8:
+            return 1
+        return 2 if self is DType.Q16 else 0
 
     @property
     def itemsize(self) -> int:
         """Bytes of one element; for quantised types of its integers alone, without the groups' scales and sums."""
-        return {DType.F32: 4, DType.F16: 2, DType.I32: 4, DType.Q8: 1, DType.Q16: 2}[self]
+        return self.num_terms or (2 if self is DType.F16 else 4)
 
 
 Q8_GROUP = 32

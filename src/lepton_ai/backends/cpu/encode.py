@@ -17,6 +17,7 @@ from lepton_ai.graph.attrs import (
     AttentionAttrs,
     Attrs,
     GatedLinearAttrs,
+    KVSpec,
     LinearAttrs,
     NormAttrs,
     RopeAttrs,
@@ -26,7 +27,7 @@ from lepton_ai.graph.attrs import (
 from lepton_ai.graph.node import Node, segment_weights
 from lepton_ai.graph.passes.plan import Plan
 from lepton_ai.graph.passes.precision import kv_specs
-from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape, round_up, row_bytes
+from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape, round_up, row_bytes, symbol
 
 LOGITS = "logits"
 """The output that tokens are sampled from."""
@@ -34,6 +35,7 @@ LOGITS = "logits"
 Place = tuple[int, int]
 AttrsT = TypeVar("AttrsT", bound=Attrs)
 
+_LOGIT_ROWS = symbol("R")
 _SPLIT_KEYS = 256  # as in native/kernels/attention.inc.cpp
 _SPLIT_TOKENS = 8
 _SLICE_TOKENS = 1024  # as in native/kernels/head.inc.cpp
@@ -83,6 +85,8 @@ class _State:
     encoder: _native.Encoder = field(default_factory=_native.Encoder)
     hazards: Hazards = field(default_factory=Hazards)
     extra: dict[int, Place] = field(default_factory=dict)
+    groups: Mapping[KVSpec, int] = field(default_factory=dict)
+    splits: Place = (0, 0)
     arena_bytes: int = 0
     scratch_bytes: int = 0
     uses: dict[str, list[MatrixUse]] = field(default_factory=dict)
@@ -123,6 +127,8 @@ class _State:
 def encode(plan: Plan, weights: PackedWeights) -> EncodedProgram:
     """The program of ``plan``. Raises UnsupportedModel for shapes that the kernels do not have."""
     state = _State(plan, weights, arena_bytes=plan.arena_bytes)
+    state.groups = {spec: index for index, spec in enumerate(kv_groups(kv_specs(plan.graph)))}
+    state.splits = _reserve_splits(state)
     inputs = {t.name: _reserve_input(state, t) for t in plan.graph.inputs if t.dtype is DType.F32}
     for node in plan.graph.nodes:
         _ENCODERS[node.op](state, node)
@@ -153,7 +159,7 @@ def _columns(tensor: Tensor) -> int:
 
 def _is_logit_row(tensor: Tensor) -> bool:
     """Whether the tensor has a row for each wanted logit (R) rather than for each token (T)."""
-    return str(tensor.shape[0]) == "R"
+    return tensor.shape[0] == _LOGIT_ROWS
 
 
 def _embedding(state: _State, node: Node) -> None:
@@ -252,10 +258,6 @@ def _attention(state: _State, node: Node) -> None:
     heads = attrs.num_heads // num_kv_heads
     if heads > _QUERY_ROWS:
         raise UnsupportedModel(f"{node.name}: expected at most {_QUERY_ROWS} query heads for a KV head, got {heads}")
-    specs = kv_specs(state.plan.graph)
-    group = list(kv_groups(specs)).index(attrs.kv)
-    max_splits = -(-state.plan.limits.max_model_len // _SPLIT_KEYS)
-    partial = state.reserve(_SPLIT_TOKENS, attrs.num_heads * max_splits * (head_dim + 2) * 4)
     state.need_scratch(4 * (3 * _QUERY_ROWS * head_dim + _QUERY_ROWS * _KEY_TILE + 2 * _KEY_TILE * head_dim))
     table = node.inputs[3] if attrs.rope else None
     args = _native.AttentionArgs(
@@ -264,9 +266,9 @@ def _attention(state: _State, node: Node) -> None:
         head_dim=head_dim,
         rotary_dim=0 if table is None else _columns(table),
         layer=attrs.layer,
-        group=group,
+        group=state.groups[attrs.kv],
         window=attrs.kv.window or 0,
-        max_splits=max_splits,
+        max_splits=_max_splits(state.plan),
         scale=attrs.scale,
         interleaved=attrs.rope.interleaved if attrs.rope else False,
         is_half=attrs.kv.dtype is DType.F16,
@@ -281,8 +283,19 @@ def _attention(state: _State, node: Node) -> None:
         qkv=[state.place(t) for t in node.inputs[:3]],
         table=(0, 0) if table is None else state.place(table),
         y=state.place(node.outputs[0]),
-        partial=partial,
+        partial=state.splits,
     )
+
+
+def _max_splits(plan: Plan) -> int:
+    return -(-plan.limits.max_model_len // _SPLIT_KEYS)
+
+
+def _reserve_splits(state: _State) -> Place:
+    """Results of the splits of one attention. All use it in turn: each meets before keys are read, so none is left."""
+    attrs = [node.attrs for node in state.plan.graph.nodes if isinstance(node.attrs, AttentionAttrs)]
+    sizes = (a.num_heads * (a.kv.head_dim + 2) * 4 for a in attrs)
+    return state.reserve(_SPLIT_TOKENS, _max_splits(state.plan) * max(sizes, default=0))
 
 
 def _add(state: _State, node: Node) -> None:

@@ -61,9 +61,6 @@ class _Span:
     first: int
     last: int
 
-    def overlaps(self, other: _Span) -> bool:
-        return self.first <= other.last and other.first <= self.last
-
 
 def symbol_sizes(limits: Limits) -> dict[str, int]:
     """The largest value of each symbol that a shape may hold."""
@@ -81,7 +78,7 @@ def plan(graph: Graph, limits: Limits, taps: Sequence[str] = ()) -> Plan:
         if tensor not in results:
             results.append(tensor)
     spans = _spans(graph, limits, {t.id for t in results})
-    offsets = _place(spans)
+    offsets = _place(spans, len(graph.nodes))
     tensors = {t.id: t for node in graph.nodes for t in node.outputs}
     buffers = {
         tensor_id: Buffer(offset, *_layout(tensors[tensor_id], limits))
@@ -145,19 +142,23 @@ def _donor(node: Node, index: int, life: Mapping[int, tuple[int, int]]) -> Tenso
     return None
 
 
-def _place(spans: Sequence[_Span]) -> list[int]:
-    offsets: dict[int, int] = {}
-    by_size = sorted(range(len(spans)), key=lambda i: (-spans[i].num_bytes, i))
-    for index in by_size:
+def _place(spans: Sequence[_Span], num_nodes: int) -> list[int]:
+    """An offset for each span. The time is that of the sum of lifetimes: a model's buffers live for a few nodes."""
+    offsets = [0] * len(spans)
+    placed_at: list[list[int]] = [[] for _ in range(num_nodes + 1)]
+    for index in sorted(range(len(spans)), key=lambda i: (-spans[i].num_bytes, i)):
         span = spans[index]
-        taken = sorted((offsets[i], offsets[i] + spans[i].num_bytes) for i in offsets if spans[i].overlaps(span))
+        lifetime = range(span.first, span.last + 1)
+        rivals = {other for node in lifetime for other in placed_at[node]}
         offset = 0
-        for start, end in taken:
+        for start, end in sorted((offsets[i], offsets[i] + spans[i].num_bytes) for i in rivals):
             if offset + span.num_bytes <= start:
                 break
             offset = max(offset, end)
         offsets[index] = offset
-    return [offsets[i] for i in range(len(spans))]
+        for node in lifetime:
+            placed_at[node].append(index)
+    return offsets
 
 
 @dataclass(frozen=True, slots=True)
