@@ -223,9 +223,12 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
     const int64_t lowest = op.window ? position - op.window + 1 - first : 0;
     factors[r] = softmax_row(s.scores + r * kKeyTile, lowest, position + 1 - first, &s.max[r], &s.sum[r]);
   }
+  // Values below every row's window may belong to blocks that were given to others: they are not touched.
+  const int64_t hidden = op.window ? tile.first_position - op.window + 1 - first : 0;
+  const int begin = hidden > 0 ? static_cast<int>(min64(hidden, count)) : 0;
   for (int r = 0; r < tile.rows; r += kTileRows)
-    weigh_rest<kTileRows>(s.scores + r * kKeyTile, factors + r, kv.values, static_cast<int>(count), D, s.values + r * D,
-                          static_cast<int>(min64(kTileRows, tile.rows - r)));
+    weigh_rest<kTileRows>(s.scores + r * kKeyTile, factors + r, kv.values, begin, static_cast<int>(count), D,
+                          s.values + r * D, static_cast<int>(min64(kTileRows, tile.rows - r)));
 }
 
 // Keys [first, first + 64) up to `end`, which is one past the last key that any row sees. A conversion to f32 pays when

@@ -44,14 +44,14 @@ static inline void score_rows(const float* queries, const T* const* keys, int bl
   for (; b < blocks; ++b) score_blocks<ROWS, 1>(queries, keys + b, D, scale, scores + b * kBlockTokens);
 }
 
-// values[ROWS][WIDTH * 16 of D] = values * factor + probabilities x strips of the values of `count` keys.
+// values[ROWS][WIDTH * 16 of D] = values * factor + probabilities x strips of the values of keys [begin, end).
 template <int ROWS, int WIDTH, class T>
-static inline void weigh_strips(const float* scores, const float* factors, const T* const* values, int count, int D,
-                                int strip, float* out) {
+static inline void weigh_strips(const float* scores, const float* factors, const T* const* values, int begin,
+                                int end, int D, int strip, float* out) {
   VF acc[ROWS][WIDTH * kParts];
   for (int r = 0; r < ROWS; ++r)
     for (int p = 0; p < WIDTH * kParts; ++p) acc[r][p] = load(out + r * D + strip + p * W) * set1(factors[r]);
-  for (int j = 0; j < count; ++j) {
+  for (int j = begin; j < end; ++j) {
     const T* row = values[j / kBlockTokens] + (j % kBlockTokens) * D + strip;
     for (int p = 0; p < WIDTH * kParts; ++p) {
       const VF v = load_any(row + p * W);
@@ -64,13 +64,13 @@ static inline void weigh_strips(const float* scores, const float* factors, const
 }
 
 template <int ROWS, class T>
-static inline void weigh_rows(const float* scores, const float* factors, const T* const* values, int count, int D,
-                              float* out) {
+static inline void weigh_rows(const float* scores, const float* factors, const T* const* values, int begin,
+                              int end, int D, float* out) {
   constexpr int width = pass_width(ROWS);
   int strip = 0;
   for (; strip + width * kPanelWidth <= D; strip += width * kPanelWidth)
-    weigh_strips<ROWS, width>(scores, factors, values, count, D, strip, out);
-  for (; strip < D; strip += kPanelWidth) weigh_strips<ROWS, 1>(scores, factors, values, count, D, strip, out);
+    weigh_strips<ROWS, width>(scores, factors, values, begin, end, D, strip, out);
+  for (; strip < D; strip += kPanelWidth) weigh_strips<ROWS, 1>(scores, factors, values, begin, end, D, strip, out);
 }
 
 template <int ROWS, class T>
@@ -83,11 +83,11 @@ static inline void score_rest(const float* queries, const T* const* keys, int bl
 }
 
 template <int ROWS, class T>
-static inline void weigh_rest(const float* scores, const float* factors, const T* const* values, int count, int D,
-                              float* out, int rows) {
+static inline void weigh_rest(const float* scores, const float* factors, const T* const* values, int begin,
+                              int end, int D, float* out, int rows) {
   if constexpr (ROWS > 0) {
-    if (rows == ROWS) weigh_rows<ROWS>(scores, factors, values, count, D, out);
-    else weigh_rest<ROWS - 1>(scores, factors, values, count, D, out, rows);
+    if (rows == ROWS) weigh_rows<ROWS>(scores, factors, values, begin, end, D, out);
+    else weigh_rest<ROWS - 1>(scores, factors, values, begin, end, D, out, rows);
   }
 }
 

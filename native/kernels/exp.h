@@ -5,7 +5,7 @@ namespace lepton::LEPTON_ISA {
 
 static inline VF exp(VF x) {
   const VF lowest = set1(-87.0f);
-  const VF clamped = min(max(x, lowest), set1(88.0f));
+  const VF clamped = min(set1(88.0f), max(lowest, x));  // in this order a NaN stays one
   const VF n = round(clamped * set1(1.44269504088896341f));
   VF r = fma(n, set1(-0.693359375f), clamped);
   r = fma(n, set1(2.12194440e-4f), r);

@@ -40,6 +40,7 @@ _SPLIT_KEYS = 256  # as in native/kernels/attention.inc.cpp
 _SPLIT_TOKENS = 8
 _SLICE_TOKENS = 1024  # as in native/kernels/head.inc.cpp
 _ROW_BLOCK = 128
+_MAX_SEGMENTS = 4  # as in native/step.h
 _QUERY_ROWS = 32
 _KEY_TILE = 64
 _MAX_HEAD_DIM = 256
@@ -203,24 +204,27 @@ def _norm(state: _State, node: Node) -> None:
 
 
 def _linear(state: _State, node: Node) -> None:
+    """One record for up to four segments; they read the same rows and meet nobody in between."""
     assert isinstance(node.attrs, LinearAttrs | GatedLinearAttrs)
-    x, is_gated = node.inputs[0], node.op == "gated_linear"
-    segments = [
-        state.matrix(matrix.name, bias.name if bias else None, segment=index, is_quantized=segment.num_terms > 0)
-        for index, (segment, matrix, bias) in enumerate(segment_weights(node))
-    ]
-    terms = [segment.num_terms for segment in node.attrs.segments]
-    state.need_scratch((4 if is_gated else 1) * max(*terms, 1) * _ROW_BLOCK * 64)
-    state.encoder.linear(
-        state.barrier(node),
-        segments=segments,
-        y=[state.place(t) for t in node.outputs],
-        x=state.place(x),
-        terms=terms,
-        gated=is_gated,
-        quantize=isinstance(node.attrs, GatedLinearAttrs) and node.attrs.quantize,
-        is_logit_row=_is_logit_row(x),
-    )
+    x, is_gated, barrier = node.inputs[0], node.op == "gated_linear", state.barrier(node)
+    parts = list(segment_weights(node))
+    for first in range(0, len(parts), _MAX_SEGMENTS):
+        chosen = parts[first : first + _MAX_SEGMENTS]
+        terms = [segment.num_terms for segment, _, _ in chosen]
+        state.need_scratch((4 if is_gated else 1) * max(*terms, 1) * _ROW_BLOCK * 64)
+        state.encoder.linear(
+            barrier and first == 0,
+            segments=[
+                state.matrix(matrix.name, bias.name if bias else None, segment=i, is_quantized=segment.num_terms > 0)
+                for i, (segment, matrix, bias) in enumerate(chosen)
+            ],
+            y=[state.place(t) for t in node.outputs[first : first + _MAX_SEGMENTS]],
+            x=state.place(x),
+            terms=terms,
+            gated=is_gated,
+            quantize=isinstance(node.attrs, GatedLinearAttrs) and node.attrs.quantize,
+            is_logit_row=_is_logit_row(x),
+        )
 
 
 def _quantize(state: _State, node: Node) -> None:
