@@ -54,9 +54,9 @@ void check_range(const char* name, const int32_t* values, size_t count, int64_t 
 }
 
 // The arrays of SamplingInputs in the order of its fields.
-using SamplingArrays =
-    std::tuple<Vector<float>, Vector<int32_t>, Vector<float>, Vector<float>, Vector<float>, Vector<float>, Vector<float>,
-               Vector<uint64_t>, Vector<uint64_t>, Vector<int32_t>, Vector<int32_t>, Vector<int32_t>, Vector<int32_t>>;
+using SamplingArrays = std::tuple<Vector<float>, Vector<int32_t>, Vector<float>, Vector<float>, Vector<float>,
+                                  Vector<float>, Vector<float>, Vector<uint64_t>, Vector<uint64_t>, Vector<int32_t>,
+                                  Vector<int32_t>, Vector<int32_t>, Vector<int32_t>>;
 
 struct StepArrays {
   Vector<int32_t> token_ids, positions, query_offsets, kv_lengths, logit_rows;
@@ -67,7 +67,8 @@ struct StepArrays {
 class BoundProgram {
  public:
   BoundProgram(Encoder& encoder, std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t> limits, CpuDevice& device)
-      : limits_{std::get<0>(limits), std::get<1>(limits), std::get<2>(limits), std::get<3>(limits), std::get<4>(limits)},
+      : limits_{std::get<0>(limits), std::get<1>(limits), std::get<2>(limits), std::get<3>(limits),
+                std::get<4>(limits)},
         program_(encoder.take(), device.kernels) {
     sampling_.resize(limits_.max_rows);
     for (int64_t i = 0; i < program_.size(); ++i) {
@@ -81,10 +82,10 @@ class BoundProgram {
   }
 
   void run(CpuDevice& device, Bytes arena, const std::vector<uintptr_t>& kv_layers,
-           const std::vector<int64_t>& kv_strides, int32_t num_blocks,
-           Vector<int32_t> token_ids, Vector<int32_t> positions, Vector<int32_t> query_offsets,
-           Vector<int32_t> kv_lengths, const std::vector<Table>& block_tables, Vector<int32_t> logit_rows,
-           std::optional<Vector<int32_t>> targets, const std::optional<SamplingArrays>& sampling) {
+           const std::vector<int64_t>& kv_strides, int32_t num_blocks, Vector<int32_t> token_ids,
+           Vector<int32_t> positions, Vector<int32_t> query_offsets, Vector<int32_t> kv_lengths,
+           const std::vector<Table>& block_tables, Vector<int32_t> logit_rows, std::optional<Vector<int32_t>> targets,
+           const std::optional<SamplingArrays>& sampling) {
     Step step;
     const StepArrays arrays{token_ids, positions, query_offsets, kv_lengths, logit_rows, block_tables, targets};
     fill(arrays, num_blocks, step);
@@ -104,10 +105,14 @@ class BoundProgram {
 
   void set_matrix(int64_t index, int64_t segment, const MatrixArgs& matrix) {
     OpRecord& op = program_.op(index);
-    if (op.kind == OpKind::Embedding) op.embedding.table = matrix.matrix();
-    else if (op.kind == OpKind::TokenLogprob || op.kind == OpKind::TokenLogprobMerge) op.token_logprob.head = matrix.matrix();
-    else if (op.kind == OpKind::Linear && segment >= 0 && segment < op.linear.num_segments) op.linear.segments[segment] = matrix.matrix();
-    else reject("index", "op " + std::to_string(index) + " has no matrix " + std::to_string(segment));
+    if (op.kind == OpKind::Embedding)
+      op.embedding.table = matrix.matrix();
+    else if (op.kind == OpKind::TokenLogprob || op.kind == OpKind::TokenLogprobMerge)
+      op.token_logprob.head = matrix.matrix();
+    else if (op.kind == OpKind::Linear && segment >= 0 && segment < op.linear.num_segments)
+      op.linear.segments[segment] = matrix.matrix();
+    else
+      reject("index", "op " + std::to_string(index) + " has no matrix " + std::to_string(segment));
   }
 
   std::vector<double> take_seconds() { return program_.take_seconds(); }
@@ -116,22 +121,28 @@ class BoundProgram {
  private:
   void fill(const StepArrays& a, int32_t num_blocks, Step& step) const {
     const size_t tokens = a.token_ids.size(), seqs = a.kv_lengths.size(), rows = a.logit_rows.size();
-    if (tokens < 1 || tokens > static_cast<size_t>(limits_.max_tokens)) reject("token_ids", "length " + std::to_string(tokens) + " is outside the plan's limits");
-    if (seqs < 1 || seqs > static_cast<size_t>(limits_.max_seqs)) reject("kv_lengths", "length " + std::to_string(seqs) + " is outside the plan's limits");
-    if (rows > static_cast<size_t>(limits_.max_rows)) reject("logit_rows", "length " + std::to_string(rows) + " is outside the plan's limits");
+    if (tokens < 1 || tokens > static_cast<size_t>(limits_.max_tokens))
+      reject("token_ids", "length " + std::to_string(tokens) + " is outside the plan's limits");
+    if (seqs < 1 || seqs > static_cast<size_t>(limits_.max_seqs))
+      reject("kv_lengths", "length " + std::to_string(seqs) + " is outside the plan's limits");
+    if (rows > static_cast<size_t>(limits_.max_rows))
+      reject("logit_rows", "length " + std::to_string(rows) + " is outside the plan's limits");
     if (a.positions.size() != tokens) reject("positions", "expected one for each token");
     if (a.query_offsets.size() != seqs + 1) reject("query_offsets", "expected one more than sequences");
     const int32_t* offsets = a.query_offsets.data();
-    if (offsets[0] != 0 || offsets[seqs] != static_cast<int32_t>(tokens)) reject("query_offsets", "expected to cover all tokens");
+    if (offsets[0] != 0 || offsets[seqs] != static_cast<int32_t>(tokens))
+      reject("query_offsets", "expected to cover all tokens");
     if (a.block_tables.size() > kMaxKvGroups) reject("block_tables", "more KV groups than supported");
-    if (a.block_tables.size() < static_cast<size_t>(num_kv_groups_)) reject("block_tables", "expected one for each KV group");
+    if (a.block_tables.size() < static_cast<size_t>(num_kv_groups_))
+      reject("block_tables", "expected one for each KV group");
     for (size_t s = 0; s < seqs; ++s) {
       if (offsets[s + 1] <= offsets[s]) reject("query_offsets", "expected to ascend");
       if (a.kv_lengths.data()[s] < offsets[s + 1] - offsets[s]) reject("kv_lengths", "shorter than the step's tokens");
       if (a.kv_lengths.data()[s] > limits_.max_model_len) reject("kv_lengths", "longer than the plan's limit");
       for (const Table& table : a.block_tables) {
         const int64_t used = (a.kv_lengths.data()[s] + kBlockTokens - 1) / kBlockTokens;
-        if (table.shape(0) < seqs || static_cast<int64_t>(table.shape(1)) < used) reject("block_tables", "too small for kv_lengths");
+        if (table.shape(0) < seqs || static_cast<int64_t>(table.shape(1)) < used)
+          reject("block_tables", "too small for kv_lengths");
         check_range("block_tables", table.data() + s * table.shape(1), used, num_blocks);
       }
     }
@@ -173,9 +184,18 @@ class BoundProgram {
       if (end < begin || num_prompt_tokens.data()[r] < 0 || num_prompt_tokens.data()[r] > end - begin)
         reject("history_offsets", "row " + std::to_string(r) + " is malformed");
       if (num_logprobs.data()[r] < 0) reject("num_logprobs", "row " + std::to_string(r) + " asks for fewer than none");
-      sampling_[r] = {temperature.data()[r], top_p.data()[r],    min_p.data()[r],        repetition.data()[r],
-                      presence.data()[r],    frequency.data()[r], top_k.data()[r],        num_logprobs.data()[r],
-                      begin,                 end,                 num_prompt_tokens.data()[r], seeds.data()[r],
+      sampling_[r] = {temperature.data()[r],
+                      top_p.data()[r],
+                      min_p.data()[r],
+                      repetition.data()[r],
+                      presence.data()[r],
+                      frequency.data()[r],
+                      top_k.data()[r],
+                      num_logprobs.data()[r],
+                      begin,
+                      end,
+                      num_prompt_tokens.data()[r],
+                      seeds.data()[r],
                       draws.data()[r]};
     }
     step.sampling = sampling_.data();
@@ -221,28 +241,37 @@ NB_MODULE(_native, m) {
   m.attr("BLOCK_TOKENS") = kBlockTokens;
   m.attr("LAYOUT_VERSION") = "panels-1";
   m.def("available_isas", &available_isas, "Instruction sets that this machine can run, best first.");
-  m.def("panel_kind",
-        [](const std::string& type, bool quantize) { return static_cast<int>(kind_for(parse_storage_type(type), quantize)); },
-        "type"_a, nb::kw_only(), "quantize"_a);
-  m.def("matrix_bytes",
-        [](int kind, int64_t num_outputs, int64_t num_inputs) {
-          if (kind < 0 || kind >= kNumPanelKinds) reject("kind", "unknown panel kind");
-          return panel_bytes(static_cast<PanelKind>(kind), num_inputs) * num_panels(num_outputs);
-        },
-        "kind"_a, "num_outputs"_a, "num_inputs"_a);
-  m.def("pack", &pack, "device"_a, nb::kw_only(), "type"_a, "quantize"_a, "source"_a, "num_outputs"_a, "num_inputs"_a, "target"_a);
+  m.def(
+      "panel_kind",
+      [](const std::string& type, bool quantize) {
+        return static_cast<int>(kind_for(parse_storage_type(type), quantize));
+      },
+      "type"_a, nb::kw_only(), "quantize"_a);
+  m.def(
+      "matrix_bytes",
+      [](int kind, int64_t num_outputs, int64_t num_inputs) {
+        if (kind < 0 || kind >= kNumPanelKinds) reject("kind", "unknown panel kind");
+        return panel_bytes(static_cast<PanelKind>(kind), num_inputs) * num_panels(num_outputs);
+      },
+      "kind"_a, "num_outputs"_a, "num_inputs"_a);
+  m.def("pack", &pack, "device"_a, nb::kw_only(), "type"_a, "quantize"_a, "source"_a, "num_outputs"_a, "num_inputs"_a,
+        "target"_a);
   m.def("copy", &copy, "device"_a, nb::kw_only(), "source"_a, "target"_a, "Copies bytes on all threads.");
   nb::class_<CpuDevice>(m, "CpuDevice")
       .def(nb::init<int, const std::string&, int64_t>(), nb::kw_only(), "num_threads"_a, "isa"_a, "scratch_bytes"_a)
       .def_ro("isa", &CpuDevice::isa)
       .def_prop_ro("num_threads", [](const CpuDevice& d) { return d.pool.num_threads(); })
-      .def("reserve_scratch", [](CpuDevice& d, int64_t bytes) { d.pool.reserve_scratch(bytes); }, "num_bytes"_a)
-      .def("measure_read_bandwidth", [](CpuDevice& d, int64_t bytes) { return measure_read_bandwidth(d.pool, bytes); },
-           "num_bytes"_a, nb::call_guard<nb::gil_scoped_release>());
+      .def(
+          "reserve_scratch", [](CpuDevice& d, int64_t bytes) { d.pool.reserve_scratch(bytes); }, "num_bytes"_a)
+      .def(
+          "measure_read_bandwidth", [](CpuDevice& d, int64_t bytes) { return measure_read_bandwidth(d.pool, bytes); },
+          "num_bytes"_a, nb::call_guard<nb::gil_scoped_release>());
   nb::class_<BoundProgram>(m, "Program")
-      .def(nb::init<Encoder&, std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t>, CpuDevice&>(), "encoder"_a, "limits"_a, "device"_a)
-      .def("run", &BoundProgram::run, "device"_a, "arena"_a, "kv_layers"_a, "kv_strides"_a, "num_blocks"_a, "token_ids"_a, "positions"_a,
-           "query_offsets"_a, "kv_lengths"_a, "block_tables"_a, "logit_rows"_a, "targets"_a.none(), "sampling"_a.none())
+      .def(nb::init<Encoder&, std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t>, CpuDevice&>(), "encoder"_a,
+           "limits"_a, "device"_a)
+      .def("run", &BoundProgram::run, "device"_a, "arena"_a, "kv_layers"_a, "kv_strides"_a, "num_blocks"_a,
+           "token_ids"_a, "positions"_a, "query_offsets"_a, "kv_lengths"_a, "block_tables"_a, "logit_rows"_a,
+           "targets"_a.none(), "sampling"_a.none())
       .def("set_matrix", &BoundProgram::set_matrix, "index"_a, "segment"_a, "matrix"_a)
       .def("take_seconds", &BoundProgram::take_seconds)
       .def("set_timing", &BoundProgram::set_timing, "enabled"_a);

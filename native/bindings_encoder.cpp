@@ -57,8 +57,8 @@ struct AttentionArgs {
   bool interleaved, is_half, quantize;
 };
 
-void add_attention(Encoder& encoder, bool barrier, const AttentionArgs& args, const std::vector<Place>& qkv, Place table,
-                   Place y, Place partial) {
+void add_attention(Encoder& encoder, bool barrier, const AttentionArgs& args, const std::vector<Place>& qkv,
+                   Place table, Place y, Place partial) {
   if (qkv.size() != 3) throw std::invalid_argument("attention: expected three inputs");
   AttentionOp op{};
   op.num_heads = args.num_heads;
@@ -89,86 +89,96 @@ void add_attention(Encoder& encoder, bool barrier, const AttentionArgs& args, co
 
 void bind_encoder(nb::module_& m) {
   nb::class_<MatrixArgs>(m, "Matrix")
-      .def("__init__",
-           [](MatrixArgs* self, uintptr_t data, int32_t kind, int32_t num_outputs, int32_t num_inputs, uintptr_t bias) {
-             new (self) MatrixArgs{data, kind, num_outputs, num_inputs, bias};
-           },
-           nb::kw_only(), "data"_a, "kind"_a, "num_outputs"_a, "num_inputs"_a, "bias"_a);
+      .def(
+          "__init__",
+          [](MatrixArgs* self, uintptr_t data, int32_t kind, int32_t num_outputs, int32_t num_inputs, uintptr_t bias) {
+            new (self) MatrixArgs{data, kind, num_outputs, num_inputs, bias};
+          },
+          nb::kw_only(), "data"_a, "kind"_a, "num_outputs"_a, "num_inputs"_a, "bias"_a);
   nb::class_<AttentionArgs>(m, "AttentionArgs")
-      .def("__init__",
-           [](AttentionArgs* self, int32_t num_heads, int32_t num_kv_heads, int32_t head_dim, int32_t rotary_dim,
-              int32_t layer, int32_t group, int32_t window, int32_t max_splits, float scale, bool interleaved,
-              bool is_half, bool quantize) {
-             new (self) AttentionArgs{num_heads, num_kv_heads, head_dim, rotary_dim,  layer,   group,
-                                      window,    max_splits,   scale,    interleaved, is_half, quantize};
-           },
-           nb::kw_only(), "num_heads"_a, "num_kv_heads"_a, "head_dim"_a, "rotary_dim"_a, "layer"_a, "group"_a,
-           "window"_a, "max_splits"_a, "scale"_a, "interleaved"_a, "is_half"_a, "quantize"_a);
+      .def(
+          "__init__",
+          [](AttentionArgs* self, int32_t num_heads, int32_t num_kv_heads, int32_t head_dim, int32_t rotary_dim,
+             int32_t layer, int32_t group, int32_t window, int32_t max_splits, float scale, bool interleaved,
+             bool is_half, bool quantize) {
+            new (self) AttentionArgs{num_heads, num_kv_heads, head_dim, rotary_dim,  layer,   group,
+                                     window,    max_splits,   scale,    interleaved, is_half, quantize};
+          },
+          nb::kw_only(), "num_heads"_a, "num_kv_heads"_a, "head_dim"_a, "rotary_dim"_a, "layer"_a, "group"_a,
+          "window"_a, "max_splits"_a, "scale"_a, "interleaved"_a, "is_half"_a, "quantize"_a);
   nb::class_<Encoder>(m, "Encoder")
       .def(nb::init<>())
       .def("__len__", &Encoder::size)
-      .def("embedding",
-           [](Encoder& e, bool barrier, const MatrixArgs& table, Place y) {
-             e.add(OpKind::Embedding, barrier).embedding = {table.matrix(), to_buffer(y)};
-           },
-           "barrier"_a, nb::kw_only(), "table"_a, "y"_a)
-      .def("rope_table",
-           [](Encoder& e, bool barrier, uintptr_t frequencies, int32_t num_frequencies, float scale, Place y) {
-             e.add(OpKind::RopeTable, barrier).rope_table = {reinterpret_cast<const float*>(frequencies),
-                                                             num_frequencies, scale, to_buffer(y)};
-           },
-           "barrier"_a, nb::kw_only(), "frequencies"_a, "num_frequencies"_a, "scale"_a, "y"_a)
+      .def(
+          "embedding",
+          [](Encoder& e, bool barrier, const MatrixArgs& table, Place y) {
+            e.add(OpKind::Embedding, barrier).embedding = {table.matrix(), to_buffer(y)};
+          },
+          "barrier"_a, nb::kw_only(), "table"_a, "y"_a)
+      .def(
+          "rope_table",
+          [](Encoder& e, bool barrier, uintptr_t frequencies, int32_t num_frequencies, float scale, Place y) {
+            e.add(OpKind::RopeTable, barrier).rope_table = {reinterpret_cast<const float*>(frequencies),
+                                                            num_frequencies, scale, to_buffer(y)};
+          },
+          "barrier"_a, nb::kw_only(), "frequencies"_a, "num_frequencies"_a, "scale"_a, "y"_a)
       .def("norm", &add_norm, "barrier"_a, nb::kw_only(), "weight"_a, "size"_a, "eps"_a, "x"_a, "residual_and_sum"_a,
            "has_residual"_a, "y"_a, "terms"_a, "is_logit_row"_a)
-      .def("quantize",
-           [](Encoder& e, bool barrier, int32_t size, Place x, Place y, Terms terms, bool is_logit_row) {
-             e.add(OpKind::Quantize, barrier).quantize = {size, terms, row_symbol(is_logit_row), to_buffer(x),
-                                                          to_buffer(y)};
-           },
-           "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a, "terms"_a, "is_logit_row"_a)
+      .def(
+          "quantize",
+          [](Encoder& e, bool barrier, int32_t size, Place x, Place y, Terms terms, bool is_logit_row) {
+            e.add(OpKind::Quantize, barrier).quantize = {size, terms, row_symbol(is_logit_row), to_buffer(x),
+                                                         to_buffer(y)};
+          },
+          "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a, "terms"_a, "is_logit_row"_a)
       .def("linear", &add_linear, "barrier"_a, nb::kw_only(), "segments"_a, "y"_a, "x"_a, "terms"_a, "gated"_a,
            "quantize"_a, "is_logit_row"_a)
-      .def("rope",
-           [](Encoder& e, bool barrier, int32_t num_heads, int32_t head_dim, int32_t rotary_dim, bool interleaved,
-              Place x, Place table, Place y) {
-             e.add(OpKind::Rope, barrier).rope = {num_heads,    head_dim,         rotary_dim / 2, interleaved,
-                                                  to_buffer(x), to_buffer(table), to_buffer(y)};
-           },
-           "barrier"_a, nb::kw_only(), "num_heads"_a, "head_dim"_a, "rotary_dim"_a, "interleaved"_a, "x"_a, "table"_a,
-           "y"_a)
+      .def(
+          "rope",
+          [](Encoder& e, bool barrier, int32_t num_heads, int32_t head_dim, int32_t rotary_dim, bool interleaved,
+             Place x, Place table, Place y) {
+            e.add(OpKind::Rope, barrier).rope = {num_heads,    head_dim,         rotary_dim / 2, interleaved,
+                                                 to_buffer(x), to_buffer(table), to_buffer(y)};
+          },
+          "barrier"_a, nb::kw_only(), "num_heads"_a, "head_dim"_a, "rotary_dim"_a, "interleaved"_a, "x"_a, "table"_a,
+          "y"_a)
       .def("attention", &add_attention, "barrier"_a, nb::kw_only(), "args"_a, "qkv"_a, "table"_a, "y"_a, "partial"_a)
-      .def("add",
-           [](Encoder& e, bool barrier, int32_t size, Place a, Place b, Place y, bool is_logit_row) {
-             e.add(OpKind::Add, barrier).add = {size, row_symbol(is_logit_row), to_buffer(a), to_buffer(b),
-                                                to_buffer(y)};
-           },
-           "barrier"_a, nb::kw_only(), "size"_a, "a"_a, "b"_a, "y"_a, "is_logit_row"_a)
-      .def("silu_mul",
-           [](Encoder& e, bool barrier, int32_t size, Place gate, Place up, Place y, bool is_logit_row) {
-             e.add(OpKind::SiluMul, barrier).silu_mul = {size, row_symbol(is_logit_row), to_buffer(gate),
-                                                         to_buffer(up), to_buffer(y)};
-           },
-           "barrier"_a, nb::kw_only(), "size"_a, "gate"_a, "up"_a, "y"_a, "is_logit_row"_a)
-      .def("gather_rows",
-           [](Encoder& e, bool barrier, int32_t size, Place x, Place y) {
-             e.add(OpKind::GatherRows, barrier).gather_rows = {size, to_buffer(x), to_buffer(y)};
-           },
-           "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a)
-      .def("token_logprob",
-           [](Encoder& e, bool barrier, const MatrixArgs& head, Terms terms, Place x, Place partial, Place y) {
-             const TokenLogprobOp op{head.matrix(), terms, to_buffer(x), to_buffer(partial), to_buffer(y)};
-             e.add(OpKind::TokenLogprob, barrier).token_logprob = op;
-             e.add(OpKind::TokenLogprobMerge, true).token_logprob = op;
-           },
-           "barrier"_a, nb::kw_only(), "head"_a, "terms"_a, "x"_a, "partial"_a, "y"_a)
-      .def("sample",
-           [](Encoder& e, bool barrier, int32_t vocab_size, Place logits, Place ids, Place logprobs, Place top_ids,
-              Place top_logprobs) {
-             e.add(OpKind::Sample, barrier).sample = {vocab_size,          to_buffer(logits),  to_buffer(ids),
-                                                      to_buffer(logprobs), to_buffer(top_ids), to_buffer(top_logprobs)};
-           },
-           "barrier"_a, nb::kw_only(), "vocab_size"_a, "logits"_a, "ids"_a, "logprobs"_a, "top_ids"_a,
-           "top_logprobs"_a);
+      .def(
+          "add",
+          [](Encoder& e, bool barrier, int32_t size, Place a, Place b, Place y, bool is_logit_row) {
+            e.add(OpKind::Add, barrier).add = {size, row_symbol(is_logit_row), to_buffer(a), to_buffer(b),
+                                               to_buffer(y)};
+          },
+          "barrier"_a, nb::kw_only(), "size"_a, "a"_a, "b"_a, "y"_a, "is_logit_row"_a)
+      .def(
+          "silu_mul",
+          [](Encoder& e, bool barrier, int32_t size, Place gate, Place up, Place y, bool is_logit_row) {
+            e.add(OpKind::SiluMul, barrier).silu_mul = {size, row_symbol(is_logit_row), to_buffer(gate), to_buffer(up),
+                                                        to_buffer(y)};
+          },
+          "barrier"_a, nb::kw_only(), "size"_a, "gate"_a, "up"_a, "y"_a, "is_logit_row"_a)
+      .def(
+          "gather_rows",
+          [](Encoder& e, bool barrier, int32_t size, Place x, Place y) {
+            e.add(OpKind::GatherRows, barrier).gather_rows = {size, to_buffer(x), to_buffer(y)};
+          },
+          "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a)
+      .def(
+          "token_logprob",
+          [](Encoder& e, bool barrier, const MatrixArgs& head, Terms terms, Place x, Place partial, Place y) {
+            const TokenLogprobOp op{head.matrix(), terms, to_buffer(x), to_buffer(partial), to_buffer(y)};
+            e.add(OpKind::TokenLogprob, barrier).token_logprob = op;
+            e.add(OpKind::TokenLogprobMerge, true).token_logprob = op;
+          },
+          "barrier"_a, nb::kw_only(), "head"_a, "terms"_a, "x"_a, "partial"_a, "y"_a)
+      .def(
+          "sample",
+          [](Encoder& e, bool barrier, int32_t vocab_size, Place logits, Place ids, Place logprobs, Place top_ids,
+             Place top_logprobs) {
+            e.add(OpKind::Sample, barrier).sample = {vocab_size,          to_buffer(logits),  to_buffer(ids),
+                                                     to_buffer(logprobs), to_buffer(top_ids), to_buffer(top_logprobs)};
+          },
+          "barrier"_a, nb::kw_only(), "vocab_size"_a, "logits"_a, "ids"_a, "logprobs"_a, "top_ids"_a, "top_logprobs"_a);
 }
 
 }  // namespace lepton

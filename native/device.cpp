@@ -14,7 +14,7 @@ extern const KernelTable kKernelsGeneric;
 
 namespace {
 
-constexpr int kSpinsBeforePark = 20000;   // about 100 microseconds: the Python between two steps
+constexpr int kSpinsBeforePark = 20000;  // about 100 microseconds: the Python between two steps
 constexpr int kSpinsBeforeYield = 2000;  // at a barrier: about 30 microseconds, then somebody lost a core
 
 void pause() {

@@ -95,8 +95,7 @@ void pack_k45_block(StorageType type, const uint8_t* block, int ch, uint8_t* out
     uint8_t scale, min, u[kGroup];
     sub_scale(block + 4, j, &scale, &min);
     out[64 + j * kPanelWidth + ch] = static_cast<uint8_t>((scale & 15) | ((min & 15) << 4));
-    out[192 + (j >> 1) * kPanelWidth + ch] |=
-        static_cast<uint8_t>(((scale >> 4) | ((min >> 4) << 2)) << (4 * (j & 1)));
+    out[192 + (j >> 1) * kPanelWidth + ch] |= static_cast<uint8_t>(((scale >> 4) | ((min >> 4) << 2)) << (4 * (j & 1)));
     for (int i = 0; i < kGroup; ++i) {
       const uint8_t pair = nibbles[(j >> 1) * 32 + i];
       u[i] = j & 1 ? pair >> 4 : pair & 15;
@@ -151,7 +150,10 @@ void quantize_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs,
       is_finite &= std::isfinite(x[i - g * kGroup]);
     }
     const bool is_usable = is_finite && largest >= 0x1p-100f;
-    const float scale = is_usable ? largest / 127.0f : is_finite ? 0.0f : NAN, inverse = is_usable ? 127.0f / largest : 0.0f;
+    const float scale = is_usable   ? largest / 127.0f
+                        : is_finite ? 0.0f
+                                    : NAN,
+                inverse = is_usable ? 127.0f / largest : 0.0f;
     uint8_t u[kGroup];
     for (int i = 0; i < kGroup; ++i)
       u[i] = static_cast<uint8_t>(is_usable ? static_cast<int>(std::nearbyint(x[i] * inverse)) + 128 : 128);
@@ -167,14 +169,15 @@ void quantize_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs,
 StorageType parse_storage_type(const std::string& name) {
   for (int i = 0; i < static_cast<int>(std::size(kStorage)); ++i)
     if (name == kStorage[i].name) return static_cast<StorageType>(i);
-  throw std::invalid_argument("storage type: expected one of F32, F16, Q4_0, Q4_1, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K, got " + name);
+  throw std::invalid_argument("storage type: expected one of F32, F16, Q4_0, Q4_1, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K, got " +
+                              name);
 }
 
 int64_t storage_row_bytes(StorageType type, int64_t num_inputs) {
   const StorageInfo& info = info_of(type);
   if (num_inputs % info.block)
-    throw std::invalid_argument("num_inputs: expected a multiple of " + std::to_string(info.block) + " for " + info.name +
-                                ", got " + std::to_string(num_inputs));
+    throw std::invalid_argument("num_inputs: expected a multiple of " + std::to_string(info.block) + " for " +
+                                info.name + ", got " + std::to_string(num_inputs));
   return num_inputs / info.block * info.bytes;
 }
 
@@ -199,7 +202,8 @@ void pack_panel(StorageType type, PanelKind kind, const uint8_t* rows, int64_t n
       for (int64_t b = 0; b < blocks; ++b)
         pack_k45_block(type, row + b * info_of(type).bytes, ch, panel + b * block_bytes(kind));
     } else if (type == StorageType::Q6_K) {
-      for (int64_t b = 0; b < blocks; ++b) pack_k6_block(row + b * info_of(type).bytes, ch, panel + b * block_bytes(kind));
+      for (int64_t b = 0; b < blocks; ++b)
+        pack_k6_block(row + b * info_of(type).bytes, ch, panel + b * block_bytes(kind));
     } else {
       pack_simple_row(type, kind, row, num_inputs, ch, panel);
     }

@@ -10,12 +10,12 @@
 //   u8  eight planes of 64 bytes, one for each quad
 //   f16, f32  32 x 16 values, input-major, without scales
 //
-// Values are unsigned; the signed weight is (u - offset). One-level kinds put 16 f16 scales (and 16 f16 minima) in front
-// of each group. Two-level kinds put a header in front of each super-block of eight groups:
+// Values are unsigned; the signed weight is (u - offset). One-level kinds put 16 f16 scales (and 16 f16 minima) in
+// front of each group. Two-level kinds put a header in front of each super-block of eight groups:
 //
-//   u4k, u5k  f16 d[16], f16 dmin[16], then 12 x 16 bytes of 6-bit sub-scales and sub-minima: byte [g][ch] holds the low
-//             nibbles (scale low, minimum high) of group g; byte [8 + i][ch] the upper two bits: (scale, minimum) pairs
-//             of groups 2i (low nibble) and 2i + 1 (high nibble)
+//   u4k, u5k  f16 d[16], f16 dmin[16], then 12 x 16 bytes of 6-bit sub-scales and sub-minima: byte [g][ch] holds the
+//             low nibbles (scale low, minimum high) of group g; byte [8 + i][ch] the upper two bits: (scale, minimum)
+//             pairs of groups 2i (low nibble) and 2i + 1 (high nibble)
 //   u6k       f16 d[16], then i8 sub-scale[16][16 ch], one for each 16 inputs
 //
 // So every kind has the size of the file format it comes from. Channels and inputs past the end are zero weights.
@@ -31,20 +31,20 @@ namespace lepton {
 
 constexpr int kPanelWidth = 16;
 constexpr int kGroup = 32;
-constexpr int kQuads = 8;              // quads in a group
-constexpr int kBlockGroups = 8;        // groups in a super-block
+constexpr int kQuads = 8;        // quads in a group
+constexpr int kBlockGroups = 8;  // groups in a super-block
 constexpr int kBlock = kGroup * kBlockGroups;
 
 enum class PanelKind : int32_t { F32, F16, U4, U4M, U5, U8, U4K, U5K, U6K };
 constexpr int kNumPanelKinds = 9;
 
 struct KindInfo {
-  int bits;          // per weight, scales apart
-  int offset;        // signed weight = u - offset
-  bool has_min;      // y += min * sum(x)
-  bool two_level;    // header for each super-block
-  int scale_bytes;   // in front of each group (one-level) or super-block (two-level)
-  int group_bytes;   // data of one group
+  int bits;         // per weight, scales apart
+  int offset;       // signed weight = u - offset
+  bool has_min;     // y += min * sum(x)
+  bool two_level;   // header for each super-block
+  int scale_bytes;  // in front of each group (one-level) or super-block (two-level)
+  int group_bytes;  // data of one group
 };
 
 static constexpr KindInfo kind_info(PanelKind kind) {
@@ -82,8 +82,9 @@ static constexpr int64_t block_bytes(PanelKind kind) {
 // Offset of a group's data inside its super-block.
 static constexpr int64_t group_offset(PanelKind kind, int group) {
   const KindInfo info = kind_info(kind);
-  return info.two_level ? info.scale_bytes + static_cast<int64_t>(group) * info.group_bytes
-                        : static_cast<int64_t>(group + 1) * info.scale_bytes + static_cast<int64_t>(group) * info.group_bytes;
+  return info.two_level
+             ? info.scale_bytes + static_cast<int64_t>(group) * info.group_bytes
+             : static_cast<int64_t>(group + 1) * info.scale_bytes + static_cast<int64_t>(group) * info.group_bytes;
 }
 
 // A matrix in panels.
@@ -102,7 +103,8 @@ struct Q8Row {
   int64_t padded;
   int64_t groups;
 
-  LEPTON_INLINE explicit constexpr Q8Row(int64_t num_inputs) : padded(num_groups(num_inputs) * kGroup), groups(num_groups(num_inputs)) {}
+  LEPTON_INLINE explicit constexpr Q8Row(int64_t num_inputs)
+      : padded(num_groups(num_inputs) * kGroup), groups(num_groups(num_inputs)) {}
   LEPTON_INLINE constexpr int64_t scale_offset() const { return padded; }
   LEPTON_INLINE constexpr int64_t scaled_sum_offset() const { return padded + 4 * groups; }
   LEPTON_INLINE constexpr int64_t sum_offset() const { return padded + 8 * groups; }

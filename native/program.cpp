@@ -29,13 +29,10 @@ void Program::walk(ThreadPool& pool, const Step& step, int thread) {
     must_meet = false;
     for (int64_t chunk = thread; chunk < chunks; chunk = claims_[i].next.fetch_add(1, std::memory_order_relaxed))
       kernel.run(op, step, chunk, scratch);
-    if (timing)
-      seconds_[static_cast<int>(op.kind)] += std::chrono::duration<double>(Clock::now() - begin).count();
+    if (timing) seconds_[static_cast<int>(op.kind)] += std::chrono::duration<double>(Clock::now() - begin).count();
   }
 }
 
-std::vector<double> Program::take_seconds() {
-  return std::exchange(seconds_, std::vector<double>(kNumOpKinds, 0.0));
-}
+std::vector<double> Program::take_seconds() { return std::exchange(seconds_, std::vector<double>(kNumOpKinds, 0.0)); }
 
 }  // namespace lepton

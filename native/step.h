@@ -33,9 +33,9 @@ struct Step {
   const int32_t* block_tables[kMaxKvGroups] = {};
   int32_t block_table_stride[kMaxKvGroups] = {};
   uint8_t* arena = nullptr;
-  uint8_t* const* kv_layers = nullptr;     // each layer's part of block 0
-  const int64_t* kv_strides = nullptr;     // bytes from block to block, for each layer
-  const SamplingRow* sampling = nullptr;   // [num_rows] or null
+  uint8_t* const* kv_layers = nullptr;    // each layer's part of block 0
+  const int64_t* kv_strides = nullptr;    // bytes from block to block, for each layer
+  const SamplingRow* sampling = nullptr;  // [num_rows] or null
   const int32_t* history = nullptr;
   int32_t num_threads = 1;
 
@@ -143,8 +143,21 @@ struct SampleOp {
 };
 
 enum class OpKind : int32_t {
-  Embedding, RopeTable, Norm, Quantize, Linear, Rope, KvWrite, Attend, AttendMerge, Add, SiluMul, GatherRows,
-  TokenLogprob, TokenLogprobMerge, Sample,
+  Embedding,
+  RopeTable,
+  Norm,
+  Quantize,
+  Linear,
+  Rope,
+  KvWrite,
+  Attend,
+  AttendMerge,
+  Add,
+  SiluMul,
+  GatherRows,
+  TokenLogprob,
+  TokenLogprobMerge,
+  Sample,
 };
 constexpr int kNumOpKinds = 15;
 

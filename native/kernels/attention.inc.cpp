@@ -7,15 +7,18 @@
 namespace lepton::LEPTON_ISA {
 
 constexpr int kSplitKeys = 256;
-constexpr int kQueryRows = 32;       // (token, head) pairs of one KV head that share each key read
-constexpr int kSplitTokens = 8;      // steps up to this many tokens may spread one request's keys over threads
+constexpr int kQueryRows = 32;   // (token, head) pairs of one KV head that share each key read
+constexpr int kSplitTokens = 8;  // steps up to this many tokens may spread one request's keys over threads
 constexpr int kMaxHeadDim = 256;
 constexpr float kMasked = -__builtin_inff();
 
-static inline int64_t head_bytes(const AttentionOp& op) { return int64_t{kBlockTokens} * op.head_dim * (op.is_half ? 2 : 4); }
+static inline int64_t head_bytes(const AttentionOp& op) {
+  return int64_t{kBlockTokens} * op.head_dim * (op.is_half ? 2 : 4);
+}
 
 static inline uint8_t* block_address(const AttentionOp& op, const Step& step, int seq, int64_t position, int kv_head) {
-  const int32_t id = step.block_tables[op.group][int64_t{seq} * step.block_table_stride[op.group] + position / kBlockTokens];
+  const int32_t id =
+      step.block_tables[op.group][int64_t{seq} * step.block_table_stride[op.group] + position / kBlockTokens];
   return step.kv_layers[op.layer] + id * step.kv_strides[op.layer] + kv_head * 2 * head_bytes(op);
 }
 
@@ -23,7 +26,10 @@ static inline int find_seq(const Step& step, int64_t token) {
   int low = 0, high = step.num_seqs - 1;
   while (low < high) {
     const int middle = (low + high + 1) / 2;
-    if (step.query_offsets[middle] <= token) low = middle; else high = middle - 1;
+    if (step.query_offsets[middle] <= token)
+      low = middle;
+    else
+      high = middle - 1;
   }
   return low;
 }
@@ -71,11 +77,11 @@ struct QueryTile {
 
 // Working memory of one tile; the arrays are followed by each other in the thread's scratch.
 struct AttentionScratch {
-  float* queries;   // [rows][D], rotated
-  float* scores;    // [rows][64]
-  float* values;    // [rows][D], this split's sums
-  float* totals;    // [rows][D], merged splits
-  float* keys_f32;  // [4 blocks][D][16]
+  float* queries;     // [rows][D], rotated
+  float* scores;      // [rows][64]
+  float* values;      // [rows][D], this split's sums
+  float* totals;      // [rows][D], merged splits
+  float* keys_f32;    // [4 blocks][D][16]
   float* values_f32;  // [64][D]
   float max[kQueryRows], sum[kQueryRows], total_max[kQueryRows], total_sum[kQueryRows];
 };
@@ -182,7 +188,8 @@ struct KeyTile {
 };
 
 template <class T>
-static KeyTile<T> cached_tile(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int64_t count) {
+static KeyTile<T> cached_tile(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first,
+                              int64_t count) {
   KeyTile<T> result;
   for (int b = 0; b * kBlockTokens < count; ++b) {
     const uint8_t* block = block_address(op, step, tile.seq, first + b * kBlockTokens, tile.kv_head);
@@ -211,8 +218,8 @@ static KeyTile<float> converted_tile(const AttentionOp& op, const Step& step, co
 
 // One tile of keys for all rows.
 template <class T>
-static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyTile<T>& kv, int64_t first, int64_t count,
-                        AttentionScratch& s) {
+static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyTile<T>& kv, int64_t first,
+                        int64_t count, AttentionScratch& s) {
   const int D = op.head_dim, blocks = static_cast<int>((count + kBlockTokens - 1) / kBlockTokens);
   for (int r = 0; r < tile.rows; r += kTileRows)
     score_rest<kTileRows>(s.queries + r * D, kv.keys, blocks, D, op.scale, s.scores + r * kKeyTile,

@@ -36,7 +36,8 @@ static inline void score_blocks(const float* queries, const T* const* keys, int 
 }
 
 template <int ROWS, class T>
-static inline void score_rows(const float* queries, const T* const* keys, int blocks, int D, float scale, float* scores) {
+static inline void score_rows(const float* queries, const T* const* keys, int blocks, int D, float scale,
+                              float* scores) {
   constexpr int width = pass_width(ROWS);
   int b = 0;
   for (; b + width <= blocks; b += width)
@@ -46,8 +47,8 @@ static inline void score_rows(const float* queries, const T* const* keys, int bl
 
 // values[ROWS][WIDTH * 16 of D] = values * factor + probabilities x strips of the values of keys [begin, end).
 template <int ROWS, int WIDTH, class T>
-static inline void weigh_strips(const float* scores, const float* factors, const T* const* values, int begin,
-                                int end, int D, int strip, float* out) {
+static inline void weigh_strips(const float* scores, const float* factors, const T* const* values, int begin, int end,
+                                int D, int strip, float* out) {
   VF acc[ROWS][WIDTH * kParts];
   for (int r = 0; r < ROWS; ++r)
     for (int p = 0; p < WIDTH * kParts; ++p) acc[r][p] = load(out + r * D + strip + p * W) * set1(factors[r]);
@@ -64,8 +65,8 @@ static inline void weigh_strips(const float* scores, const float* factors, const
 }
 
 template <int ROWS, class T>
-static inline void weigh_rows(const float* scores, const float* factors, const T* const* values, int begin,
-                              int end, int D, float* out) {
+static inline void weigh_rows(const float* scores, const float* factors, const T* const* values, int begin, int end,
+                              int D, float* out) {
   constexpr int width = pass_width(ROWS);
   int strip = 0;
   for (; strip + width * kPanelWidth <= D; strip += width * kPanelWidth)
@@ -77,17 +78,21 @@ template <int ROWS, class T>
 static inline void score_rest(const float* queries, const T* const* keys, int blocks, int D, float scale, float* scores,
                               int rows) {
   if constexpr (ROWS > 0) {
-    if (rows == ROWS) score_rows<ROWS>(queries, keys, blocks, D, scale, scores);
-    else score_rest<ROWS - 1>(queries, keys, blocks, D, scale, scores, rows);
+    if (rows == ROWS)
+      score_rows<ROWS>(queries, keys, blocks, D, scale, scores);
+    else
+      score_rest<ROWS - 1>(queries, keys, blocks, D, scale, scores, rows);
   }
 }
 
 template <int ROWS, class T>
-static inline void weigh_rest(const float* scores, const float* factors, const T* const* values, int begin,
-                              int end, int D, float* out, int rows) {
+static inline void weigh_rest(const float* scores, const float* factors, const T* const* values, int begin, int end,
+                              int D, float* out, int rows) {
   if constexpr (ROWS > 0) {
-    if (rows == ROWS) weigh_rows<ROWS>(scores, factors, values, begin, end, D, out);
-    else weigh_rest<ROWS - 1>(scores, factors, values, begin, end, D, out, rows);
+    if (rows == ROWS)
+      weigh_rows<ROWS>(scores, factors, values, begin, end, D, out);
+    else
+      weigh_rest<ROWS - 1>(scores, factors, values, begin, end, D, out, rows);
   }
 }
 

@@ -32,7 +32,11 @@ static inline VI multiply_pairs(VS a, VS b) {
 #endif
 }
 
-static inline VU load_bytes(const uint8_t* p) { VU v; __builtin_memcpy(&v, p, sizeof v); return v; }
+static inline VU load_bytes(const uint8_t* p) {
+  VU v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
 
 // Quad q of four channels as unsigned bytes, two in each 16-bit lane. Shifts may cross bytes; masks take that away.
 template <int BITS, bool PACKED>

@@ -1,5 +1,5 @@
-// The kernels of one instruction set. LEPTON_ISA names its namespace, LEPTON_VEC and LEPTON_DOT its vectors, LEPTON_TABLE
-// the table it exports: the only symbol with external linkage, so that wider instructions leak nowhere.
+// The kernels of one instruction set. LEPTON_ISA names its namespace, LEPTON_VEC and LEPTON_DOT its vectors,
+// LEPTON_TABLE the table it exports: the only symbol with external linkage, so that wider instructions leak nowhere.
 
 #include "../candidates.h"
 #include "../step.h"

@@ -1,7 +1,7 @@
 // One panel (16 channels) times some rows: the inner loops of every linear op.
 //
-// The order of additions of an output depends only on the panel kind and the inner size. q8 rows: groups of 32 inputs in
-// ascending order, each an exact integer sum, then one fused multiply-add for the scale and one for the minimum. f32
+// The order of additions of an output depends only on the panel kind and the inner size. q8 rows: groups of 32 inputs
+// in ascending order, each an exact integer sum, then one fused multiply-add for the scale and one for the minimum. f32
 // rows: inputs of a group in ascending order, then the group's sum is added to the total.
 #pragma once
 
@@ -9,8 +9,8 @@
 
 namespace lepton::LEPTON_ISA {
 
-// Bytes of weights asked for ahead of their use: what memory delivers in its own latency. The machine's prefetchers stop
-// at the end of each page of memory; this does not.
+// Bytes of weights asked for ahead of their use: what memory delivers in its own latency. The machine's prefetchers
+// stop at the end of each page of memory; this does not.
 constexpr int kPrefetchBytes = 4096;
 
 constexpr int kParts = kPanelWidth / W;  // vector registers of one row of 16 channels
@@ -63,7 +63,9 @@ static inline void expand_scales(const uint8_t* block, int groups, Scales<KIND>&
   }
 }
 
-constexpr int log2_offset(int offset) { return offset == 8 ? 3 : offset == 16 ? 4 : offset == 32 ? 5 : offset == 128 ? 7 : 0; }
+constexpr int log2_offset(int offset) {
+  return offset == 8 ? 3 : offset == 16 ? 4 : offset == 32 ? 5 : offset == 128 ? 7 : 0;
+}
 
 // Adds `groups` groups, the first of which is group `first` of the rows, to acc.
 template <PanelKind KIND, bool PACKED, int ROWS>
@@ -84,9 +86,10 @@ static inline __attribute__((always_inline)) void add_groups(const uint8_t* data
 #pragma GCC unroll 2
     for (int h = 0; h < halves; ++h) {
       for (int r = 0; r < ROWS; ++r)
-        offsets[r] = shift == 0      ? 0
-                     : halves == 2 ? reinterpret_cast<const int32_t*>(x[r] + layout.half_sum_offset())[2 * (first + g) + h]
-                                   : reinterpret_cast<const int32_t*>(x[r] + layout.sum_offset())[first + g];
+        offsets[r] = shift == 0 ? 0
+                     : halves == 2
+                         ? reinterpret_cast<const int32_t*>(x[r] + layout.half_sum_offset())[2 * (first + g) + h]
+                         : reinterpret_cast<const int32_t*>(x[r] + layout.sum_offset())[first + g];
       if (halves == 1)
         dot<info.bits, PACKED, ROWS, 0, kQuads>(data + g * group_stride, q, offsets, shift, sums[h]);
       else if (h == 0)
@@ -158,7 +161,8 @@ static inline void tile_rest(const uint8_t* unpacked, const Scales<KIND>& scales
 
 // Many rows: each super-block is unpacked once into L1 and used by all rows; sums live in `out` between super-blocks.
 template <PanelKind KIND>
-static void matmul_many(const uint8_t* panel, int32_t num_inputs, const uint8_t* x, int64_t stride, int rows, float* out) {
+static void matmul_many(const uint8_t* panel, int32_t num_inputs, const uint8_t* x, int64_t stride, int rows,
+                        float* out) {
   constexpr KindInfo info = kind_info(KIND);
   const Q8Row layout(num_inputs);
   alignas(64) uint8_t unpacked[kBlock * kPanelWidth];
@@ -171,9 +175,10 @@ static void matmul_many(const uint8_t* panel, int32_t num_inputs, const uint8_t*
       unpack_group<info.bits>(panel + group_offset(KIND, g), unpacked + g * kGroup * kPanelWidth);
     int r = 0;
     for (; r + kTileRows <= rows; r += kTileRows)
-      tile_block<KIND, kTileRows>(unpacked, scales, x + r * stride, stride, layout, first, groups, out + r * kPanelWidth);
-    tile_rest<KIND, kTileRows - 1>(unpacked, scales, x + r * stride, stride, layout, first, groups, out + r * kPanelWidth,
-                                   rows - r);
+      tile_block<KIND, kTileRows>(unpacked, scales, x + r * stride, stride, layout, first, groups,
+                                  out + r * kPanelWidth);
+    tile_rest<KIND, kTileRows - 1>(unpacked, scales, x + r * stride, stride, layout, first, groups,
+                                   out + r * kPanelWidth, rows - r);
   }
 }
 
@@ -189,7 +194,8 @@ static inline void matmul_few_rows(const uint8_t* panel, int32_t num_inputs, con
 }
 
 template <PanelKind KIND>
-static void matmul_q8(const uint8_t* panel, int32_t num_inputs, const uint8_t* x, int64_t stride, int rows, float* out) {
+static void matmul_q8(const uint8_t* panel, int32_t num_inputs, const uint8_t* x, int64_t stride, int rows,
+                      float* out) {
   if (rows <= kTileRows)
     matmul_few_rows<KIND, kTileRows>(panel, num_inputs, x, stride, rows, out);
   else
@@ -253,7 +259,8 @@ static inline void add_float_rest(const float* weights, const float* const* x, i
 }
 
 template <PanelKind KIND>
-static void matmul_f32(const uint8_t* panel, int32_t num_inputs, const uint8_t* x, int64_t stride, int rows, float* out) {
+static void matmul_f32(const uint8_t* panel, int32_t num_inputs, const uint8_t* x, int64_t stride, int rows,
+                       float* out) {
   constexpr bool quantized = KIND != PanelKind::F32 && KIND != PanelKind::F16;
   const int64_t total = num_groups(num_inputs);
   alignas(64) float weights[kGroup * kPanelWidth];

@@ -6,8 +6,8 @@
 namespace lepton::LEPTON_ISA {
 
 // 32 values -> group g of a Q8 row: scale = max|x| / 127, q = round_half_even(x * (127 / max|x|)), sums beside them.
-// A group below 2^-100 is zero (its inverse could overflow); one with an infinity or NaN has a scale that is not finite,
-// so that the outputs say so.
+// A group below 2^-100 is zero (its inverse could overflow); one with an infinity or NaN has a scale that is not
+// finite, so that the outputs say so.
 static inline void quantize_group(const float* x, uint8_t* row, const Q8Row& layout, int64_t g) {
   VF largest = abs(load(x));
   for (int i = W; i < kGroup; i += W) largest = max(largest, abs(load(x + i)));
@@ -40,8 +40,8 @@ static inline void quantize_group(const float* x, uint8_t* row, const Q8Row& lay
   half_sum[1] = static_cast<int32_t>(half[1]);
 }
 
-// A whole row of `size` values as q8 (one term) or q16 (two: the second is fma(-q, scale, x) quantised the same way); the
-// last group is filled up with zeros.
+// A whole row of `size` values as q8 (one term) or q16 (two: the second is fma(-q, scale, x) quantised the same way);
+// the last group is filled up with zeros.
 static inline void quantize_row(const float* x, uint8_t* row, int32_t size, Terms terms) {
   const Q8Row layout(size);
   for (int64_t g = 0; g < layout.groups; ++g) {

@@ -1,5 +1,5 @@
-// The choice of one token per row: penalties, temperature, top-k, top-p, min-p, a counter-based draw; log-probabilities.
-// The order of the steps is that of backends/reference/sampling.py.
+// The choice of one token per row: penalties, temperature, top-k, top-p, min-p, a counter-based draw;
+// log-probabilities. The order of the steps is that of backends/reference/sampling.py.
 
 namespace lepton::LEPTON_ISA {
 
@@ -70,8 +70,7 @@ static void penalize(const SamplingRow& row, const int32_t* history, float* x, i
   for (const int32_t* p = prompt; p < end; ++p) counts[*p] = 0;
   if (row.repetition_penalty != 1.0f)
     for (const int32_t* p = prompt; p < end; ++p)
-      if (counts[*p]++ == 0)
-        x[*p] = x[*p] > 0.0f ? x[*p] / row.repetition_penalty : x[*p] * row.repetition_penalty;
+      if (counts[*p]++ == 0) x[*p] = x[*p] > 0.0f ? x[*p] / row.repetition_penalty : x[*p] * row.repetition_penalty;
   for (const int32_t* p = prompt; p < end; ++p) counts[*p] = 0;
   for (const int32_t* p = output; p < end; ++p) ++counts[*p];
   for (const int32_t* p = output; p < end; ++p) {
@@ -80,11 +79,11 @@ static void penalize(const SamplingRow& row, const int32_t* history, float* x, i
   }
 }
 
-// Tokens by descending weight, sorted in layers of weight (each a 128th of the one before) as far as they are asked for.
+// Tokens by descending weight, sorted in layers of weight (each a 128th of the one before) as far as they are asked
+// for.
 class SortedTokens {
  public:
-  SortedTokens(const float* weights, int32_t size, Candidate* space)
-      : weights_(weights), size_(size), tokens_(space) {}
+  SortedTokens(const float* weights, int32_t size, Candidate* space) : weights_(weights), size_(size), tokens_(space) {}
 
   // The token of this rank, or null past the last token with a weight above zero.
   const Candidate* at(int32_t rank) {

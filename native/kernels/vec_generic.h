@@ -1,5 +1,5 @@
-// Vectors for any machine: the compiler's own 128-bit vectors (SSE2 on x86-64, NEON on arm64). No fused multiply-add, so
-// that results do not depend on what the machine happens to have.
+// Vectors for any machine: the compiler's own 128-bit vectors (SSE2 on x86-64, NEON on arm64). No fused multiply-add,
+// so that results do not depend on what the machine happens to have.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,11 @@ constexpr int W = 4;  // f32 lanes
 typedef float VF __attribute__((vector_size(16)));
 typedef int32_t VI __attribute__((vector_size(16)));
 
-static inline VF load(const float* p) { VF v; __builtin_memcpy(&v, p, sizeof v); return v; }
+static inline VF load(const float* p) {
+  VF v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
 static inline void store(float* p, VF v) { __builtin_memcpy(p, &v, sizeof v); }
 static inline VF set1(float x) { return VF{x, x, x, x}; }
 static inline VF fma(VF a, VF b, VF c) { return a * b + c; }
@@ -21,10 +25,17 @@ static inline VF abs(VF a) { return reinterpret_cast<VF>(reinterpret_cast<VI>(a)
 static inline VF div(VF a, VF b) { return a / b; }
 static inline VF select_less(VF a, VF b, VF yes, VF no) { return a < b ? yes : no; }
 // Round half to even, for |x| < 2^22.
-static inline VF round(VF a) { const VF magic = set1(12582912.0f); return (a + magic) - magic; }
+static inline VF round(VF a) {
+  const VF magic = set1(12582912.0f);
+  return (a + magic) - magic;
+}
 static inline VI to_int(VF a) { return __builtin_convertvector(a, VI); }
 static inline VF to_float(VI a) { return __builtin_convertvector(a, VF); }
-static inline VI load_int(const int32_t* p) { VI v; __builtin_memcpy(&v, p, sizeof v); return v; }
+static inline VI load_int(const int32_t* p) {
+  VI v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
 // 2^n for integral n in [-126, 127].
 static inline VF exp2_int(VF n) { return reinterpret_cast<VF>((to_int(n) + 127) << 23); }
 static inline float reduce_add(VF a) { return (a[0] + a[2]) + (a[1] + a[3]); }
