@@ -147,9 +147,18 @@ def test_wide_weights(device: CpuDevice, weight_type: WeightType, policy: Policy
 
 @pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO])
 def test_segments_of_different_types_with_biases(device: CpuDevice, policy: Policy) -> None:
-    types, sizes = (WeightType.Q4_1, WeightType.Q8_0, WeightType.Q6_K, WeightType.Q4_K), (33, 16, 5, 48)
+    # Six matrices: more than one record holds.
+    types = (WeightType.Q4_1, WeightType.Q8_0, WeightType.Q6_K, WeightType.Q4_K, WeightType.Q4_0, WeightType.Q5_K)
+    sizes = (33, 16, 5, 48, 17, 20)
     tensors = [random_tensor(f"w{n}", (n, 256), t, seed=n) for t, n in zip(types, sizes, strict=True)]
-    biases = [None, stored("b16", normal((16,), 1)), stored("b5", normal((5,), 2)), None]
+    biases = [
+        None,
+        stored("b16", normal((16,), 1)),
+        stored("b5", normal((5,), 2)),
+        None,
+        None,
+        stored("b20", normal((20,), 3)),
+    ]
     case = linear_case(tensors, policy, biases)
     for rows in (1, 7, 20):
         steps = [plain_step({"x": normal((rows, 256), rows)})]
