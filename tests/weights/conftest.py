@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lepton_ai.config import Environment
+from lepton_ai.weights.packed import PackedCache
 
 _SMOLLM2_BYTES = 98_362_432
 
@@ -19,3 +20,9 @@ def smollm2_path() -> Path:
         if path.stat().st_size == _SMOLLM2_BYTES:
             return path
     pytest.skip(f"smollm2 is not under {home}")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> PackedCache:
+    """An empty packed cache."""
+    return PackedCache(tmp_path / "home")

@@ -9,55 +9,18 @@ import json
 import os
 import resource
 import struct
-import subprocess
-import sys
-import textwrap
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from tests.weights.packed_cases import KEY, files, fill, has, read
 
 from lepton_ai.errors import StorageError
 from lepton_ai.weights import packed_format
-from lepton_ai.weights.packed import PackedCache, PackedKey
+from lepton_ai.weights.packed import PackedCache
 
-KEY = PackedKey(digest="d" * 64, policy="auto", layout="avx2-1")
 SIZES = {"blk.0": 1000, "empty": 0, "blk.1": 64, "bytes": 1}
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> PackedCache:
-    return PackedCache(tmp_path / "home")
-
-
-def _fill(cache: PackedCache, key: PackedKey = KEY, *, value: int = 7, num_bytes: int = 1000) -> Path:
-    with cache.create(key, {"data": num_bytes}) as writer:
-        writer.commit(np.full(writer.layout.payload_bytes, value, np.uint8))
-    return cache.folder / f"{key.file_stem()}.pack"
-
-
-def _read(cache: PackedCache, key: PackedKey = KEY) -> dict[str, npt.NDArray[np.uint8]]:
-    """The segments of ``key``, which must be there."""
-    packed = cache.open(key)
-    assert packed is not None
-    with packed:
-        payload = np.zeros(packed.layout.payload_bytes, np.uint8)
-        packed.read_into(payload)
-        return {name: payload[s.offset : s.offset + s.size] for name, s in packed.layout.segments.items()}
-
-
-def _has(cache: PackedCache, key: PackedKey = KEY) -> bool:
-    packed = cache.open(key)
-    if packed is not None:
-        packed.close()
-    return packed is not None
-
-
-def _files(cache: PackedCache) -> list[str]:
-    return sorted(path.suffix for path in cache.folder.iterdir() if path.name != ".lock")
 
 
 def _num_open_files() -> int:
@@ -74,7 +37,7 @@ def test_what_is_written_is_found(cache: PackedCache) -> None:
         for name, place in writer.layout.segments.items():
             payload[place.offset : place.offset + place.size] = contents[name]
         writer.commit(payload)
-    found = _read(cache)
+    found = read(cache)
     assert list(found) == list(SIZES)
     for name, content in contents.items():
         np.testing.assert_array_equal(found[name], content)
@@ -84,7 +47,7 @@ def test_only_the_owner_can_read(cache: PackedCache) -> None:
     cache.folder.mkdir(parents=True, mode=0o755)
     previous = os.umask(0)
     try:
-        path = _fill(cache)
+        path = fill(cache)
     finally:
         os.umask(previous)
     assert cache.folder.stat().st_mode & 0o777 == 0o700
@@ -101,28 +64,28 @@ OTHER_KEYS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("field", OTHER_KEYS)
 def test_another_key_is_another_file(cache: PackedCache, field: str) -> None:
-    _fill(cache)
+    fill(cache)
     other = dataclasses.replace(KEY, **OTHER_KEYS[field])  # type: ignore[arg-type]
     assert cache.open(other) is None
-    _fill(cache, other, value=9)
+    fill(cache, other, value=9)
     for key, value in [(KEY, 7), (other, 9)]:
-        assert (_read(cache, key)["data"] == value).all()
+        assert (read(cache, key)["data"] == value).all()
 
 
 def test_a_file_of_another_key_under_this_name(cache: PackedCache) -> None:
     other = dataclasses.replace(KEY, rank=1)
-    os.rename(_fill(cache, other), cache.folder / f"{KEY.file_stem()}.pack")
+    os.rename(fill(cache, other), cache.folder / f"{KEY.file_stem()}.pack")
     assert cache.open(KEY) is None
-    assert _files(cache) == []
+    assert files(cache) == []
 
 
 def test_another_format_version_is_stale(cache: PackedCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = _fill(cache)
+    path = fill(cache)
     monkeypatch.setattr(packed_format, "FORMAT_VERSION", 2)
     assert cache.open(KEY) is None  # another name
     os.rename(path, cache.folder / f"{KEY.file_stem()}.pack")
     assert cache.open(KEY) is None
-    assert _files(cache) == []
+    assert files(cache) == []
 
 
 def _truncate(path: Path, length: int) -> None:
@@ -165,19 +128,19 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_is_removed_and_can_be_made_again(cache: PackedCache, damage: str) -> None:
-    path = _fill(cache)
+    path = fill(cache)
     open_before = _num_open_files()
     DAMAGE[damage](path)
     assert cache.open(KEY) is None
     if path.is_dir():
         path.rmdir()  # nothing of ours: left to its owner
-    assert _files(cache) == [] and _num_open_files() == open_before
-    _fill(cache)
-    assert _has(cache)
+    assert files(cache) == [] and _num_open_files() == open_before
+    fill(cache)
+    assert has(cache)
 
 
 def test_a_symbolic_link_is_not_followed(cache: PackedCache, tmp_path: Path) -> None:
-    path = _fill(cache)
+    path = fill(cache)
     os.rename(path, tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
     assert cache.open(KEY) is None
@@ -198,7 +161,7 @@ HEADERS: dict[str, Callable[[dict[str, object]], object]] = {
 
 @pytest.mark.parametrize("name", HEADERS)
 def test_a_header_with_a_valid_checksum_is_checked_too(cache: PackedCache, name: str) -> None:
-    path = _fill(cache)
+    path = fill(cache)
     data = path.read_bytes()
     length = struct.unpack_from("<I", data, 12)[0]
     header = json.dumps(HEADERS[name](json.loads(data[64 : 64 + length]))).encode()
@@ -210,12 +173,12 @@ def test_a_header_with_a_valid_checksum_is_checked_too(cache: PackedCache, name:
 def test_leaving_without_commit_leaves_nothing(cache: PackedCache) -> None:
     open_before = _num_open_files()
     with cache.create(KEY, SIZES) as writer:
-        assert _files(cache) == [".unfinished"]
+        assert files(cache) == [".unfinished"]
         assert writer.layout.segments["blk.0"].size == 1000
-    assert _files(cache) == [] and cache.open(KEY) is None
+    assert files(cache) == [] and cache.open(KEY) is None
     with pytest.raises(RuntimeError, match="while packing"), cache.create(KEY, SIZES):
         raise RuntimeError("while packing")
-    assert _files(cache) == []
+    assert files(cache) == []
     assert _num_open_files() == open_before
 
 
@@ -225,13 +188,13 @@ def test_a_writer_ends_once(cache: PackedCache) -> None:
         writer.commit(payload)
         with pytest.raises(ValueError, match="committed or aborted before"):
             writer.commit(payload)
-    assert _has(cache)
+    assert has(cache)
     writer.abort()
-    assert _has(cache)
+    assert has(cache)
 
 
 def test_an_open_file_outlives_its_removal(cache: PackedCache) -> None:
-    path = _fill(cache)
+    path = fill(cache)
     packed = cache.open(KEY)
     assert packed is not None
     path.unlink()
@@ -245,7 +208,7 @@ def test_an_open_file_outlives_its_removal(cache: PackedCache) -> None:
 
 
 def test_a_file_that_is_cut_while_it_is_read(cache: PackedCache) -> None:
-    path = _fill(cache)
+    path = fill(cache)
     packed = cache.open(KEY)
     assert packed is not None
     _truncate(path, path.stat().st_size - 100)
@@ -260,7 +223,7 @@ def test_reads_and_writes_that_stop_short_go_on(cache: PackedCache, monkeypatch:
     monkeypatch.setattr(os, "preadv", lambda fd, buffers, offset: preadv(fd, [buffers[0][:999]], offset))
     with cache.create(KEY, {"data": len(content)}) as writer:
         writer.commit(content)
-    assert np.array_equal(_read(cache)["data"], content)
+    assert np.array_equal(read(cache)["data"], content)
 
 
 def _fail_with(code: int) -> Callable[..., None]:
@@ -278,7 +241,7 @@ def test_a_full_disk_is_an_error_before_anything_is_written(
     monkeypatch.setattr(os, "posix_fallocate", _fail_with(code))
     with pytest.raises(StorageError, match=rf"cannot reserve \d+ bytes: {os.strerror(code)}"):
         cache.create(KEY, SIZES)
-    assert _files(cache) == [] and _num_open_files() == open_before
+    assert files(cache) == [] and _num_open_files() == open_before
 
 
 def test_a_file_size_limit_of_the_system(cache: PackedCache) -> None:
@@ -290,7 +253,7 @@ def test_a_file_size_limit_of_the_system(cache: PackedCache) -> None:
             cache.create(KEY, {"data": 2 << 20})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert _files(cache) == []
+    assert files(cache) == []
 
 
 @pytest.mark.parametrize("function", ["pwrite", "fsync", "rename"])
@@ -299,7 +262,7 @@ def test_a_commit_that_fails_leaves_nothing(cache: PackedCache, monkeypatch: pyt
         monkeypatch.setattr(os, function, _fail_with(errno.EIO))
         with pytest.raises(StorageError, match="cannot be written: Input/output error"):
             writer.commit(np.zeros(writer.layout.payload_bytes, np.uint8))
-    assert _files(cache) == []
+    assert files(cache) == []
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
@@ -311,10 +274,10 @@ def test_a_read_only_home(cache: PackedCache, monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_a_read_only_home_still_serves_what_it_holds(cache: PackedCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = _fill(cache)
+    path = fill(cache)
     for function in ("utime", "unlink"):
         monkeypatch.setattr(os, function, _fail_with(errno.EROFS))
-    assert (_read(cache)["data"] == 7).all()
+    assert (read(cache)["data"] == 7).all()
     _truncate(path, 10)
     assert cache.open(KEY) is None
 
@@ -323,90 +286,6 @@ def test_a_home_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "home").touch()
     with pytest.raises(StorageError, match="cannot write the packed cache"):
         PackedCache(tmp_path / "home").create(KEY, SIZES)
-
-
-def _keys(count: int) -> list[PackedKey]:
-    return [dataclasses.replace(KEY, rank=rank) for rank in range(count)]
-
-
-def test_the_least_recently_used_files_make_room(tmp_path: Path) -> None:
-    cache = PackedCache(tmp_path, max_bytes=35_000)
-    keys = _keys(4)
-    for age, key in enumerate(keys[:3]):
-        os.utime(_fill(cache, key, num_bytes=10_000), ns=(10**18 + age, 10**18 + age))
-    assert _has(cache, keys[0])  # used now: younger than the others
-    _fill(cache, keys[3], num_bytes=10_000)
-    assert [_has(cache, key) for key in keys] == [True, False, True, True]
-    _fill(cache, keys[1], num_bytes=30_000)
-    assert [_has(cache, key) for key in keys] == [False, True, False, False]
-
-
-def test_a_model_larger_than_the_cache(tmp_path: Path) -> None:
-    cache = PackedCache(tmp_path, max_bytes=10_000)
-    path = _fill(cache)
-    with pytest.raises(StorageError, match="expected a model of at most 10000 bytes, got 10"):
-        cache.create(dataclasses.replace(KEY, rank=1), {"data": 10_000})
-    assert path.exists()
-
-
-def test_files_under_construction_are_not_evicted(tmp_path: Path) -> None:
-    cache = PackedCache(tmp_path, max_bytes=15_000)
-    first, second = _keys(2)
-    with cache.create(first, {"data": 8_000}) as writer:
-        with pytest.raises(StorageError, match=r"cannot write the packed cache: .* being written by other processes"):
-            cache.create(second, {"data": 8_000})
-        writer.commit(np.full(writer.layout.payload_bytes, 3, np.uint8))
-    assert (_read(cache, first)["data"] == 3).all()
-
-
-def test_two_writers_of_one_key(cache: PackedCache) -> None:
-    with cache.create(KEY, {"data": 128}) as first, cache.create(KEY, {"data": 128}) as second:
-        first.commit(np.full(128, 5, np.uint8))
-        early = cache.open(KEY)
-        second.commit(np.full(128, 6, np.uint8))
-    assert early is not None and _files(cache) == [".pack"]
-    payload = np.zeros(128, np.uint8)
-    with early:
-        early.read_into(payload)
-    assert (payload == 5).all() and (_read(cache)["data"] == 6).all()
-
-
-def test_many_threads(cache: PackedCache) -> None:
-    errors: list[Exception] = []
-
-    def pack(value: int) -> None:
-        try:
-            for key in _keys(5):
-                if not _has(cache, key):
-                    _fill(cache, key, value=key.rank, num_bytes=100_000)
-                if not (_read(cache, key)["data"] == key.rank).all():
-                    raise AssertionError(f"{value} found a partial file of {key.rank}")
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=pack, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == [] and _files(cache) == [".pack"] * 5
-
-
-def test_what_a_killed_writer_left_is_swept(cache: PackedCache) -> None:
-    script = """
-        import os, signal, sys
-        from pathlib import Path
-        from lepton_ai.weights.packed import PackedCache, PackedKey
-        writer = PackedCache(Path(sys.argv[1])).create(PackedKey("k", "auto", "x"), {"data": 1000})
-        os.kill(os.getpid(), signal.SIGKILL)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(cache.folder.parent)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    assert subprocess.run(command, env=environment, check=False).returncode == -9
-    assert _files(cache) == [".unfinished"]
-    with cache.create(KEY, SIZES):
-        assert _files(cache) == [".unfinished"]  # only the new one
-    assert _files(cache) == []
 
 
 def test_segments_start_at_cache_lines() -> None:
