@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -162,3 +163,18 @@ def test_a_reader_that_has_gone_is_no_error(home: object) -> None:
             [sys.executable, "-m", "lepton_ai", "list"], stdout=pipe, stderr=subprocess.PIPE, timeout=30, check=False
         )
     assert (process.returncode, process.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(("argv", "status"), [(("list",), 0), (("pull", "nonesuch"), 1), (("run",), 2)])
+def test_the_command_ends_with_its_status_and_all_it_wrote(home: object, argv: tuple[str, ...], status: int) -> None:
+    done = _python("-m", "lepton_ai", *argv, "--json")
+    assert done.returncode == status and done.stderr == ""
+    assert ("error" in json.loads(done.stdout)) == (status != 0)
+
+
+def test_output_that_fits_nowhere_is_reported(home: object) -> None:
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "lepton_ai", "list"], stdout=full, stderr=subprocess.PIPE, timeout=30, check=False
+        )
+    assert process.returncode == 70 and b"No space left on device" in process.stderr

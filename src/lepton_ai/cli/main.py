@@ -9,8 +9,9 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, NoReturn, cast
 
 import typer
 
@@ -41,9 +42,19 @@ class Invocation:
         return cls(args, wants_json="--json" in options, wants_traceback="--debug" in options)
 
 
-def run() -> None:
-    """The console script."""
-    sys.exit(main(sys.argv[1:]))
+def run() -> NoReturn:
+    """The console script.
+
+    All is closed when ``main`` returns, so the process ends there: to take the interpreter apart, object by object,
+    would take longer than the first tokens of an answer.
+    """
+    # No verb multiplies matrices with NumPy, whose threads would spin beside those that run the model.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    status = main(sys.argv[1:])
+    with suppress(OSError):  # ``main`` reported what cannot be written
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def main(argv: Sequence[str]) -> int:
