@@ -35,7 +35,7 @@ def main() -> int:
     folder: Path = parser.parse_args().folder
     python = make_environment(folder)
     requirements = [*build_requirements(ROOT / "pyproject.toml"), *NATIVE_TOOLS]
-    run_pip(python, "install", "--quiet", *requirements)
+    run_pip(python, "install", "-qq", *requirements)
     return 0
 
 
