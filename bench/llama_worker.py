@@ -1,7 +1,7 @@
 """A worker that runs llama.cpp through llama-cpp-python's low-level interface, under the peers' interpreter.
 
-It evaluates given tokens and samples nothing, and its batches are prepared outside the timed part. Settings are those
-with which it is fastest here; see docs/benchmarks.md.
+It evaluates given tokens and samples nothing, and its batches are prepared outside the timed part. The default settings
+are those with which bench/peer_settings.py found it fastest.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import llama_cpp
@@ -49,18 +50,30 @@ class _Batch:
         self.native.n_tokens = index + 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How llama.cpp runs: fused attention or not, and one KV buffer for all sequences or one for each."""
+
+    num_threads: int
+    has_flash_attention: bool
+    has_unified_kv: bool
+
+
 class _Context:
     """A native context for up to ``num_seqs`` sequences."""
 
-    def __init__(self, model: object, *, num_seqs: int, num_threads: int, flash_attention: bool) -> None:
+    def __init__(self, model: object, num_seqs: int, settings: Settings) -> None:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = max(_CONTEXT_TOKENS, 256 * num_seqs)
         params.n_batch = params.n_ubatch = _STEP_TOKENS
         params.n_seq_max = num_seqs
-        params.n_threads = params.n_threads_batch = num_threads
+        params.n_threads = params.n_threads_batch = settings.num_threads
         params.flash_attn_type = (
-            llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash_attention else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            if settings.has_flash_attention
+            else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )
+        params.kv_unified = settings.has_unified_kv
         self.native = llama_cpp.llama_init_from_model(model, params)
         if not self.native:
             raise RuntimeError(f"llama.cpp: no context for {num_seqs} sequences")
@@ -80,14 +93,13 @@ class _Context:
 class LlamaEngine:
     """A ``serving.BenchEngine``."""
 
-    def __init__(self, path: Path, *, num_threads: int, flash_attention: bool) -> None:
+    def __init__(self, path: Path, settings: Settings) -> None:
         llama_cpp.llama_log_set(_ignore_log, None)
         llama_cpp.llama_backend_init()
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         if not self._model:
             raise RuntimeError(f"llama.cpp cannot load {path}")
-        self._num_threads = num_threads
-        self._flash_attention = flash_attention
+        self._settings = settings
         self._contexts: dict[int, _Context] = {}
         self._batch = _Batch(_STEP_TOKENS)
         self._vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
@@ -97,12 +109,12 @@ class LlamaEngine:
         """What runs."""
         library = Path(llama_cpp.__file__).parent / "lib" / "libggml-cpu.so"
         digest = hashlib.sha256(library.read_bytes()).hexdigest()[:16]
-        attention = "flash" if self._flash_attention else "plain"
+        attention = "flash" if self._settings.has_flash_attention else "plain"
         return EngineInfo(
             name="llama.cpp",
             version=f"llama-cpp-python {llama_cpp.__version__}",
             isa=_features(llama_cpp.llama_print_system_info().decode()),
-            num_threads=self._num_threads,
+            num_threads=self._settings.num_threads,
             fingerprint=f"llama-{llama_cpp.__version__}-{digest}-{attention}",
         )
 
@@ -149,12 +161,7 @@ class LlamaEngine:
 
     def _context(self, num_seqs: int) -> _Context:
         if num_seqs not in self._contexts:
-            self._contexts[num_seqs] = _Context(
-                self._model,
-                num_seqs=num_seqs,
-                num_threads=self._num_threads,
-                flash_attention=self._flash_attention,
-            )
+            self._contexts[num_seqs] = _Context(self._model, num_seqs, self._settings)
         return self._contexts[num_seqs]
 
     def _fill(self, prompt: Sequence[int], sequence: int = 0) -> None:
@@ -181,13 +188,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--no-flash-attention", action="store_true")
+    parser.add_argument("--flash-attention", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--unified-kv", action=argparse.BooleanOptionalAction, default=False)
     arguments = parser.parse_args()
     channel = standard_channel()
-    engine = LlamaEngine(
-        arguments.model, num_threads=arguments.threads, flash_attention=not arguments.no_flash_attention
+    settings = Settings(
+        num_threads=arguments.threads,
+        has_flash_attention=arguments.flash_attention,
+        has_unified_kv=arguments.unified_kv,
     )
-    serve(engine, channel)
+    serve(LlamaEngine(arguments.model, settings), channel)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ def installed_bytes(environment: Path) -> int:
 def install(environment: Path, wheels: Path) -> None:
     """Build a wheel of this repository and install it into a new environment."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--quiet", "--no-build-isolation", "--no-deps", "-w", wheels, ROOT], check=True)
+    subprocess.run([*pip, "wheel", "-qq", "--no-build-isolation", "--no-deps", "-w", wheels, ROOT], check=True)
     venv.EnvBuilder(with_pip=False, symlinks=True).create(environment)
     (wheel,) = wheels.glob("lepton_ai-*.whl")
-    subprocess.run([*pip, "--python", environment / "bin" / "python", "install", "--quiet", wheel], check=True)
+    subprocess.run([*pip, "--python", environment / "bin" / "python", "install", "-qq", wheel], check=True)
 
 
 def main() -> int:
