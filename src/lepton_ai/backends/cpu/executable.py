@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,22 @@ class FinishedStep:
         return self.outputs
 
 
+class _StepSizes(NamedTuple):
+    """What the shapes of a step's outputs depend on. ``num_alternatives`` None: nothing is sampled."""
+
+    num_tokens: int
+    num_rows: int
+    num_seqs: int
+    num_alternatives: int | None
+
+    @classmethod
+    def of(cls, inputs: StepInputs) -> _StepSizes:
+        width = None
+        if inputs.sampling is not None:
+            width = min(MAX_LOGPROBS, max(inputs.sampling.num_logprobs.tolist(), default=0))
+        return cls(len(inputs.token_ids), len(inputs.logit_rows), len(inputs.kv_lengths), width)
+
+
 class CpuExecutable:
     """A compiled graph on one device."""
 
@@ -82,6 +98,9 @@ class CpuExecutable:
         bounds = (limits.max_tokens, limits.max_rows, limits.max_seqs, limits.max_model_len, _vocab_size(plan))
         self._program = _native.Program(self._encoded.encoder, bounds, device.native)
         self._arena = huge_zeros(self._encoded.arena_bytes)
+        # A steady decode step has the sizes of the one before it, and so the same views.
+        self._sizes: _StepSizes | None = None
+        self._step = FinishedStep(StepOutputs())
 
     @property
     def arena_bytes(self) -> int:
@@ -111,7 +130,10 @@ class CpuExecutable:
             )
         except ValueError as error:
             raise InvalidRequest(f"step: {error}", param="inputs") from None
-        return FinishedStep(self._outputs(inputs))
+        sizes = _StepSizes.of(inputs)
+        if sizes != self._sizes:
+            self._sizes, self._step = sizes, FinishedStep(self._outputs(sizes))
+        return self._step
 
     def set_weight(self, name: str, values: Float32Array) -> None:
         """Replace one weight by f32 values of the same shape.
@@ -154,29 +176,25 @@ class CpuExecutable:
             raise InvalidRequest(f"tensors: {name} has shape {shape} in this step, got {values.shape}", param="tensors")
         np.copyto(self._view(place, shape, np.float32), values)
 
-    def _outputs(self, inputs: StepInputs) -> StepOutputs:
-        sizes = _symbol_sizes(inputs)
-        tensors = {tensor.name: self._tensor(tensor, sizes) for tensor in self.plan.results}
-        sampled = None
-        if inputs.sampling is not None and self._encoded.sample is not None:
-            sampled = self._sampled(len(inputs.logit_rows), inputs.sampling)
+    def _outputs(self, sizes: _StepSizes) -> StepOutputs:
+        symbols = {"T": sizes.num_tokens, "R": sizes.num_rows, "S": sizes.num_seqs}
+        tensors = {tensor.name: self._tensor(tensor, symbols) for tensor in self.plan.results}
+        places = self._encoded.sample
+        if sizes.num_alternatives is None or places is None:
+            return StepOutputs(tensors)
+        rows, wide = (sizes.num_rows,), (sizes.num_rows, sizes.num_alternatives)
+        sampled = SampledTokens(
+            token_ids=self._view(places.token_ids, rows, np.int32),
+            logprobs=self._view(places.logprobs, rows, np.float32),
+            top_ids=self._view(places.top_ids, wide, np.int32),
+            top_logprobs=self._view(places.top_logprobs, wide, np.float32),
+        )
         return StepOutputs(tensors, sampled)
 
     def _tensor(self, tensor: Tensor, sizes: dict[str, int]) -> Float32Array:
         buffer = self.plan.buffers[tensor.id]
         assert tensor.dtype is DType.F32, f"{tensor.name}: results are f32"
         return self._view((buffer.offset, buffer.row_bytes), evaluate_shape(tensor.shape, sizes), np.float32)
-
-    def _sampled(self, num_rows: int, sampling: SamplingInputs) -> SampledTokens:
-        places = self._encoded.sample
-        assert places is not None
-        width = min(MAX_LOGPROBS, int(sampling.num_logprobs.max(initial=0)))
-        return SampledTokens(
-            token_ids=self._view(places.token_ids, (num_rows,), np.int32),
-            logprobs=self._view(places.logprobs, (num_rows,), np.float32),
-            top_ids=self._view(places.top_ids, (num_rows, width), np.int32),
-            top_logprobs=self._view(places.top_logprobs, (num_rows, width), np.float32),
-        )
 
     def _view(self, place: Place, shape: tuple[int, ...], dtype: type[ScalarT]) -> npt.NDArray[ScalarT]:
         offset, stride = place
