@@ -5,6 +5,8 @@ VENV := .venv
 PEERS := .venv-parity
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
+# An editable install leaves the byte code to the first import, or where PYTHONDONTWRITEBYTECODE is set to each of them.
+COMPILE := $(PY) -m compileall -q src
 # Whatever the wheel is built from, apart from Python files: these are read where they lie.
 BUILT_FROM := pyproject.toml CMakeLists.txt $(shell find native -type f)
 CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
@@ -57,11 +59,13 @@ $(VENV)/.base: scripts/bootstrap.py
 $(VENV)/.core: $(VENV)/.base $(BUILT_FROM)
 	@echo 'building the native core and installing Lepton: a minute or two'
 	$(PIP) install --no-build-isolation --editable .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base $(BUILT_FROM)
 	@echo 'building the native core and installing Lepton with its development tools: a minute or two'
 	$(PIP) install --no-build-isolation --editable '.[dev]'
+	@$(COMPILE)
 	@touch $(VENV)/.core $@
 
 $(PEERS)/.ready: scripts/bootstrap.py bench/parity-requirements.txt
