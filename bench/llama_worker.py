@@ -1,7 +1,7 @@
 """A worker that runs llama.cpp through llama-cpp-python's low-level interface, under the peers' interpreter.
 
-It evaluates given tokens and samples nothing, and its batches are prepared outside the timed part. The default settings
-are those with which bench/peer_settings.py found it fastest.
+It evaluates given tokens and samples nothing, and its batches are prepared outside the timed part. Fused
+attention is on; bench/peer_settings.py compares other settings.
 """
 
 from __future__ import annotations
