@@ -6,8 +6,6 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
-#include <cstring>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -225,16 +223,6 @@ void pack(CpuDevice& device, const std::string& type_name, bool quantize, Vector
   });
 }
 
-void copy(CpuDevice& device, Vector<uint8_t> source, Bytes target) {
-  constexpr int64_t kPiece = 1 << 20;
-  const int64_t size = static_cast<int64_t>(source.size());
-  if (static_cast<int64_t>(target.size()) != size) reject("target", "expected the length of the source");
-  const nb::gil_scoped_release release;
-  parallel_for(device.pool, (size + kPiece - 1) / kPiece, [&](int64_t i) {
-    std::memcpy(target.data() + i * kPiece, source.data() + i * kPiece, std::min(kPiece, size - i * kPiece));
-  });
-}
-
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -256,7 +244,6 @@ NB_MODULE(_native, m) {
       "kind"_a, "num_outputs"_a, "num_inputs"_a);
   m.def("pack", &pack, "device"_a, nb::kw_only(), "type"_a, "quantize"_a, "source"_a, "num_outputs"_a, "num_inputs"_a,
         "target"_a);
-  m.def("copy", &copy, "device"_a, nb::kw_only(), "source"_a, "target"_a, "Copies bytes on all threads.");
   nb::class_<CpuDevice>(m, "CpuDevice")
       .def(nb::init<int, const std::string&, int64_t>(), nb::kw_only(), "num_threads"_a, "isa"_a, "scratch_bytes"_a)
       .def_ro("isa", &CpuDevice::isa)

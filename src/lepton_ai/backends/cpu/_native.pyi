@@ -42,7 +42,6 @@ def pack(
     num_inputs: int,
     target: ByteArray,
 ) -> None: ...
-def copy(device: CpuDevice, *, source: ByteArray, target: ByteArray) -> None: ...
 
 class CpuDevice:
     isa: str
