@@ -13,6 +13,10 @@ namespace lepton::LEPTON_ISA {
 // stop at the end of each page of memory; this does not.
 constexpr int kPrefetchBytes = 4096;
 
+static inline void prefetch_ahead(const uint8_t* data, int64_t num_bytes) {
+  for (int64_t line = 0; line < num_bytes; line += 64) __builtin_prefetch(data + line + kPrefetchBytes);
+}
+
 constexpr int kParts = kPanelWidth / W;  // vector registers of one row of 16 channels
 
 template <PanelKind KIND>
@@ -76,9 +80,7 @@ static inline __attribute__((always_inline)) void add_groups(const uint8_t* data
   constexpr KindInfo info = kind_info(KIND);
   constexpr int shift = log2_offset(info.offset), halves = kHalves<KIND>;
   for (int g = 0; g < groups; ++g) {
-    if constexpr (PACKED)
-      for (int64_t line = 0; line < group_stride; line += 64)
-        __builtin_prefetch(data + g * group_stride + line + kPrefetchBytes);
+    if constexpr (PACKED) prefetch_ahead(data + g * group_stride, group_stride);
     const int8_t* q[ROWS];
     for (int r = 0; r < ROWS; ++r) q[r] = reinterpret_cast<const int8_t*>(x[r]) + (first + g) * kGroup;
     Sums sums[halves][ROWS];
@@ -171,8 +173,10 @@ static void matmul_many(const uint8_t* panel, int32_t num_inputs, const uint8_t*
   for (int64_t first = 0; first < layout.groups; first += kBlockGroups, panel += block_bytes(KIND)) {
     const int groups = static_cast<int>(layout.groups - first < kBlockGroups ? layout.groups - first : kBlockGroups);
     expand_scales<KIND>(panel, groups, scales);
-    for (int g = 0; g < groups; ++g)
+    for (int g = 0; g < groups; ++g) {
+      prefetch_ahead(panel + group_offset(KIND, g), info.group_bytes);
       unpack_group<info.bits>(panel + group_offset(KIND, g), unpacked + g * kGroup * kPanelWidth);
+    }
     int r = 0;
     for (; r + kTileRows <= rows; r += kTileRows)
       tile_block<KIND, kTileRows>(unpacked, scales, x + r * stride, stride, layout, first, groups,
