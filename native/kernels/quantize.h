@@ -9,35 +9,25 @@ namespace lepton::LEPTON_ISA {
 // A group below 2^-100 is zero (its inverse could overflow); one with an infinity or NaN has a scale that is not
 // finite, so that the outputs say so.
 static inline void quantize_group(const float* x, uint8_t* row, const Q8Row& layout, int64_t g) {
-  VF largest = abs(load(x));
-  for (int i = W; i < kGroup; i += W) largest = max(largest, abs(load(x + i)));
-  const float amax = reduce_max(largest);
-  const bool is_zero = amax < 0x1p-100f;
-  float scale = is_zero ? 0.0f : amax / 127.0f;
-  const float inverse = is_zero ? 0.0f : 127.0f / amax;
+  VF largest = set1(0.0f);
+  for (int i = 0; i < kGroup; i += W) largest = max_abs(largest, load(x + i));
+  const float amax = reduce_max_abs(largest);
   int8_t* q = reinterpret_cast<int8_t*>(row) + g * kGroup;
-  const VF factor = set1(inverse);
-  float half[2];
-  for (int h = 0; h < 2; ++h) {
-    VF sum = set1(0.0f);
-    for (int i = h * 16; i < h * 16 + 16; i += W) {
-      const VF rounded = round(load(x + i) * factor);
-      store_int8(q + i, rounded);
-      sum = sum + rounded;
-    }
-    half[h] = reduce_add(sum);
-  }
-  if (!(half[0] + half[1] <= 32 * 127.0f && amax <= 3.4028235e38f)) {
-    __builtin_memset(q, 0, kGroup);
-    half[0] = half[1] = 0.0f;
-    scale = __builtin_nanf("");
-  }
-  reinterpret_cast<float*>(row + layout.scale_offset())[g] = scale;
-  reinterpret_cast<float*>(row + layout.scaled_sum_offset())[g] = scale * (half[0] + half[1]);
-  reinterpret_cast<int32_t*>(row + layout.sum_offset())[g] = static_cast<int32_t>(half[0] + half[1]);
   int32_t* half_sum = reinterpret_cast<int32_t*>(row + layout.half_sum_offset()) + 2 * g;
-  half_sum[0] = static_cast<int32_t>(half[0]);
-  half_sum[1] = static_cast<int32_t>(half[1]);
+  float scale;
+  if (amax <= 3.4028235e38f) {
+    const bool is_zero = amax < 0x1p-100f;
+    scale = is_zero ? 0.0f : amax / 127.0f;
+    quantize_values(x, set1(is_zero ? 0.0f : 127.0f / amax), q, half_sum);
+  } else {
+    scale = __builtin_nanf("");
+    __builtin_memset(q, 0, kGroup);
+    half_sum[0] = half_sum[1] = 0;
+  }
+  const int32_t sum = half_sum[0] + half_sum[1];
+  reinterpret_cast<float*>(row + layout.scale_offset())[g] = scale;
+  reinterpret_cast<float*>(row + layout.scaled_sum_offset())[g] = scale * static_cast<float>(sum);
+  reinterpret_cast<int32_t*>(row + layout.sum_offset())[g] = sum;
 }
 
 // A whole row of `size` values as q8 (one term) or q16 (two: the second is fma(-q, scale, x) quantised the same way);

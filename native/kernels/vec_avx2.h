@@ -39,6 +39,30 @@ static inline float reduce_max(VF a) {
   s = _mm_max_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
+// The larger of `running` and |x|, compared as integers: a NaN is larger than all.
+static inline VF max_abs(VF running, VF x) {
+  return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(running), _mm256_castps_si256(abs(x))));
+}
+static inline float reduce_max_abs(VF a) {
+  const __m256i bits = _mm256_castps_si256(a);
+  __m128i m = _mm_max_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
+  return _mm_cvtss_f32(_mm_castsi128_ps(m));
+}
+// q[32] = x * factor rounded to bytes, halves to even; sums of each 16 (of bytes plus 128 as unsigned, eight at a
+// time).
+static inline void quantize_values(const float* x, VF factor, int8_t* q, int32_t* sums) {
+  const __m256i low = _mm256_packs_epi32(to_int(load(x) * factor), to_int(load(x + 8) * factor));
+  const __m256i high = _mm256_packs_epi32(to_int(load(x + 16) * factor), to_int(load(x + 24) * factor));
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packs work within 128 bits
+  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), bytes);
+  const __m256i eights = _mm256_sad_epu8(_mm256_xor_si256(bytes, _mm256_set1_epi8(-128)), _mm256_setzero_si256());
+  const __m256i pairs = _mm256_add_epi64(eights, _mm256_shuffle_epi32(eights, 0x4e));
+  sums[0] = _mm256_extract_epi32(pairs, 0) - 16 * 128;
+  sums[1] = _mm256_extract_epi32(pairs, 4) - 16 * 128;
+}
 static inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 static inline uint16_t float_to_half(float f) {
   return static_cast<uint16_t>(_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(f), _MM_FROUND_TO_NEAREST_INT)));
@@ -52,11 +76,6 @@ static inline void store_half(uint16_t* p, VF v) {
 static inline VF quad_input(const uint8_t* plane, int j) {
   const __m256i lanes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(plane));
   return to_float(_mm256_and_si256(_mm256_srlv_epi32(lanes, _mm256_set1_epi32(8 * j)), _mm256_set1_epi32(255)));
-}
-static inline void store_int8(int8_t* p, VF v) {
-  const __m256i i = to_int(v);
-  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
 }
 static inline VF load_scales(const int8_t* p) {
   return to_float(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));

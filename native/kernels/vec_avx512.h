@@ -31,6 +31,30 @@ static inline VF exp2_int(VF n) {
 }
 static inline float reduce_add(VF a) { return _mm512_reduce_add_ps(a); }
 static inline float reduce_max(VF a) { return _mm512_reduce_max_ps(a); }
+// The larger of `running` and |x|, compared as integers: a NaN is larger than all.
+static inline VF max_abs(VF running, VF x) {
+  return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(running), _mm512_castps_si512(abs(x))));
+}
+static inline float reduce_max_abs(VF a) {
+  const __m512i bits = _mm512_castps_si512(a);
+  const __m256i half = _mm256_max_epi32(_mm512_castsi512_si256(bits), _mm512_extracti64x4_epi64(bits, 1));
+  __m128i m = _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
+  return _mm_cvtss_f32(_mm_castsi128_ps(m));
+}
+// q[32] = x * factor rounded to bytes, halves to even; sums of each 16 (of bytes plus 128 as unsigned, eight at a
+// time).
+static inline void quantize_values(const float* x, VF factor, int8_t* q, int32_t* sums) {
+  const __m128i low = _mm512_cvtsepi32_epi8(to_int(load(x) * factor));
+  const __m128i high = _mm512_cvtsepi32_epi8(to_int(load(x + 16) * factor));
+  const __m256i bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), bytes);
+  const __m256i eights = _mm256_sad_epu8(_mm256_xor_si256(bytes, _mm256_set1_epi8(-128)), _mm256_setzero_si256());
+  const __m256i pairs = _mm256_add_epi64(eights, _mm256_shuffle_epi32(eights, 0x4e));
+  sums[0] = _mm256_extract_epi32(pairs, 0) - 16 * 128;
+  sums[1] = _mm256_extract_epi32(pairs, 4) - 16 * 128;
+}
 static inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 static inline uint16_t float_to_half(float f) {
   return static_cast<uint16_t>(_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(f), _MM_FROUND_TO_NEAREST_INT)));
@@ -44,9 +68,6 @@ static inline void store_half(uint16_t* p, VF v) {
 static inline VF quad_input(const uint8_t* plane, int j) {
   const __m512i lanes = _mm512_loadu_si512(plane);
   return to_float(_mm512_and_si512(_mm512_srlv_epi32(lanes, _mm512_set1_epi32(8 * j)), _mm512_set1_epi32(255)));
-}
-static inline void store_int8(int8_t* p, VF v) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(to_int(v)));
 }
 static inline VF load_scales(const int8_t* p) {
   return to_float(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));

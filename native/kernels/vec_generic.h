@@ -44,6 +44,29 @@ static inline float reduce_max(VF a) {
   return x > y ? x : y;
 }
 
+// The larger of `running` and |x|, compared as integers: a NaN is larger than all.
+static inline VF max_abs(VF running, VF x) {
+  const VI a = reinterpret_cast<VI>(running), b = reinterpret_cast<VI>(abs(x));
+  return reinterpret_cast<VF>(a > b ? a : b);
+}
+static inline float reduce_max_abs(VF a) {
+  const VF two = max_abs(a, VF{a[2], a[3], a[0], a[1]});
+  return max_abs(two, VF{two[1], two[0], two[3], two[2]})[0];
+}
+// q[32] = x * factor rounded to bytes, halves to even; sums of each 16.
+static inline void quantize_values(const float* x, VF factor, int8_t* q, int32_t* sums) {
+  for (int h = 0; h < 2; ++h) {
+    sums[h] = 0;
+    for (int i = 16 * h; i < 16 * h + 16; i += W) {
+      const VI rounded = to_int(round(load(x + i) * factor));
+      for (int j = 0; j < W; ++j) {
+        q[i + j] = static_cast<int8_t>(rounded[j]);
+        sums[h] += rounded[j];
+      }
+    }
+  }
+}
+
 static inline float half_to_float(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 1023;
   uint32_t bits;
@@ -95,10 +118,6 @@ static inline VF quad_input(const uint8_t* plane, int j) {
   VI lanes;
   __builtin_memcpy(&lanes, plane, sizeof lanes);
   return to_float(lanes >> (8 * j) & 255);
-}
-static inline void store_int8(int8_t* p, VF v) {
-  const VI i = to_int(v);
-  for (int lane = 0; lane < W; ++lane) p[lane] = static_cast<int8_t>(i[lane]);
 }
 static inline VF load_scales(const int8_t* p) { return VF{float(p[0]), float(p[1]), float(p[2]), float(p[3])}; }
 static inline VF load_scales(const uint8_t* p) { return VF{float(p[0]), float(p[1]), float(p[2]), float(p[3])}; }
