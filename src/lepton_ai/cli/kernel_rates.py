@@ -92,23 +92,31 @@ def measure_kernels(isas: Sequence[str], num_threads: int) -> list[KernelRate]:
     return rates
 
 
-def measure_linear(backend: CpuBackend, weight_type: WeightType, num_rows: int) -> float:
-    """Multiply-adds a second."""
-    weight = Weight("weight", (_NUM_OUTPUTS[num_rows], _NUM_INPUTS))
+def measure_linear(
+    backend: CpuBackend,
+    weight_type: WeightType,
+    num_rows: int,
+    *,
+    shape: tuple[int, int] | None = None,
+    policy: Policy = Policy.AUTO,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Multiply-adds a second, by ``clock`` (seconds), of a matrix of ``shape`` (outputs, inputs)."""
+    weight = Weight("weight", shape or (_NUM_OUTPUTS[num_rows], _NUM_INPUTS))
     limits = Limits(max_tokens=num_rows, max_rows=1, max_seqs=1, max_model_len=num_rows)
-    executable = backend.compile(_linear(weight), _OneTensor(weight, weight_type), limits, policy=Policy.AUTO)
-    inputs, cache = _inputs(num_rows), backend.allocate_kv((), 1)
-    return num_rows * prod(weight.shape) / _best_seconds(lambda: executable.run(inputs, cache))
+    executable = backend.compile(_linear(weight), _OneTensor(weight, weight_type), limits, policy=policy)
+    inputs, cache = _inputs(num_rows, weight.shape[1]), backend.allocate_kv((), 1)
+    return num_rows * prod(weight.shape) / _best_seconds(lambda: executable.run(inputs, cache), clock)
 
 
 def _linear(weight: Weight) -> Graph:
     trace = Trace()
-    x = trace.input("x", (symbol("T"), _NUM_INPUTS), DType.F32)
+    x = trace.input("x", (symbol("T"), weight.shape[1]), DType.F32)
     return trace.finish([ops.linear(x, weight, name="y")])
 
 
-def _inputs(num_rows: int) -> StepInputs:
-    x: Float32Array = np.linspace(-1.0, 1.0, num_rows * _NUM_INPUTS, dtype=np.float32)
+def _inputs(num_rows: int, num_inputs: int) -> StepInputs:
+    x: Float32Array = np.linspace(-1.0, 1.0, num_rows * num_inputs, dtype=np.float32)
     zeros = np.zeros(num_rows, np.int32)
     return StepInputs(
         token_ids=zeros,
@@ -117,16 +125,16 @@ def _inputs(num_rows: int) -> StepInputs:
         kv_lengths=np.array([num_rows], np.int32),
         kv_groups=(),
         logit_rows=zeros[:1],
-        tensors={"x": x.reshape(num_rows, _NUM_INPUTS)},
+        tensors={"x": x.reshape(num_rows, num_inputs)},
     )
 
 
-def _best_seconds(run: Callable[[], object]) -> float:
+def _best_seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
     """The shortest of a few passes: the others were disturbed."""
     best, end, num_passes = float("inf"), time.perf_counter() + _MIN_SECONDS, 0
     while num_passes < _MIN_PASSES or time.perf_counter() < end:
-        start = time.perf_counter()
+        start = clock()
         run()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, clock() - start)
         num_passes += 1
     return best
