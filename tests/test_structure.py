@@ -21,18 +21,19 @@ NATIVE = tuple(path for path in sorted((ROOT / "native").rglob("*")) if path.suf
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 
-# What each part of the package may import of the others. "" is the package itself: its version, and names made lazily.
+# What each part of the package may import of the others. "" is the package itself: names made lazily.
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "errors": frozenset(),
-    "": frozenset({"engine", "errors"}),
+    "": frozenset({"version", "engine", "errors"}),
+    "version": frozenset(),
     "config": frozenset({"errors"}),
     "graph": frozenset({"errors", "config"}),
-    "weights": frozenset({"", "errors", "config", "graph"}),
+    "weights": frozenset({"version", "errors", "config", "graph"}),
     "text": frozenset({"errors", "config", "weights"}),
     "models": frozenset({"errors", "config", "graph", "weights"}),
     "backends": frozenset({"errors", "config", "graph", "weights"}),
     "engine": frozenset({"errors", "config", "graph", "weights", "text", "models", "backends"}),
-    "cli": frozenset({"", "errors", "config", "graph", "weights", "text", "models", "backends", "engine"}),
+    "cli": frozenset({"version", "errors", "config", "graph", "weights", "text", "models", "backends", "engine"}),
     "__main__": frozenset({"cli"}),
 }
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from lepton_ai.version import __version__
+
 if TYPE_CHECKING:
     from lepton_ai.engine.llm import LLM
     from lepton_ai.engine.outputs import Chunk, Completion, Score, TokenLogprob, Usage
@@ -31,8 +33,6 @@ __all__ = [
     "Usage",
     "__version__",
 ]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:

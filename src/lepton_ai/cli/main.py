@@ -15,10 +15,10 @@ from typing import Annotated, NoReturn, cast
 
 import typer
 
-from lepton_ai import __version__
 from lepton_ai.cli.output import print_json, print_line, printable
 from lepton_ai.cli.verbs import VERBS
 from lepton_ai.errors import InvalidRequest, LeptonError
+from lepton_ai.version import __version__
 
 # The base of typer's usage errors; it has a public name in its newest releases only.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])

@@ -16,8 +16,8 @@ from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-from lepton_ai import __version__
 from lepton_ai.errors import DownloadFailed, InvalidRequest
+from lepton_ai.version import __version__
 from lepton_ai.weights.sources.pip_config import IndexConfig
 from lepton_ai.weights.sources.urls import CredentialStore, host_of, mask
 
