@@ -19,6 +19,9 @@ from lepton_ai.backends.cpu import _native
 
 _MAX_MODEL_LEN = 1024
 _MAX_SEQS = 32
+# Room for the largest workload, as the other engine has it: soon all of it has been written once, so that the times are
+# those of a server that has run for a while, without the system's work of handing out fresh pages.
+_KV_MEMORY_BYTES = 32 << 20
 
 
 class LeptonEngine:
@@ -26,7 +29,12 @@ class LeptonEngine:
 
     def __init__(self, path: Path, *, num_threads: int, policy: str) -> None:
         self._llm = LLM(
-            path, num_threads=num_threads, policy=policy, max_num_seqs=_MAX_SEQS, max_model_len=_MAX_MODEL_LEN
+            path,
+            num_threads=num_threads,
+            policy=policy,
+            max_num_seqs=_MAX_SEQS,
+            max_model_len=_MAX_MODEL_LEN,
+            kv_memory_bytes=_KV_MEMORY_BYTES,
         )
 
     @property

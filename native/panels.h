@@ -98,18 +98,21 @@ struct PanelMatrix {
   LEPTON_INLINE const uint8_t* panel(int64_t index) const { return data + index * panel_bytes(kind, num_inputs); }
 };
 
-// A row of 8-bit activations: int8 q[padded], f32 scale[G], f32 scaled_sum[G], i32 sum[G], i32 half_sum[2G].
-struct Q8Row {
-  int64_t padded;
-  int64_t groups;
-
-  LEPTON_INLINE explicit constexpr Q8Row(int64_t num_inputs)
-      : padded(num_groups(num_inputs) * kGroup), groups(num_groups(num_inputs)) {}
-  LEPTON_INLINE constexpr int64_t scale_offset() const { return padded; }
-  LEPTON_INLINE constexpr int64_t scaled_sum_offset() const { return padded + 4 * groups; }
-  LEPTON_INLINE constexpr int64_t sum_offset() const { return padded + 8 * groups; }
-  LEPTON_INLINE constexpr int64_t half_sum_offset() const { return padded + 12 * groups; }
-  LEPTON_INLINE constexpr int64_t bytes() const { return (padded + 20 * groups + 63) / 64 * 64; }
+// 32 activations in 8 bits: a row is a sequence of these, so that what one step of a kernel reads or writes of a row lies
+// in one place. An offset of 8 in the weights adds `offset` to a dot product with q, and `first_half` to one with its
+// first 16: -8 times the sum of q there.
+struct Q8Group {
+  int8_t q[kGroup];
+  float scale;
+  float scaled_sum;  // scale * sum of q
+  int32_t offset;
+  int32_t first_half;
 };
+static_assert(sizeof(Q8Group) == 48);
+
+// Bytes of a row of 8-bit activations.
+static constexpr int64_t q8_row_bytes(int64_t num_inputs) {
+  return (num_groups(num_inputs) * static_cast<int64_t>(sizeof(Q8Group)) + 63) / 64 * 64;
+}
 
 }  // namespace lepton

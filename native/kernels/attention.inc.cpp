@@ -221,9 +221,9 @@ template <class T>
 static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyTile<T>& kv, int64_t first,
                         int64_t count, AttentionScratch& s) {
   const int D = op.head_dim, blocks = static_cast<int>((count + kBlockTokens - 1) / kBlockTokens);
-  for (int r = 0; r < tile.rows; r += kTileRows)
-    score_rest<kTileRows>(s.queries + r * D, kv.keys, blocks, D, op.scale, s.scores + r * kKeyTile,
-                          static_cast<int>(min64(kTileRows, tile.rows - r)));
+  for (int r = 0; r < tile.rows; r += kPassRows)
+    score_rest<kPassRows>(s.queries + r * D, kv.keys, blocks, D, op.scale, s.scores + r * kKeyTile,
+                          static_cast<int>(min64(kPassRows, tile.rows - r)));
   float factors[kQueryRows];
   for (int r = 0; r < tile.rows; ++r) {
     const int64_t position = tile.position(r);
@@ -233,9 +233,9 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
   // Values below every row's window may belong to blocks that were given to others: they are not touched.
   const int64_t hidden = op.window ? tile.first_position - op.window + 1 - first : 0;
   const int begin = hidden > 0 ? static_cast<int>(min64(hidden, count)) : 0;
-  for (int r = 0; r < tile.rows; r += kTileRows)
-    weigh_rest<kTileRows>(s.scores + r * kKeyTile, factors + r, kv.values, begin, static_cast<int>(count), D,
-                          s.values + r * D, static_cast<int>(min64(kTileRows, tile.rows - r)));
+  for (int r = 0; r < tile.rows; r += kPassRows)
+    weigh_rest<kPassRows>(s.scores + r * kKeyTile, factors + r, kv.values, begin, static_cast<int>(count), D,
+                          s.values + r * D, static_cast<int>(min64(kPassRows, tile.rows - r)));
 }
 
 // Keys [first, first + 64) up to `end`, which is one past the last key that any row sees. A conversion to f32 pays when
@@ -249,7 +249,7 @@ static void attend_keys(const AttentionOp& op, const Step& step, const QueryTile
   }
   if (!op.is_half)
     attend_tile(op, tile, cached_tile<float>(op, step, tile, first, count), first, count, s);
-  else if (tile.rows <= kTileRows)
+  else if (tile.rows <= kPassRows)
     attend_tile(op, tile, cached_tile<uint16_t>(op, step, tile, first, count), first, count, s);
   else
     attend_tile(op, tile, converted_tile(op, step, tile, first, count, s), first, count, s);
@@ -282,9 +282,8 @@ static void write_head(const AttentionOp& op, const Step& step, int64_t token, i
   const VF inverse = set1(1.0f / sum);
   for (int d = 0; d < D; d += W) store(total + d, load(total + d) * inverse);
   if (op.quantize) {
-    const Q8Row layout(int64_t{op.num_heads} * D);
-    for (int d = 0; d < D; d += kGroup)
-      quantize_group(total + d, op.y.row<uint8_t>(step, token), layout, (int64_t{head} * D + d) / kGroup);
+    Q8Group* groups = op.y.row<Q8Group>(step, token) + int64_t{head} * D / kGroup;
+    for (int d = 0; d < D; d += kGroup) quantize_group(total + d, groups + d / kGroup);
   } else {
     __builtin_memcpy(op.y.row(step, token) + head * D, total, sizeof(float) * D);
   }

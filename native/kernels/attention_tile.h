@@ -11,9 +11,13 @@ constexpr int kTileBlocks = kKeyTile / kBlockTokens;
 static inline VF load_any(const float* p) { return load(p); }
 static inline VF load_any(const uint16_t* p) { return load_half(p); }
 
-// Blocks of keys (or strips of values) that one pass takes together: enough independent sums to hide the latency of a
-// fused multiply-add, few enough to stay in registers.
-constexpr int pass_width(int rows) { return rows * kParts * 4 <= 12 ? 4 : rows * kParts * 2 <= 12 ? 2 : 1; }
+// Rows that one pass takes together, and blocks of keys (or strips of values): enough independent sums to hide the
+// latency of a fused multiply-add, few enough to stay in registers.
+constexpr int kPassRows = 4;
+constexpr int kPassSums = kNumRegisters / 4 * 3;
+constexpr int pass_width(int rows) {
+  return rows * kParts * 4 <= kPassSums ? 4 : rows * kParts * 2 <= kPassSums ? 2 : 1;
+}
 
 // scores[ROWS][WIDTH * 16] = queries x WIDTH blocks of keys [D][16].
 template <int ROWS, int WIDTH, class T>

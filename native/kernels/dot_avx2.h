@@ -11,7 +11,8 @@
 
 namespace lepton::LEPTON_ISA {
 
-constexpr int kTileRows = 4;
+constexpr int kPackedRows = 4;
+constexpr int kTileRows = 4, kTilePanels = 1;
 
 struct Sums {
   __m256i half[2];
@@ -84,8 +85,10 @@ static inline void dot_pass(const uint8_t* data, const int8_t* const* x, Sums* o
   }
 }
 
-template <int BITS, bool PACKED, int ROWS, int Q0, int Q1>
-static inline void dot(const uint8_t* data, const int8_t* const* x, const int32_t* sums, int log2_offset, Sums* out) {
+template <int BITS, bool PACKED, int ROWS, int PANELS, int Q0, int Q1>
+static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, const int32_t* offsets, int offset_shift,
+                       Sums* out) {
+  static_assert(PANELS == 1, "a tile has as many sums as there are registers");
   if constexpr (BITS == 8) {
     Sums high[ROWS];
     dot_pass<8, PACKED, 1, 8, ROWS, Q0, Q1>(data, x, high);
@@ -97,10 +100,10 @@ static inline void dot(const uint8_t* data, const int8_t* const* x, const int32_
     constexpr int depth = BITS == 4 ? 8 : BITS == 5 ? 4 : 2;
     dot_pass<BITS, PACKED, -1, depth, ROWS, Q0, Q1>(data, x, out);
   }
-  if (log2_offset)
+  if (offset_shift >= 0)
     for (int r = 0; r < ROWS; ++r) {
-      const __m256i correction = _mm256_set1_epi32(sums[r] * (1 << log2_offset));
-      for (int h = 0; h < 2; ++h) out[r].half[h] = _mm256_sub_epi32(out[r].half[h], correction);
+      const __m256i offset = _mm256_slli_epi32(_mm256_set1_epi32(offsets[r]), offset_shift);
+      for (int h = 0; h < 2; ++h) out[r].half[h] = _mm256_add_epi32(out[r].half[h], offset);
     }
 }
 

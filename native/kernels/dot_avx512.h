@@ -9,7 +9,8 @@
 
 namespace lepton::LEPTON_ISA {
 
-constexpr int kTileRows = 8;
+constexpr int kPackedRows = 8;
+constexpr int kTileRows = 4, kTilePanels = 2;
 
 struct Sums {
   __m512i v;
@@ -43,19 +44,27 @@ static inline void unpack_group(const uint8_t* data, uint8_t* out) {
   for (int q = 0; q < kQuads; ++q) _mm512_storeu_si512(out + q * 64, load_quad<BITS, true>(data, q));
 }
 
-template <int BITS, bool PACKED, int ROWS, int Q0, int Q1>
-static inline void dot(const uint8_t* data, const int8_t* const* x, const int32_t* sums, int log2_offset, Sums* out) {
+template <int BITS, bool PACKED, int ROWS, int PANELS, int Q0, int Q1>
+static inline void dot(const uint8_t* data, int64_t panel_stride, const int8_t* const* x, const int32_t* offsets,
+                       int offset_shift, Sums* out) {
 #pragma GCC unroll 8
-  for (int r = 0; r < ROWS; ++r)
-    out[r].v = log2_offset ? _mm512_set1_epi32(-(sums[r] * (1 << log2_offset))) : _mm512_setzero_si512();
+  for (int r = 0; r < ROWS; ++r) {
+    const __m512i offset = _mm512_set1_epi32(offsets[r]);
+    const __m512i start = offset_shift < 0    ? _mm512_setzero_si512()
+                          : offset_shift == 0 ? offset
+                                              : _mm512_slli_epi32(offset, offset_shift);
+    for (int n = 0; n < PANELS; ++n) out[r * PANELS + n].v = start;
+  }
 #pragma GCC unroll 8
   for (int q = Q0; q < Q1; ++q) {
-    const __m512i w = load_quad<BITS, PACKED>(data, q);
+    __m512i w[PANELS];
+    for (int n = 0; n < PANELS; ++n) w[n] = load_quad<BITS, PACKED>(data + n * panel_stride, q);
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r) {
-      int32_t a;
-      __builtin_memcpy(&a, x[r] + 4 * q, 4);
-      out[r].v = _mm512_dpbusd_epi32(out[r].v, w, _mm512_set1_epi32(a));
+      int32_t quad;
+      __builtin_memcpy(&quad, x[r] + 4 * q, 4);
+      const __m512i a = _mm512_set1_epi32(quad);
+      for (int n = 0; n < PANELS; ++n) out[r * PANELS + n].v = _mm512_dpbusd_epi32(out[r * PANELS + n].v, w[n], a);
     }
   }
 }

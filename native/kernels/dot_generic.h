@@ -12,7 +12,8 @@
 
 namespace lepton::LEPTON_ISA {
 
-constexpr int kTileRows = 4;  // rows whose sums one pass keeps in registers
+constexpr int kPackedRows = 4;
+constexpr int kTileRows = 4, kTilePanels = 1;
 
 typedef int16_t VS __attribute__((vector_size(16)));
 typedef uint16_t VU __attribute__((vector_size(16)));
@@ -82,15 +83,18 @@ static inline void repeat_quads(const int8_t* x, RepeatedQuads& out) {
   }
 }
 
-// out[r] = sum over quads Q0 ... Q1-1 of (u - offset) * x[r]; `sums` are the sums of each row's inputs in these quads.
-template <int BITS, bool PACKED, int ROWS, int Q0, int Q1>
-static inline void dot(const uint8_t* data, const int8_t* const* x, const int32_t* sums, int log2_offset, Sums* out) {
+// out[row][panel] = the sum over quads Q0 ... Q1-1 of u * x[row], plus offsets[row] << offset_shift, which stands for
+// the offset of u; a negative shift means that there is none. Panels lie `panel_stride` bytes apart.
+template <int BITS, bool PACKED, int ROWS, int PANELS, int Q0, int Q1>
+static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, const int32_t* offsets, int offset_shift,
+                       Sums* out) {
+  static_assert(PANELS == 1, "a tile has as many sums as there are registers");
   RepeatedQuads rows[ROWS];
   for (int r = 0; r < ROWS; ++r) repeat_quads<Q0, Q1>(x[r], rows[r]);
   for (int part = 0; part < 4; ++part) {
     VI acc[ROWS];
     for (int r = 0; r < ROWS; ++r) {
-      const int32_t start = log2_offset ? -(sums[r] * (1 << log2_offset)) : 0;
+      const int32_t start = offset_shift < 0 ? 0 : offsets[r] * (1 << offset_shift);
       acc[r] = VI{start, start, start, start};
     }
 #pragma GCC unroll 8

@@ -15,7 +15,7 @@ static inline VF exp(VF x) {
   p = fma(p, r, set1(1.6666665459e-1f));
   p = fma(p, r, set1(5.0000001201e-1f));
   p = fma(p, r * r, r + set1(1.0f));
-  return select_less(x, lowest, set1(0.0f), p * exp2_int(n));
+  return select_less(x, lowest, set1(0.0f), times_exp2(p, n));
 }
 
 // One value, by the same arithmetic as a lane of a vector.

@@ -29,7 +29,7 @@ static void token_logprob_run(const OpRecord& record, const Step& step, int64_t 
     partial[slices + slice] = 0.0f;
   }
   for (int64_t panel = begin; panel < end; ++panel) {
-    panel_matmul(op.head, panel, op.terms, op.x.row<uint8_t>(step, row), op.x.stride, rows, sums);
+    panel_matmul(op.head, panel, 1, op.terms, op.x.row<uint8_t>(step, row), op.x.stride, rows, sums, 0);
     const int64_t first = panel * kPanelWidth;
     for (int r = 0; r < rows; ++r) {
       float* partial = op.partial.row(step, row + r);

@@ -7,11 +7,27 @@ constexpr int kRowBlock = 128;  // rows that share one unpacking of a panel; the
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// A unit is what one epilogue needs: a panel, or two panels of gate with two of up (one group of 32 outputs).
-static int64_t linear_units(const LinearOp& op) {
-  if (op.gated) return (num_panels(op.segments[0].num_outputs) + 1) / 2;
+// How many 8-bit rows a row of x has at most; 1 if it is f32.
+static int most_terms(const LinearOp& op) {
+  for (int s = 0; s < op.num_segments; ++s)
+    if (op.terms[s] > 1) return op.terms[s];
+  return 1;
+}
+
+// A unit is what one task computes. Gated: a pair of panels of gate and of up, one group of 32 outputs. Else a panel,
+// or as many as a tile holds when the rows fill tiles.
+static int panels_per_unit(const LinearOp& op, int64_t rows) {
+  return op.gated ? 2 : rows * most_terms(op) > kPackedRows ? kTilePanels : 1;
+}
+
+static int64_t segment_units(const PanelMatrix& m, int per_unit) {
+  return (num_panels(m.num_outputs) + per_unit - 1) / per_unit;
+}
+
+static int64_t linear_units(const LinearOp& op, int per_unit) {
+  if (op.gated) return segment_units(op.segments[0], per_unit);
   int64_t total = 0;
-  for (int s = 0; s < op.num_segments; ++s) total += num_panels(op.segments[s].num_outputs);
+  for (int s = 0; s < op.num_segments; ++s) total += segment_units(op.segments[s], per_unit);
   return total;
 }
 
@@ -20,9 +36,12 @@ static int64_t linear_units(const LinearOp& op) {
 struct LinearChunks {
   int64_t units, first, small;  // units in all, in each thread's first chunk, in each later one
   int64_t threads, row_blocks;
+  int per_unit;  // panels
 
-  LinearChunks(const LinearOp& op, const Step& step) : units(linear_units(op)), threads(step.num_threads) {
+  LinearChunks(const LinearOp& op, const Step& step) : threads(step.num_threads) {
     const int64_t rows = step.rows(op.rows);
+    per_unit = panels_per_unit(op, rows);
+    units = linear_units(op, per_unit);
     row_blocks = (rows + kRowBlock - 1) / kRowBlock;
     const bool is_few = rows <= kFewRows;
     first = is_few ? units * 5 / (8 * threads) : 0;
@@ -50,56 +69,91 @@ static int64_t linear_chunks(const OpRecord& record, const Step& step) {
   return LinearChunks(record.linear, step).total();
 }
 
-static void plain_unit(const LinearOp& op, const Step& step, int64_t unit, int64_t row, int rows, float* sums) {
-  int s = 0;
-  while (unit >= num_panels(op.segments[s].num_outputs)) unit -= num_panels(op.segments[s++].num_outputs);
-  const PanelMatrix& m = op.segments[s];
-  panel_matmul(m, unit, op.terms[s], op.x.row<uint8_t>(step, row), op.x.stride, rows, sums);
-  const int64_t first = unit * kPanelWidth;
-  const int width = static_cast<int>(min64(kPanelWidth, m.num_outputs - first));
-  for (int r = 0; r < rows; ++r) {
-    float* y = op.y[s].row(step, row + r) + first;
-    const float* sum = sums + r * kPanelWidth;
-    if (width == kPanelWidth && !m.bias)
-      for (int i = 0; i < kPanelWidth; i += W) store(y + i, load(sum + i));
-    else
-      for (int i = 0; i < width; ++i) y[i] = m.bias ? sum[i] + m.bias[first + i] : sum[i];
+// A unit for some rows, as its epilogue sees it: sums[segment][panel][row][16], panels `stride` floats apart.
+struct LinearTask {
+  const LinearOp& op;
+  const Step& step;
+  int segment;
+  int64_t panel;  // the first of `count`
+  int count;
+  int64_t row;  // the first in the step
+  float* sums;
+  int64_t stride;
+};
+
+// Outputs [first, first + width) of a row, with the bias.
+static inline void write_outputs(const float* sums, const float* bias, int width, float* y) {
+  if (width == kPanelWidth && !bias)
+    for (int i = 0; i < kPanelWidth; i += W) store(y + i, load(sums + i));
+  else
+    for (int i = 0; i < width; ++i) y[i] = bias ? sums[i] + bias[i] : sums[i];
+}
+
+static void finish_plain(const void* task, int first_row, int num_rows) {
+  const LinearTask& t = *static_cast<const LinearTask*>(task);
+  const PanelMatrix& m = t.op.segments[t.segment];
+  for (int n = 0; n < t.count; ++n) {
+    const int64_t first = (t.panel + n) * kPanelWidth;
+    const int width = static_cast<int>(min64(kPanelWidth, m.num_outputs - first));
+    for (int r = first_row; r < first_row + num_rows; ++r)
+      write_outputs(t.sums + n * t.stride + r * kPanelWidth, m.bias ? m.bias + first : nullptr, width,
+                    t.op.y[t.segment].row(t.step, t.row + r) + first);
   }
 }
 
-static inline void add_bias(const PanelMatrix& m, int64_t first, int rows, float* sums) {
+static inline void add_bias(const LinearTask& t, int segment, int n, int row, float* sums) {
+  const PanelMatrix& m = t.op.segments[segment];
   if (!m.bias) return;
+  const int64_t first = (t.panel + n) * kPanelWidth;
   const int width = static_cast<int>(min64(kPanelWidth, m.num_outputs - first));
-  for (int r = 0; r < rows; ++r)
-    for (int i = 0; i < width; ++i) sums[r * kPanelWidth + i] += m.bias[first + i];
+  for (int i = 0; i < width; ++i) sums[row * kPanelWidth + i] += m.bias[first + i];
 }
 
-// 32 outputs of silu(gate) * up for some rows.
-static void gated_unit(const LinearOp& op, const Step& step, int64_t unit, int64_t row, int rows, float* sums) {
-  const int64_t size = op.segments[0].num_outputs, first = unit * kGroup;
-  const int panels = first + kPanelWidth < size ? 2 : 1;
-  const int terms = op.terms[0] > 1 || op.terms[1] > 1 ? 2 : 1;
-  const int64_t part = static_cast<int64_t>(rows) * terms * kPanelWidth;
-  for (int s = 0; s < 2; ++s)
-    for (int p = 0; p < panels; ++p) {
-      float* out = sums + (2 * s + p) * part;
-      panel_matmul(op.segments[s], 2 * unit + p, op.terms[s], op.x.row<uint8_t>(step, row), op.x.stride, rows, out);
-      add_bias(op.segments[s], first + p * kPanelWidth, rows, out);
-    }
-  const Q8Row layout(size);
-  for (int r = 0; r < rows; ++r) {
-    alignas(64) float y[kGroup] = {};
-    for (int p = 0; p < panels; ++p)
-      for (int i = 0; i < kPanelWidth; i += W) {
-        const VF gate = load(sums + p * part + r * kPanelWidth + i);
-        store(y + p * kPanelWidth + i, silu(gate) * load(sums + (2 + p) * part + r * kPanelWidth + i));
+// silu(gate) * up for some rows. Channels past the end have zero weights, and silu(0) * 0 is the zero that pads a
+// group.
+static void finish_gated(const void* task, int first_row, int num_rows) {
+  const LinearTask& t = *static_cast<const LinearTask*>(task);
+  const int64_t first = t.panel * kPanelWidth;
+  alignas(64) float y[kTileRows][kGroup] = {};
+  for (int done = 0; done < num_rows; done += kTileRows) {
+    const int here = num_rows - done < kTileRows ? num_rows - done : kTileRows;
+    for (int r = 0; r < here; ++r)
+      for (int n = 0; n < t.count; ++n) {
+        float* gates = t.sums + n * t.stride;
+        float* ups = gates + 2 * t.stride;
+        const int row = first_row + done + r;
+        add_bias(t, 0, n, row, gates);
+        add_bias(t, 1, n, row, ups);
+        for (int i = 0; i < kPanelWidth; i += W)
+          store(y[r] + n * kPanelWidth + i,
+                silu(load(gates + row * kPanelWidth + i)) * load(ups + row * kPanelWidth + i));
       }
-    if (op.quantize) {
-      quantize_group(y, op.y[0].row<uint8_t>(step, row + r), layout, unit);
-    } else {
-      float* out = op.y[0].row(step, row + r) + first;
-      for (int64_t i = 0; i < min64(kGroup, size - first); ++i) out[i] = y[i];
+    for (int r = 0; r < here; ++r) {
+      const int64_t row = t.row + first_row + done + r;
+      if (t.op.quantize)
+        quantize_group(y[r], t.op.y[0].row<Q8Group>(t.step, row) + first / kGroup);
+      else
+        __builtin_memcpy(t.op.y[0].row(t.step, row) + first, y[r],
+                         sizeof(float) * min64(kGroup, t.op.segments[0].num_outputs - first));
     }
+  }
+}
+
+static void linear_unit(const LinearOp& op, const Step& step, int per_unit, int64_t unit, int64_t row, int rows,
+                        float* sums) {
+  int s = 0;
+  if (!op.gated)
+    for (int64_t units; unit >= (units = segment_units(op.segments[s], per_unit)); ++s) unit -= units;
+  const int64_t panel = unit * per_unit, stride = int64_t{rows} * most_terms(op) * kPanelWidth;
+  const int count = static_cast<int>(min64(per_unit, num_panels(op.segments[s].num_outputs) - panel));
+  const uint8_t* x = op.x.row<uint8_t>(step, row);
+  const LinearTask task{op, step, s, panel, count, row, sums, stride};
+  if (op.gated) {
+    panel_matmul(op.segments[0], panel, count, op.terms[0], x, op.x.stride, rows, sums, stride);
+    panel_matmul(op.segments[1], panel, count, op.terms[1], x, op.x.stride, rows, sums + 2 * stride, stride,
+                 {finish_gated, &task});
+  } else {
+    panel_matmul(op.segments[s], panel, count, op.terms[s], x, op.x.stride, rows, sums, stride, {finish_plain, &task});
   }
 }
 
@@ -111,12 +165,7 @@ static void linear_run(const OpRecord& record, const Step& step, int64_t chunk, 
   float* sums = reinterpret_cast<float*>(scratch.data);
   int64_t begin, end;
   chunks.range(chunk % chunks.unit_chunks(), &begin, &end);
-  for (int64_t unit = begin; unit < end; ++unit) {
-    if (op.gated)
-      gated_unit(op, step, unit, row, rows, sums);
-    else
-      plain_unit(op, step, unit, row, rows, sums);
-  }
+  for (int64_t unit = begin; unit < end; ++unit) linear_unit(op, step, chunks.per_unit, unit, row, rows, sums);
 }
 
 }  // namespace lepton::LEPTON_ISA

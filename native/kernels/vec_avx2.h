@@ -8,6 +8,7 @@
 namespace lepton::LEPTON_ISA {
 
 constexpr int W = 8;
+constexpr int kNumRegisters = 16;
 using VF = __m256;
 using VI = __m256i;
 
@@ -26,8 +27,9 @@ static inline VF round(VF a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_I
 static inline VI to_int(VF a) { return _mm256_cvtps_epi32(a); }
 static inline VF to_float(VI a) { return _mm256_cvtepi32_ps(a); }
 static inline VI load_int(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-static inline VF exp2_int(VF n) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(to_int(n), _mm256_set1_epi32(127)), 23));
+static inline VF times_exp2(VF x, VF n) {
+  const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(to_int(n), _mm256_set1_epi32(127)), 23);
+  return _mm256_mul_ps(x, _mm256_castsi256_ps(power));
 }
 static inline float reduce_add(VF a) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

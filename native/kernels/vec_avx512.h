@@ -8,6 +8,7 @@
 namespace lepton::LEPTON_ISA {
 
 constexpr int W = 16;
+constexpr int kNumRegisters = 32;
 using VF = __m512;
 using VI = __m512i;
 
@@ -26,9 +27,7 @@ static inline VF round(VF a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAR
 static inline VI to_int(VF a) { return _mm512_cvtps_epi32(a); }
 static inline VF to_float(VI a) { return _mm512_cvtepi32_ps(a); }
 static inline VI load_int(const int32_t* p) { return _mm512_loadu_si512(p); }
-static inline VF exp2_int(VF n) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(to_int(n), _mm512_set1_epi32(127)), 23));
-}
+static inline VF times_exp2(VF x, VF n) { return _mm512_scalef_ps(x, n); }
 static inline float reduce_add(VF a) { return _mm512_reduce_add_ps(a); }
 static inline float reduce_max(VF a) { return _mm512_reduce_max_ps(a); }
 // The larger of `running` and |x|, compared as integers: a NaN is larger than all.

@@ -7,7 +7,8 @@
 
 namespace lepton::LEPTON_ISA {
 
-constexpr int W = 4;  // f32 lanes
+constexpr int W = 4;
+constexpr int kNumRegisters = 16;  // f32 lanes
 typedef float VF __attribute__((vector_size(16)));
 typedef int32_t VI __attribute__((vector_size(16)));
 
@@ -37,7 +38,8 @@ static inline VI load_int(const int32_t* p) {
   return v;
 }
 // 2^n for integral n in [-126, 127].
-static inline VF exp2_int(VF n) { return reinterpret_cast<VF>((to_int(n) + 127) << 23); }
+// x * 2^n for n in [-126, 127].
+static inline VF times_exp2(VF x, VF n) { return x * reinterpret_cast<VF>((to_int(n) + 127) << 23); }
 static inline float reduce_add(VF a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 static inline float reduce_max(VF a) {
   const float x = a[0] > a[2] ? a[0] : a[2], y = a[1] > a[3] ? a[1] : a[3];

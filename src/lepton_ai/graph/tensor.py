@@ -37,6 +37,8 @@ class DType(enum.Enum):
 Q8_GROUP = 32
 """Elements that share one scale in a ``Q8`` activation."""
 
+_Q8_GROUP_BYTES = 48
+
 ROW_ALIGNMENT = 64
 """Rows of a matrix start at multiples of this many bytes: a cache line, and the widest vector register."""
 
@@ -49,12 +51,11 @@ def round_up(value: int, multiple: int) -> int:
 def q8_row_bytes(num_columns: int) -> int:
     """Bytes of one ``Q8`` row of ``num_columns`` elements; every backend that shares rows lays them out so.
 
-    With ``P`` columns after padding to ``Q8_GROUP`` and ``G = P / Q8_GROUP`` groups, one after the other:
-    ``int8 q[P]``, ``f32 scale[G]``, ``f32 scaled_sum[G]`` (scale times the sum of ``q`` over the group),
-    ``i32 sum[G]``, ``i32 half_sum[2 * G]`` (sums over each 16), padding to ``ROW_ALIGNMENT``.
+    For each group of ``Q8_GROUP`` columns (the last one filled up with zeros): ``int8 q[32]``, ``f32 scale``,
+    ``f32 scaled_sum`` (scale times the sum of ``q``), ``i32 offset`` and ``i32 first_half`` (-8 times the sum of ``q``,
+    and of its first 16). After the last group, padding to ``ROW_ALIGNMENT``.
     """
-    padded = round_up(num_columns, Q8_GROUP)
-    return round_up(padded + 20 * (padded // Q8_GROUP), ROW_ALIGNMENT)
+    return round_up(_Q8_GROUP_BYTES * -(-num_columns // Q8_GROUP), ROW_ALIGNMENT)
 
 
 def row_bytes(dtype: DType, num_columns: int) -> int:

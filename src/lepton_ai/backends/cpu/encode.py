@@ -40,6 +40,7 @@ _SPLIT_KEYS = 256  # as in native/kernels/attention.inc.cpp
 _SPLIT_TOKENS = 8
 _SLICE_TOKENS = 1024  # as in native/kernels/head.inc.cpp
 _ROW_BLOCK = 128
+_TILE_PANELS = 2  # the largest of native/kernels/dot_*.h
 _MAX_SEGMENTS = 4  # as in native/step.h
 _QUERY_ROWS = 32
 _KEY_TILE = 64
@@ -211,7 +212,7 @@ def _linear(state: _State, node: Node) -> None:
     for first in range(0, len(parts), _MAX_SEGMENTS):
         chosen = parts[first : first + _MAX_SEGMENTS]
         terms = [segment.num_terms for segment, _, _ in chosen]
-        state.need_scratch((4 if is_gated else 1) * max(*terms, 1) * _ROW_BLOCK * 64)
+        state.need_scratch((4 if is_gated else _TILE_PANELS) * max(*terms, 1) * _ROW_BLOCK * 64)
         state.encoder.linear(
             barrier and first == 0,
             segments=[

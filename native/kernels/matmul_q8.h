@@ -1,0 +1,222 @@
+// Panels times rows of 8-bit activations.
+//
+// At most kPackedRows rows unpack the weights of one panel in registers. More rows share one unpacking into L1, and are
+// taken in tiles of kTileRows rows by kTilePanels panels: as many sums as registers hold, so that each broadcast of
+// activations serves several panels, and each load of weights several rows.
+//
+// The order of additions of an output depends only on the panel kind and the inner size: groups of 32 inputs in
+// ascending order, each an exact integer sum, then one fused multiply-add for the scale and one for the minimum.
+#pragma once
+
+#include "panel_scales.h"
+
+namespace lepton::LEPTON_ISA {
+
+// Bytes of weights asked for ahead of their use: what memory delivers in its own latency. The machine's prefetchers
+// stop at the end of each page of memory; this does not.
+constexpr int kPrefetchBytes = 4096;
+
+static inline void prefetch_ahead(const uint8_t* data, int64_t num_bytes) {
+  for (int64_t line = 0; line < num_bytes; line += 64) __builtin_prefetch(data + line + kPrefetchBytes);
+}
+
+// Offsets of weights are multiples of 8 by a power of two: its exponent; -1 for no offset.
+constexpr int offset_shift(int offset) {
+  return offset == 8 ? 0 : offset == 16 ? 1 : offset == 32 ? 2 : offset == 128 ? 4 : -1;
+}
+
+// What the offset of 8 adds to the sums over half `h` of a group, of `halves` in all.
+static inline int32_t group_offset_of(const Q8Group& group, int h, int halves) {
+  return halves == 1 ? group.offset : h == 0 ? group.first_half : group.offset - group.first_half;
+}
+
+// Adds `groups` groups of weights times those of the rows x to acc[row][panel]. Panels lie `panel_stride` bytes apart.
+template <PanelKind KIND, bool PACKED, int ROWS, int PANELS>
+static inline __attribute__((always_inline)) void add_groups(const uint8_t* data, int64_t group_stride,
+                                                             int64_t panel_stride, const Scales<KIND>* scales,
+                                                             const Q8Group* const* x, int groups,
+                                                             VF (*acc)[PANELS][kParts]) {
+  constexpr KindInfo info = kind_info(KIND);
+  constexpr int shift = offset_shift(info.offset), halves = kHalves<KIND>;
+  constexpr int middle = halves == 2 ? kQuads / 2 : kQuads;
+  for (int g = 0; g < groups; ++g) {
+    const uint8_t* weights = data + g * group_stride;
+    if constexpr (PACKED) prefetch_ahead(weights, group_stride);
+    const int8_t* q[ROWS];
+    for (int r = 0; r < ROWS; ++r) q[r] = x[r][g].q;
+    Sums sums[halves][ROWS * PANELS];
+    int32_t offsets[ROWS];
+#pragma GCC unroll 2
+    for (int h = 0; h < halves; ++h) {
+      for (int r = 0; r < ROWS; ++r) offsets[r] = shift < 0 ? 0 : group_offset_of(x[r][g], h, halves);
+      if (h == 0)
+        dot<info.bits, PACKED, ROWS, PANELS, 0, middle>(weights, panel_stride, q, offsets, shift, sums[h]);
+      else
+        dot<info.bits, PACKED, ROWS, PANELS, middle, kQuads>(weights, panel_stride, q, offsets, shift, sums[h]);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r) {
+      const VF scale = set1(x[r][g].scale), scaled_sum = set1(x[r][g].scaled_sum);
+#pragma GCC unroll 2
+      for (int n = 0; n < PANELS; ++n) {
+        for (int h = 0; h < halves; ++h)
+          for (int p = 0; p < kParts; ++p)
+            acc[r][n][p] = fma(sums_to_float(sums[h][r * PANELS + n], p) * scale, scales[n].scale[g * halves + h][p],
+                               acc[r][n][p]);
+        if constexpr (info.has_min)
+          for (int p = 0; p < kParts; ++p) acc[r][n][p] = fma(scales[n].min[g][p], scaled_sum, acc[r][n][p]);
+      }
+    }
+  }
+}
+
+// All groups for at most kPackedRows rows: weights are unpacked in registers, sums stay there.
+template <PanelKind KIND, int ROWS>
+static void matmul_few(const uint8_t* panel, int32_t num_inputs, const uint8_t* x, int64_t stride, float* out) {
+  constexpr KindInfo info = kind_info(KIND);
+  constexpr int64_t group_stride = info.group_bytes + (info.two_level ? 0 : info.scale_bytes);
+  const int64_t total = num_groups(num_inputs);
+  VF acc[ROWS][1][kParts];
+  for (int r = 0; r < ROWS; ++r)
+    for (int p = 0; p < kParts; ++p) acc[r][0][p] = set1(0.0f);
+  Scales<KIND> scales;
+  for (int64_t first = 0; first < total; first += kBlockGroups, panel += block_bytes(KIND)) {
+    const int groups = groups_of_block(first, total);
+    const Q8Group* rows[ROWS];
+    for (int r = 0; r < ROWS; ++r) rows[r] = reinterpret_cast<const Q8Group*>(x + r * stride) + first;
+    expand_scales<KIND>(panel, groups, scales);
+    add_groups<KIND, true, ROWS, 1>(panel + info.scale_bytes, group_stride, 0, &scales, rows, groups, acc);
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int p = 0; p < kParts; ++p) store(out + r * kPanelWidth + p * W, acc[r][0][p]);
+}
+
+template <PanelKind KIND, int ROWS>
+static inline void matmul_few_rows(const uint8_t* panel, int32_t num_inputs, const uint8_t* x, int64_t stride, int rows,
+                                   float* out) {
+  if constexpr (ROWS > 0) {
+    if (rows == ROWS)
+      matmul_few<KIND, ROWS>(panel, num_inputs, x, stride, out);
+    else
+      matmul_few_rows<KIND, ROWS - 1>(panel, num_inputs, x, stride, rows, out);
+  }
+}
+
+namespace {  // members of a class would be symbols that other objects could share
+
+// One super-block of PANELS panels, unpacked.
+template <PanelKind KIND, int PANELS>
+struct UnpackedBlock {
+  alignas(64) uint8_t weights[PANELS][kBlock * kPanelWidth];
+  Scales<KIND> scales[PANELS];
+  int groups;
+
+  inline void fill(const uint8_t* panel, int64_t panel_stride) {
+    for (int n = 0; n < PANELS; ++n, panel += panel_stride) {
+      expand_scales<KIND>(panel, groups, scales[n]);
+      for (int g = 0; g < groups; ++g)
+        unpack_group<kind_info(KIND).bits>(panel + group_offset(KIND, g), weights[n] + g * kGroup * kPanelWidth);
+    }
+  }
+
+  // out[panel][row][16] += this block times ROWS rows; panels `out_stride` floats apart.
+  template <int ROWS>
+  inline void add(const Q8Group* x, int64_t stride, float* out, int64_t out_stride) const {
+    const Q8Group* rows[ROWS];
+    VF acc[ROWS][PANELS][kParts];
+    for (int r = 0; r < ROWS; ++r) {
+      rows[r] = reinterpret_cast<const Q8Group*>(reinterpret_cast<const uint8_t*>(x) + r * stride);
+      for (int n = 0; n < PANELS; ++n)
+        for (int p = 0; p < kParts; ++p) acc[r][n][p] = load(out + n * out_stride + r * kPanelWidth + p * W);
+    }
+    add_groups<KIND, false, ROWS, PANELS>(weights[0], kGroup * kPanelWidth, sizeof weights[0], scales, rows, groups,
+                                          acc);
+    for (int r = 0; r < ROWS; ++r)
+      for (int n = 0; n < PANELS; ++n)
+        for (int p = 0; p < kParts; ++p) store(out + n * out_stride + r * kPanelWidth + p * W, acc[r][n][p]);
+  }
+
+  // At most ROWS rows.
+  template <int ROWS>
+  inline void add_rows(const Q8Group* x, int64_t stride, float* out, int64_t out_stride, int rows) const {
+    if constexpr (ROWS > 0) {
+      if (rows >= ROWS)
+        add<ROWS>(x, stride, out, out_stride);
+      else
+        add_rows<ROWS - 1>(x, stride, out, out_stride, rows);
+    }
+  }
+};
+
+}  // namespace
+
+// Asks for the `part`-th of `parts` shares of a super-block in each of some panels.
+static inline void prefetch_share(const uint8_t* block, int64_t block_size, int64_t panel_stride, int panels, int part,
+                                  int parts) {
+  const int64_t lines = (block_size + 63) / 64;
+  for (int n = 0; n < panels; ++n, block += panel_stride)
+    for (int64_t line = lines * part / parts; line < lines * (part + 1) / parts; ++line)
+      __builtin_prefetch(block + line * 64);
+}
+
+namespace {
+
+// What becomes of sums as soon as those of some rows are complete: they are in L1 still, and what is written of them
+// goes to memory while the next rows are computed.
+struct Epilogue {
+  void (*finish)(const void* task, int first_row, int num_rows) = nullptr;
+  const void* task = nullptr;
+
+  LEPTON_INLINE void operator()(int first_row, int num_rows) const {
+    if (finish) finish(task, first_row, num_rows);
+  }
+};
+
+}  // namespace
+
+// Many rows: each super-block is unpacked once into L1 and used by all rows; sums live in `out` between super-blocks.
+// Each tile of rows asks memory for its share of the next super-block, so that arithmetic hides the way there.
+template <PanelKind KIND, int PANELS>
+static void matmul_many(const uint8_t* panel, int64_t panel_stride, int32_t num_inputs, const uint8_t* x,
+                        int64_t stride, int rows, float* out, int64_t out_stride, const Epilogue& epilogue) {
+  const int64_t total = num_groups(num_inputs);
+  const uint8_t* next_panels = panel + PANELS * panel_stride;
+  const int tiles = (rows + kTileRows - 1) / kTileRows;
+  UnpackedBlock<KIND, PANELS> block;
+  for (int n = 0; n < PANELS; ++n)
+    for (int i = 0; i < rows * kPanelWidth; i += W) store(out + n * out_stride + i, set1(0.0f));
+  for (int64_t first = 0; first < total; first += kBlockGroups, panel += block_bytes(KIND)) {
+    block.groups = groups_of_block(first, total);
+    block.fill(panel, panel_stride);
+    const bool is_last = first + kBlockGroups >= total;
+    const uint8_t* next = is_last ? next_panels : panel + block_bytes(KIND);
+    for (int t = 0; t < tiles; ++t) {
+      prefetch_share(next, block_bytes(KIND), panel_stride, PANELS, t, tiles);
+      const int r = t * kTileRows, here = rows - r < kTileRows ? rows - r : kTileRows;
+      const Q8Group* tile = reinterpret_cast<const Q8Group*>(x + r * stride) + first;
+      block.template add_rows<kTileRows>(tile, stride, out + r * kPanelWidth, out_stride, here);
+      if (is_last) epilogue(r, here);
+    }
+  }
+}
+
+template <PanelKind KIND>
+static void matmul_q8(const uint8_t* panel, int count, int32_t num_inputs, const uint8_t* x, int64_t stride, int rows,
+                      float* out, int64_t out_stride, const Epilogue& epilogue) {
+  const int64_t panel_stride = panel_bytes(KIND, num_inputs);
+  if (rows <= kPackedRows) {
+    for (int n = 0; n < count; ++n, panel += panel_stride, out += out_stride)
+      matmul_few_rows<KIND, kPackedRows>(panel, num_inputs, x, stride, rows, out);
+    return epilogue(0, rows);
+  }
+  // Rows are complete when the last panels are.
+  int n = 0;
+  for (; n + kTilePanels <= count; n += kTilePanels, panel += kTilePanels * panel_stride)
+    matmul_many<KIND, kTilePanels>(panel, panel_stride, num_inputs, x, stride, rows, out + n * out_stride, out_stride,
+                                   n + kTilePanels == count ? epilogue : Epilogue{});
+  for (; n < count; ++n, panel += panel_stride)
+    matmul_many<KIND, 1>(panel, panel_stride, num_inputs, x, stride, rows, out + n * out_stride, out_stride,
+                         n + 1 == count ? epilogue : Epilogue{});
+}
+
+}  // namespace lepton::LEPTON_ISA
