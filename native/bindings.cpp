@@ -56,16 +56,34 @@ using SamplingArrays = std::tuple<Vector<float>, Vector<int32_t>, Vector<float>,
                                   Vector<float>, Vector<float>, Vector<uint64_t>, Vector<uint64_t>, Vector<int32_t>,
                                   Vector<int32_t>, Vector<int32_t>, Vector<int32_t>>;
 
+// The arrays of StepInputs. They may be written between steps, so what they hold is checked in each.
 struct StepArrays {
-  Vector<int32_t> token_ids, positions, query_offsets, kv_lengths, logit_rows;
+  Vector<int32_t> token_ids, positions, query_offsets, kv_lengths;
   std::vector<Table> block_tables;
+  Vector<int32_t> logit_rows;
   std::optional<Vector<int32_t>> targets;
+  std::optional<SamplingArrays> sampling;
+};
+
+// Where the layers of a KV cache lie: each layer's part of block 0, and the bytes from block to block.
+struct KVBlocks {
+  KVBlocks(const std::vector<uintptr_t>& addresses, std::vector<int64_t> bytes, int32_t count)
+      : strides(std::move(bytes)), num_blocks(count) {
+    if (strides.size() != addresses.size()) reject("strides", "expected one for each layer");
+    for (uintptr_t address : addresses) layers.push_back(reinterpret_cast<uint8_t*>(address));
+  }
+  std::vector<uint8_t*> layers;
+  std::vector<int64_t> strides;
+  int32_t num_blocks;
 };
 
 class BoundProgram {
  public:
-  BoundProgram(Encoder& encoder, std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t> limits, CpuDevice& device)
-      : limits_{std::get<0>(limits), std::get<1>(limits), std::get<2>(limits), std::get<3>(limits),
+  BoundProgram(CpuDevice& device, Encoder& encoder, std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t> limits,
+               Bytes arena)
+      : device_(device),
+        arena_(std::move(arena)),
+        limits_{std::get<0>(limits), std::get<1>(limits), std::get<2>(limits), std::get<3>(limits),
                 std::get<4>(limits)},
         program_(encoder.take(), device.kernels) {
     sampling_.resize(limits_.max_rows);
@@ -79,26 +97,19 @@ class BoundProgram {
     }
   }
 
-  void run(CpuDevice& device, Bytes arena, const std::vector<uintptr_t>& kv_layers,
-           const std::vector<int64_t>& kv_strides, int32_t num_blocks, Vector<int32_t> token_ids,
-           Vector<int32_t> positions, Vector<int32_t> query_offsets, Vector<int32_t> kv_lengths,
-           const std::vector<Table>& block_tables, Vector<int32_t> logit_rows, std::optional<Vector<int32_t>> targets,
-           const std::optional<SamplingArrays>& sampling) {
+  void run(const StepArrays& arrays, const KVBlocks& cache) {
     Step step;
-    const StepArrays arrays{token_ids, positions, query_offsets, kv_lengths, logit_rows, block_tables, targets};
-    fill(arrays, num_blocks, step);
-    step.arena = arena.data();
-    if (kv_layers.size() < static_cast<size_t>(num_kv_layers_) || kv_strides.size() != kv_layers.size())
-      reject("kv_layers", "the cache has " + std::to_string(kv_layers.size()) + " layers, the program " +
+    fill(arrays, cache.num_blocks, step);
+    if (cache.layers.size() < static_cast<size_t>(num_kv_layers_))
+      reject("kv_layers", "the cache has " + std::to_string(cache.layers.size()) + " layers, the program " +
                               std::to_string(num_kv_layers_));
-    kv_pointers_.assign(kv_layers.begin(), kv_layers.end());
-    step.kv_layers = reinterpret_cast<uint8_t* const*>(kv_pointers_.data());
-    kv_strides_ = kv_strides;
-    step.kv_strides = kv_strides_.data();
-    step.num_threads = device.pool.num_threads();
-    if (sampling) fill_sampling(*sampling, step);
+    step.arena = arena_.data();
+    step.kv_layers = cache.layers.data();
+    step.kv_strides = cache.strides.data();
+    step.num_threads = device_.pool.num_threads();
+    if (arrays.sampling) fill_sampling(*arrays.sampling, step);
     const nb::gil_scoped_release release;
-    program_.run(device.pool, step);
+    program_.run(device_.pool, step);
   }
 
   void set_matrix(int64_t index, int64_t segment, const MatrixArgs& matrix) {
@@ -200,13 +211,13 @@ class BoundProgram {
     step.history = history.data();
   }
 
+  CpuDevice& device_;
+  Bytes arena_;
   ProgramLimits limits_;
   Program program_;
   bool needs_targets_ = false;
   int32_t num_kv_groups_ = 0, num_kv_layers_ = 0;
   std::vector<SamplingRow> sampling_;
-  std::vector<uintptr_t> kv_pointers_;
-  std::vector<int64_t> kv_strides_;
 };
 
 void pack(CpuDevice& device, const std::string& type_name, bool quantize, Vector<uint8_t> source, int64_t num_outputs,
@@ -253,12 +264,18 @@ NB_MODULE(_native, m) {
       .def(
           "measure_read_bandwidth", [](CpuDevice& d, int64_t bytes) { return measure_read_bandwidth(d.pool, bytes); },
           "num_bytes"_a, nb::call_guard<nb::gil_scoped_release>());
-  nb::class_<BoundProgram>(m, "Program")
-      .def(nb::init<Encoder&, std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t>, CpuDevice&>(), "encoder"_a,
-           "limits"_a, "device"_a)
-      .def("run", &BoundProgram::run, "device"_a, "arena"_a, "kv_layers"_a, "kv_strides"_a, "num_blocks"_a,
+  nb::class_<StepArrays>(m, "StepArrays")
+      .def(nb::init<Vector<int32_t>, Vector<int32_t>, Vector<int32_t>, Vector<int32_t>, std::vector<Table>,
+                    Vector<int32_t>, std::optional<Vector<int32_t>>, std::optional<SamplingArrays>>(),
            "token_ids"_a, "positions"_a, "query_offsets"_a, "kv_lengths"_a, "block_tables"_a, "logit_rows"_a,
-           "targets"_a.none(), "sampling"_a.none())
+           "targets"_a.none(), "sampling"_a.none());
+  nb::class_<KVBlocks>(m, "KVBlocks")
+      .def(nb::init<const std::vector<uintptr_t>&, std::vector<int64_t>, int32_t>(), nb::kw_only(), "addresses"_a,
+           "strides"_a, "num_blocks"_a);
+  nb::class_<BoundProgram>(m, "Program")
+      .def(nb::init<CpuDevice&, Encoder&, std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t>, Bytes>(),
+           nb::keep_alive<1, 2>(), "device"_a, "encoder"_a, "limits"_a, "arena"_a)
+      .def("run", &BoundProgram::run, "step"_a, "cache"_a)
       .def("set_matrix", &BoundProgram::set_matrix, "index"_a, "segment"_a, "matrix"_a)
       .def("take_seconds", &BoundProgram::take_seconds)
       .def("set_timing", &BoundProgram::set_timing, "enabled"_a);

@@ -4,6 +4,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <chrono>
+
 namespace lepton {
 
 #if defined(__x86_64__)
@@ -14,7 +16,8 @@ extern const KernelTable kKernelsGeneric;
 
 namespace {
 
-constexpr int kSpinsBeforePark = 20000;  // about 100 microseconds: the Python between two steps
+constexpr std::chrono::microseconds kSpinBeforePark{500};  // more than the Python between two steps takes
+constexpr int kSpinsBetweenLooks = 256;                    // at the clock
 constexpr int kSpinsBeforeYield = 2000;  // at a barrier: about 30 microseconds, then somebody lost a core
 
 void pause() {
@@ -122,8 +125,9 @@ void ThreadPool::worker(int thread) {
   uint32_t seen = 0;
   while (true) {
     uint32_t ticket;
-    for (int spins = 0; (ticket = ticket_.load(std::memory_order_acquire)) == seen; ++spins) {
-      if (spins < kSpinsBeforePark) {
+    const auto parks_at = std::chrono::steady_clock::now() + kSpinBeforePark;
+    for (int spins = 1; (ticket = ticket_.load(std::memory_order_acquire)) == seen; ++spins) {
+      if (spins % kSpinsBetweenLooks || std::chrono::steady_clock::now() < parks_at) {
         pause();
         continue;
       }

@@ -98,9 +98,9 @@ struct PanelMatrix {
   LEPTON_INLINE const uint8_t* panel(int64_t index) const { return data + index * panel_bytes(kind, num_inputs); }
 };
 
-// 32 activations in 8 bits: a row is a sequence of these, so that what one step of a kernel reads or writes of a row lies
-// in one place. An offset of 8 in the weights adds `offset` to a dot product with q, and `first_half` to one with its
-// first 16: -8 times the sum of q there.
+// 32 activations in 8 bits: a row is a sequence of these, so that what one step of a kernel reads or writes of a row
+// lies in one place. An offset of 8 in the weights adds `offset` to a dot product with q, and `first_half` to one with
+// its first 16: -8 times the sum of q there.
 struct Q8Group {
   int8_t q[kGroup];
   float scale;

@@ -74,14 +74,46 @@ def test_a_step_without_rows_samples_nothing() -> None:
     assert executable.inputs is not None and executable.inputs.sampling is None
 
 
+def test_steps_that_decode_the_same_requests_run_the_same_object() -> None:
+    executable = Recorder()
+    runner = Runner(executable, FakeCache(8), LIMITS, num_kv_groups=1)
+    first, second = request(20, 19, ([3, 1],)), request(9, 8, ([2],))
+    plan = StepPlan((ScheduledSequence(first, 1, True), ScheduledSequence(second, 1, True)))
+
+    def decode() -> StepInputs:
+        runner.execute(plan)
+        inputs = executable.inputs
+        assert inputs is not None and inputs.sampling is not None
+        assert inputs.token_ids.tolist() == [r.tokens[r.num_computed_tokens] for r in (first, second)]
+        assert inputs.positions.tolist() == [r.num_computed_tokens for r in (first, second)]
+        assert inputs.kv_lengths.tolist() == [r.num_computed_tokens + 1 for r in (first, second)]
+        assert inputs.query_offsets.tolist() == [0, 1, 2] and inputs.logit_rows.tolist() == [0, 1]
+        assert inputs.sampling.draws.tolist() == [r.num_tokens for r in (first, second)]
+        for each in (first, second):
+            each.append(77)
+            each.num_computed_tokens += 1
+        return inputs
+
+    inputs = decode()
+    assert decode() is inputs
+    runner.execute(StepPlan((ScheduledSequence(request(30, 4, ([2],)), 3, False),)))
+    assert decode() is not inputs
+
+
+def table_rows(array: BlockTableArray, tables: list[list[int]]) -> list[list[int]]:
+    array.write(tables)
+    rows: list[list[int]] = array.rows(len(tables))[:, :2].tolist()
+    return rows
+
+
 def test_table_rows_follow_their_lists() -> None:
     array = BlockTableArray(2, 4)
     first, second = [7], [5, 6]
-    assert array.write([first, second])[:, :2].tolist() == [[7, 0], [5, 6]]
+    assert table_rows(array, [first, second]) == [[7, 0], [5, 6]]
     first.append(3)
-    assert array.write([first, second])[:, :2].tolist() == [[7, 3], [5, 6]]
-    assert array.write([second])[:, :2].tolist() == [[5, 6]]
-    assert array.write([[5, 9], first])[:, :2].tolist() == [[5, 9], [7, 3]]
+    assert table_rows(array, [first, second]) == [[7, 3], [5, 6]]
+    assert table_rows(array, [second]) == [[5, 6]]
+    assert table_rows(array, [[5, 9], first]) == [[5, 9], [7, 3]]
 
 
 def test_sampling_rows_follow_their_requests() -> None:

@@ -69,6 +69,9 @@ class StepInputs:
     tokens of each sequence after this step. ``logit_rows`` ``[R]`` are token indices whose logits are wanted.
     ``targets`` ``[R]`` are given when the graph ends in ``token_logprob``. ``sampling`` None means: no token is chosen.
     ``tensors`` holds the graph inputs that no field above names, by name: a slice of a graph has such.
+
+    The same object may be run again with other values in its arrays, ``sampling.num_logprobs`` excepted, which sizes
+    outputs: an executable may keep what it derived from the object.
     """
 
     token_ids: Int32Array

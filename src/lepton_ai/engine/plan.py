@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lepton_ai.engine.request import FinishReason, Request
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduledSequence:
+class ScheduledSequence(NamedTuple):
     """Run tokens ``num_computed_tokens ... + num_tokens - 1`` of a request; ``has_row``: they reach its last token,
     so the next one is sampled."""
 
@@ -17,23 +16,20 @@ class ScheduledSequence:
     has_row: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StepPlan:
+class StepPlan(NamedTuple):
     """One ragged step, oldest request first."""
 
     sequences: tuple[ScheduledSequence, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Alternative:
+class Alternative(NamedTuple):
     """A token that could have been chosen."""
 
     token_id: int
     logprob: float
 
 
-@dataclass(frozen=True, slots=True)
-class TokenOutput:
+class TokenOutput(NamedTuple):
     """A token that a request got in a step. ``logprob`` is natural, under the model's unmodified distribution."""
 
     request: Request

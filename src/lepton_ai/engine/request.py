@@ -25,13 +25,15 @@ class FinishReason(enum.Enum):
 class Request:
     """One generation under way.
 
-    ``tokens[:num_tokens]`` are prompt and output; KV of the first ``num_computed_tokens`` is in the blocks of
-    ``block_tables``, one table per KV group. Tables only grow; a pre-empted request gets new list objects. ``hashes``
-    are those of its full blocks, ``num_registered_blocks`` of which the pool knows. It ends with length at
-    ``max_tokens`` tokens in all. ``arrival`` is its number in the queue: the lower, the older.
+    ``tokens[:num_tokens]`` are prompt and output; ``token_view`` is the same memory, faster for one token. KV of the
+    first ``num_computed_tokens`` is in the blocks of ``block_tables``, one table per KV group. Tables only grow; a
+    pre-empted request gets new list objects. ``hashes`` are those of its full blocks, ``num_registered_blocks`` of
+    which the pool knows. It ends with length at ``max_tokens`` tokens in all. ``arrival`` is its number in the queue:
+    the lower, the older.
     """
 
     tokens: Int32Array
+    token_view: memoryview
     num_prompt_tokens: int
     max_tokens: int
     params: SamplingParams
@@ -55,6 +57,7 @@ class Request:
         tokens[: len(prompt_ids)] = prompt_ids
         return cls(
             tokens=tokens,
+            token_view=tokens.data,
             num_prompt_tokens=len(prompt_ids),
             max_tokens=max_tokens,
             params=params,
@@ -65,7 +68,7 @@ class Request:
 
     def append(self, token_id: int) -> None:
         """Add a sampled token, and see whether it was the last."""
-        self.tokens[self.num_tokens] = token_id
+        self.token_view[self.num_tokens] = token_id
         self.num_tokens += 1
         if token_id in self.stop_ids:
             self.finish_reason = FinishReason.STOP

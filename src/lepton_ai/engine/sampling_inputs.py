@@ -28,18 +28,24 @@ class SamplingInputsBuilder:
         self._history_offsets = np.zeros(max_rows + 1, np.int32)
         self._num_prompt_tokens = np.zeros(max_rows, np.int32)
         self._history = np.zeros(256, np.int32)
+        self._draw_view, self._offset_view = self._draws.data, self._history_offsets.data
         # A steady decode step has the sizes of the one before it, and so the same views.
         self._sizes, self._inputs = (0, 0), self._views(0, 0)
 
     def build(self, requests: Sequence[Request]) -> SamplingInputs:
-        """The inputs for one row of each request, in order. Views: valid until the next call."""
+        """The inputs for one row of each request, in order. Views: valid until the next call.
+
+        It is the object of the last call if the rows belong to the same requests and the sizes are the same.
+        """
+        is_same = True
         for row, request in enumerate(requests):
+            self._draw_view[row] = request.num_tokens
             if self._rows[row] is not request:
                 self._write_row(row, request)
-        count, history_size = len(requests), self._write_history(requests)
-        self._draws[:count] = [r.num_tokens for r in requests]
-        if self._sizes != (count, history_size):
-            self._sizes, self._inputs = (count, history_size), self._views(count, history_size)
+                is_same = False
+        sizes = (len(requests), self._write_history(requests))
+        if not is_same or self._sizes != sizes:
+            self._sizes, self._inputs = sizes, self._views(*sizes)
         return self._inputs
 
     def _views(self, count: int, history_size: int) -> SamplingInputs:
@@ -75,13 +81,14 @@ class SamplingInputsBuilder:
 
     def _write_history(self, requests: Sequence[Request]) -> int:
         """Lay out the tokens of the rows that have penalties; returns how many there are."""
-        offsets = [0]
-        for request in requests:
-            offsets.append(offsets[-1] + (request.num_tokens if request.params.has_penalties else 0))
-        self._history_offsets[: len(offsets)] = offsets
-        if offsets[-1] > len(self._history):
-            self._history = np.empty(2 * offsets[-1], np.int32)
-        if offsets[-1]:
-            for request, start, stop in zip(requests, offsets[:-1], offsets[1:], strict=True):
-                self._history[start:stop] = request.tokens[: stop - start]
-        return offsets[-1]
+        total = 0
+        for row, request in enumerate(requests):
+            self._offset_view[row] = total
+            if request.params.has_penalties:
+                end = total + request.num_tokens
+                if end > len(self._history):
+                    self._history = np.resize(self._history, 2 * end)
+                self._history[total:end] = request.tokens[: request.num_tokens]
+                total = end
+        self._offset_view[len(requests)] = total
+        return total

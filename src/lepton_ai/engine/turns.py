@@ -18,8 +18,11 @@ class Turns:
 
     def take(self, is_served: Callable[[], bool]) -> bool:
         """Wait for the turn and take it (True), or for ``is_served`` (False). It is asked whenever a turn ends."""
-        ticket = object()
         with self._condition:
+            if not self._is_taken and not self._queue and not is_served():
+                self._is_taken = True
+                return True
+            ticket = object()
             self._queue.append(ticket)
             try:
                 while not is_served():
@@ -37,7 +40,8 @@ class Turns:
         """End the turn."""
         with self._condition:
             self._is_taken = False
-            self._condition.notify_all()
+            if self._queue:
+                self._condition.notify_all()
 
     @contextmanager
     def turn(self) -> Iterator[None]:

@@ -47,6 +47,7 @@ class Tokenizer:
         self._control_ids = frozenset(special.control_tokens.values())
         texts = special.control_tokens | special.user_defined
         self._special_bytes = {token_id: text.encode("utf-8") for text, token_id in texts.items()}
+        self._known_bytes: dict[int, bytes] = {}  # of tokens that were spelled before
         self._splitter = ControlSplitter(special.control_tokens)
         self._byte_decoder = ByteDecoder()
         self._bpe = _load_bpe(vocabulary.bpe_json)
@@ -103,6 +104,12 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token: empty for an unused id. Raises InvalidRequest for an id out of range."""
+        known = self._known_bytes.get(token_id)
+        if known is None:
+            known = self._known_bytes[token_id] = self._spell(token_id)
+        return known
+
+    def _spell(self, token_id: int) -> bytes:
         if not 0 <= token_id < self.vocab_size:
             raise InvalidRequest(f"token_id: expected 0 to {self.vocab_size - 1}, got {token_id}", param="token_id")
         special = self._special_bytes.get(token_id)

@@ -14,6 +14,7 @@ from lepton_ai.config import Limits, Policy
 from lepton_ai.engine.request import Request
 from lepton_ai.engine.sampling_inputs import SamplingInputsBuilder
 from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.errors import InvalidRequest
 
 MODEL, STORE = tiny_model()
 LIMITS = Limits(max_tokens=16, max_rows=16, max_seqs=4, max_model_len=1024)
@@ -42,12 +43,23 @@ def sampled_step(ids: list[int], *num_logprobs: int) -> StepInputs:
     return replace(step([(0, ids, [0])], logit_rows=range(len(num_logprobs))), sampling=sampling(*num_logprobs))
 
 
-def test_a_steady_step_has_the_same_views_with_new_values(executable: CpuExecutable) -> None:
-    first = run(executable, step([(0, [1, 2], [0])]))
+def test_an_object_that_is_run_again_has_the_same_views_with_new_values(executable: CpuExecutable) -> None:
+    inputs = step([(0, [1, 2], [0])])
+    first = run(executable, inputs)
     logits = first.tensors["logits"].copy()
-    second = run(executable, step([(0, [3, 4], [0])]))
-    assert second is first
-    assert not np.array_equal(second.tensors["logits"], logits)
+    inputs.token_ids[:] = [3, 4]
+    assert run(executable, inputs) is first
+    changed = first.tensors["logits"].copy()
+    assert not np.array_equal(changed, logits)
+    assert np.array_equal(run(executable, step([(0, [3, 4], [0])])).tensors["logits"], changed)
+
+
+def test_values_are_checked_in_every_run_of_an_object(executable: CpuExecutable) -> None:
+    inputs = step([(0, [1, 2], [0])])
+    run(executable, inputs)
+    inputs.token_ids[1] = 50
+    with pytest.raises(InvalidRequest, match="token_ids: value 50 at 1"):
+        run(executable, inputs)
 
 
 def test_outputs_follow_the_sizes_of_the_step(executable: CpuExecutable) -> None:

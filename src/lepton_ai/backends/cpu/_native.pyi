@@ -134,15 +134,9 @@ class Encoder:
         top_logprobs: Place,
     ) -> None: ...
 
-class Program:
-    def __init__(self, encoder: Encoder, limits: tuple[int, int, int, int, int], device: CpuDevice) -> None: ...
-    def run(
+class StepArrays:
+    def __init__(
         self,
-        device: CpuDevice,
-        arena: ByteArray,
-        kv_layers: Sequence[int],
-        kv_strides: Sequence[int],
-        num_blocks: int,
         token_ids: Int32Array,
         positions: Int32Array,
         query_offsets: Int32Array,
@@ -152,6 +146,15 @@ class Program:
         targets: Int32Array | None,
         sampling: SamplingArrays | None,
     ) -> None: ...
+
+class KVBlocks:
+    def __init__(self, *, addresses: Sequence[int], strides: Sequence[int], num_blocks: int) -> None: ...
+
+class Program:
+    def __init__(
+        self, device: CpuDevice, encoder: Encoder, limits: tuple[int, int, int, int, int], arena: ByteArray
+    ) -> None: ...
+    def run(self, step: StepArrays, cache: KVBlocks) -> None: ...
     def set_matrix(self, index: int, segment: int, matrix: Matrix) -> None: ...
     def take_seconds(self) -> list[float]: ...
     def set_timing(self, enabled: bool) -> None: ...

@@ -39,18 +39,17 @@ class CpuKVCache:
 
     def __init__(self, specs: Sequence[KVSpec], num_blocks: int) -> None:
         self.num_blocks = num_blocks
-        self.addresses = [0] * len(specs)
-        self.strides = [0] * len(specs)
-        self._regions = [self._allocate(specs, layers) for layers in kv_groups(specs).values()]
-
-    def _allocate(self, specs: Sequence[KVSpec], layers: Sequence[int]) -> npt.NDArray[np.uint8]:
-        """One region for a group: a block holds all its layers, so that few blocks in use touch few pages."""
-        sizes = [BLOCK_SIZE * specs[layer].bytes_per_token for layer in layers]
-        region = huge_zeros(self.num_blocks * sum(sizes))
-        for index, layer in enumerate(layers):
-            self.addresses[layer] = region.ctypes.data + sum(sizes[:index])
-            self.strides[layer] = sum(sizes)
-        return region
+        self._regions: list[npt.NDArray[np.uint8]] = []
+        addresses, strides = [0] * len(specs), [0] * len(specs)
+        for layers in kv_groups(specs).values():
+            # One region for a group: a block holds all its layers, so that few blocks in use touch few pages.
+            sizes = [BLOCK_SIZE * specs[layer].bytes_per_token for layer in layers]
+            region = huge_zeros(num_blocks * sum(sizes))
+            for index, layer in enumerate(layers):
+                addresses[layer] = region.ctypes.data + sum(sizes[:index])
+                strides[layer] = sum(sizes)
+            self._regions.append(region)
+        self.native = _native.KVBlocks(addresses=addresses, strides=strides, num_blocks=num_blocks)
 
     @property
     def num_bytes(self) -> int:
@@ -69,20 +68,12 @@ class FinishedStep:
         return self.outputs
 
 
-class _StepSizes(NamedTuple):
-    """What the shapes of a step's outputs depend on. ``num_alternatives`` None: nothing is sampled."""
+class _BoundStep(NamedTuple):
+    """What was made of a StepInputs object."""
 
-    num_tokens: int
-    num_rows: int
-    num_seqs: int
-    num_alternatives: int | None
-
-    @classmethod
-    def of(cls, inputs: StepInputs) -> _StepSizes:
-        width = None
-        if inputs.sampling is not None:
-            width = min(MAX_LOGPROBS, max(inputs.sampling.num_logprobs.tolist(), default=0))
-        return cls(len(inputs.token_ids), len(inputs.logit_rows), len(inputs.kv_lengths), width)
+    inputs: StepInputs
+    arrays: _native.StepArrays
+    finished: FinishedStep
 
 
 class CpuExecutable:
@@ -96,11 +87,10 @@ class CpuExecutable:
         device.native.reserve_scratch(self._encoded.scratch_bytes)
         limits = plan.limits
         bounds = (limits.max_tokens, limits.max_rows, limits.max_seqs, limits.max_model_len, _vocab_size(plan))
-        self._program = _native.Program(self._encoded.encoder, bounds, device.native)
         self._arena = huge_zeros(self._encoded.arena_bytes)
-        # A steady decode step has the sizes of the one before it, and so the same views.
-        self._sizes: _StepSizes | None = None
-        self._step = FinishedStep(StepOutputs())
+        self._program = _native.Program(device.native, self._encoded.encoder, bounds, self._arena)
+        # A steady decode step runs the same object as the one before it.
+        self._bound: _BoundStep | None = None
 
     @property
     def arena_bytes(self) -> int:
@@ -112,28 +102,14 @@ class CpuExecutable:
         assert isinstance(cache, CpuKVCache)
         for name, place in self._encoded.input_places.items():
             self._fill_input(name, place, inputs)
+        bound = self._bound
         try:
-            self._program.run(
-                self._device.native,
-                self._arena,
-                cache.addresses,
-                cache.strides,
-                cache.num_blocks,
-                inputs.token_ids,
-                inputs.positions,
-                inputs.query_offsets,
-                inputs.kv_lengths,
-                [group.block_tables for group in inputs.kv_groups],
-                inputs.logit_rows,
-                inputs.targets,
-                _sampling_arrays(inputs.sampling),
-            )
+            if bound is None or bound.inputs is not inputs:
+                self._bound = bound = _BoundStep(inputs, _step_arrays(inputs), FinishedStep(self._outputs(inputs)))
+            self._program.run(bound.arrays, cache.native)
         except ValueError as error:
             raise InvalidRequest(f"step: {error}", param="inputs") from None
-        sizes = _StepSizes.of(inputs)
-        if sizes != self._sizes:
-            self._sizes, self._step = sizes, FinishedStep(self._outputs(sizes))
-        return self._step
+        return bound.finished
 
     def set_weight(self, name: str, values: Float32Array) -> None:
         """Replace one weight by f32 values of the same shape.
@@ -176,13 +152,15 @@ class CpuExecutable:
             raise InvalidRequest(f"tensors: {name} has shape {shape} in this step, got {values.shape}", param="tensors")
         np.copyto(self._view(place, shape, np.float32), values)
 
-    def _outputs(self, sizes: _StepSizes) -> StepOutputs:
-        symbols = {"T": sizes.num_tokens, "R": sizes.num_rows, "S": sizes.num_seqs}
+    def _outputs(self, inputs: StepInputs) -> StepOutputs:
+        symbols = _symbol_sizes(inputs)
         tensors = {tensor.name: self._tensor(tensor, symbols) for tensor in self.plan.results}
-        places = self._encoded.sample
-        if sizes.num_alternatives is None or places is None:
+        places, sampling = self._encoded.sample, inputs.sampling
+        if sampling is None or places is None:
             return StepOutputs(tensors)
-        rows, wide = (sizes.num_rows,), (sizes.num_rows, sizes.num_alternatives)
+        num_rows = len(inputs.logit_rows)
+        width = min(MAX_LOGPROBS, max(sampling.num_logprobs.tolist(), default=0))
+        rows, wide = (num_rows,), (num_rows, width)
         sampled = SampledTokens(
             token_ids=self._view(places.token_ids, rows, np.int32),
             logprobs=self._view(places.logprobs, rows, np.float32),
@@ -220,6 +198,19 @@ OP_KINDS = (
     "sample",
 )
 """Kinds of records, in the order of native/step.h."""
+
+
+def _step_arrays(inputs: StepInputs) -> _native.StepArrays:
+    return _native.StepArrays(
+        inputs.token_ids,
+        inputs.positions,
+        inputs.query_offsets,
+        inputs.kv_lengths,
+        [group.block_tables for group in inputs.kv_groups],
+        inputs.logit_rows,
+        inputs.targets,
+        _sampling_arrays(inputs.sampling),
+    )
 
 
 def _sampling_arrays(sampling: SamplingInputs | None) -> _native.SamplingArrays | None:
