@@ -21,7 +21,7 @@ _MAX_MODEL_LEN = 1024
 _MAX_SEQS = 32
 # Room for the largest workload, as the other engine has it: soon all of it has been written once, so that the times are
 # those of a server that has run for a while, without the system's work of handing out fresh pages.
-_KV_MEMORY_BYTES = 32 << 20
+_KV_MEMORY_BYTES = 48 << 20
 
 
 class LeptonEngine:
