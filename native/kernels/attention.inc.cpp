@@ -54,7 +54,9 @@ static void kv_write_run(const OpRecord& record, const Step& step, int64_t chunk
       }
       if (op.is_half) {
         uint16_t* keys = reinterpret_cast<uint16_t*>(block);
-        for (int d = 0; d < D; ++d) keys[d * kBlockTokens + slot] = float_to_half(k[d]);
+        uint16_t halves[kMaxHeadDim];
+        for (int d = 0; d < D; d += W) store_half(halves + d, load(k + d));
+        for (int d = 0; d < D; ++d) keys[d * kBlockTokens + slot] = halves[d];
         uint16_t* values = reinterpret_cast<uint16_t*>(block + head_bytes(op)) + slot * D;
         for (int d = 0; d < D; d += W) store_half(values + d, load(v + d));
       } else {
@@ -161,23 +163,26 @@ static void load_queries(const AttentionOp& op, const Step& step, const QueryTil
   }
 }
 
-// Scores -> probabilities under the running maximum; returns the factor for what was summed before.
-static float softmax_row(float* scores, int64_t lowest, int64_t count, float* row_max, float* row_sum) {
+// Hides the scores of keys outside [lowest, count) and moves the running maximum; returns by how much it grows.
+static float mask_row(float* scores, int64_t lowest, int64_t count, float* row_max) {
   for (int64_t j = 0; j < min64(lowest, kKeyTile); ++j) scores[j] = kMasked;
   for (int64_t j = count < 0 ? 0 : count; j < kKeyTile; ++j) scores[j] = kMasked;
   VF largest = load(scores);
   for (int j = W; j < kKeyTile; j += W) largest = max(largest, load(scores + j));
   const float before = *row_max, here = reduce_max(largest), now = here > before ? here : before;
+  *row_max = now;
+  return before - now;
+}
+
+// Scores -> probabilities under the running maximum; `factor` is that of what was summed before.
+static void softmax_row(float* scores, float row_max, float factor, float* row_sum) {
   VF total = set1(0.0f);
   for (int j = 0; j < kKeyTile; j += W) {
-    const VF p = exp(load(scores + j) - set1(now));
+    const VF p = exp(load(scores + j) - set1(row_max));
     store(scores + j, p);
     total = total + p;
   }
-  const float factor = exp1(before - now);
   *row_sum = *row_sum * factor + reduce_add(total);
-  *row_max = now;
-  return factor;
 }
 
 // A tile of keys and values as the inner loops read it: in the cache itself, or converted to f32 in scratch.
@@ -224,12 +229,14 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
   for (int r = 0; r < tile.rows; r += kPassRows)
     score_rest<kPassRows>(s.queries + r * D, kv.keys, blocks, D, op.scale, s.scores + r * kKeyTile,
                           static_cast<int>(min64(kPassRows, tile.rows - r)));
-  float factors[kQueryRows];
+  alignas(64) float factors[kQueryRows] = {};
   for (int r = 0; r < tile.rows; ++r) {
     const int64_t position = tile.position(r);
     const int64_t lowest = op.window ? position - op.window + 1 - first : 0;
-    factors[r] = softmax_row(s.scores + r * kKeyTile, lowest, position + 1 - first, &s.max[r], &s.sum[r]);
+    factors[r] = mask_row(s.scores + r * kKeyTile, lowest, position + 1 - first, &s.max[r]);
   }
+  for (int r = 0; r < tile.rows; r += W) store(factors + r, exp(load(factors + r)));
+  for (int r = 0; r < tile.rows; ++r) softmax_row(s.scores + r * kKeyTile, s.max[r], factors[r], &s.sum[r]);
   // Values below every row's window may belong to blocks that were given to others: they are not touched.
   const int64_t hidden = op.window ? tile.first_position - op.window + 1 - first : 0;
   const int begin = hidden > 0 ? static_cast<int>(min64(hidden, count)) : 0;

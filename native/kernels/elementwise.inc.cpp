@@ -150,16 +150,35 @@ static void gather_rows_run(const OpRecord& record, const Step& step, int64_t ch
     __builtin_memcpy(op.y.row(step, r), op.x.row(step, step.logit_rows[r]), sizeof(float) * op.size);
 }
 
+// Pairs (x[2i], x[2i + 1]) and (x[i], x[i + half]), rotated; every ISA rounds each product and each sum.
+static inline void rotate_neighbours(const float* x, const float* cosine, const float* sine, int half, float* y) {
+  alignas(64) static const float signs[16] = {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1};
+  int i = 0;
+  for (; i + W / 2 <= half; i += W / 2) {
+    const VF pair = load(x + 2 * i);
+    store(y + 2 * i, pair * load_twice(cosine + i) + swap_pairs(pair) * load(signs) * load_twice(sine + i));
+  }
+  for (; i < half; ++i) {
+    const float a = x[2 * i], b = x[2 * i + 1];
+    y[2 * i] = a * cosine[i] - b * sine[i];
+    y[2 * i + 1] = b * cosine[i] + a * sine[i];
+  }
+}
+
+static inline void rotate_halves(const float* x, const float* cosine, const float* sine, int half, float* y) {
+  for (int i = 0; i < half; ++i) {
+    const float a = x[i], b = x[i + half];
+    y[i] = a * cosine[i] - b * sine[i];
+    y[i + half] = b * cosine[i] + a * sine[i];
+  }
+}
+
 // Rotates the first 2 * `half` values of one head by angles whose cosines and sines are table[0 ... 2 * half - 1].
 static inline void rotate_head(const float* x, const float* table, int half, int head_dim, bool interleaved, float* y) {
-  const float* cosine = table;
-  const float* sine = table + half;
-  const int step = interleaved ? 2 : 1, partner = interleaved ? 1 : half;
-  for (int i = 0; i < half; ++i) {
-    const float a = x[i * step], b = x[i * step + partner];
-    y[i * step] = a * cosine[i] - b * sine[i];
-    y[i * step + partner] = b * cosine[i] + a * sine[i];
-  }
+  if (interleaved)
+    rotate_neighbours(x, table, table + half, half, y);
+  else
+    rotate_halves(x, table, table + half, half, y);
   for (int i = 2 * half; i < head_dim; ++i) y[i] = x[i];
 }
 

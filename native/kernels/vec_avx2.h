@@ -31,6 +31,11 @@ static inline VF times_exp2(VF x, VF n) {
   const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(to_int(n), _mm256_set1_epi32(127)), 23);
   return _mm256_mul_ps(x, _mm256_castsi256_ps(power));
 }
+static inline VF swap_pairs(VF a) { return _mm256_permute_ps(a, 0xb1); }
+static inline VF load_twice(const float* p) {
+  const __m256 four = _mm256_castps128_ps256(_mm_loadu_ps(p));
+  return _mm256_permutevar8x32_ps(four, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
+}
 static inline float reduce_add(VF a) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));

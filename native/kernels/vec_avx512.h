@@ -28,6 +28,11 @@ static inline VI to_int(VF a) { return _mm512_cvtps_epi32(a); }
 static inline VF to_float(VI a) { return _mm512_cvtepi32_ps(a); }
 static inline VI load_int(const int32_t* p) { return _mm512_loadu_si512(p); }
 static inline VF times_exp2(VF x, VF n) { return _mm512_scalef_ps(x, n); }
+static inline VF swap_pairs(VF a) { return _mm512_permute_ps(a, 0xb1); }
+static inline VF load_twice(const float* p) {
+  const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  return _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
+}
 static inline float reduce_add(VF a) { return _mm512_reduce_add_ps(a); }
 static inline float reduce_max(VF a) { return _mm512_reduce_max_ps(a); }
 // The larger of `running` and |x|, compared as integers: a NaN is larger than all.

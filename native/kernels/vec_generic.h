@@ -7,8 +7,8 @@
 
 namespace lepton::LEPTON_ISA {
 
-constexpr int W = 4;
-constexpr int kNumRegisters = 16;  // f32 lanes
+constexpr int W = 4;  // f32 lanes
+constexpr int kNumRegisters = 16;
 typedef float VF __attribute__((vector_size(16)));
 typedef int32_t VI __attribute__((vector_size(16)));
 
@@ -37,9 +37,11 @@ static inline VI load_int(const int32_t* p) {
   __builtin_memcpy(&v, p, sizeof v);
   return v;
 }
-// 2^n for integral n in [-126, 127].
-// x * 2^n for n in [-126, 127].
+// x * 2^n for integral n in [-126, 127].
 static inline VF times_exp2(VF x, VF n) { return x * reinterpret_cast<VF>((to_int(n) + 127) << 23); }
+// Neighbours change places; W / 2 values, each twice.
+static inline VF swap_pairs(VF a) { return VF{a[1], a[0], a[3], a[2]}; }
+static inline VF load_twice(const float* p) { return VF{p[0], p[0], p[1], p[1]}; }
 static inline float reduce_add(VF a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 static inline float reduce_max(VF a) {
   const float x = a[0] > a[2] ? a[0] : a[2], y = a[1] > a[3] ? a[1] : a[3];
