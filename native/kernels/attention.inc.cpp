@@ -7,7 +7,7 @@
 namespace lepton::LEPTON_ISA {
 
 constexpr int kSplitKeys = 256;
-constexpr int kQueryRows = 32;   // (token, head) pairs of one KV head that share each key read
+constexpr int kQueryRows = 48;   // (token, head) pairs of one KV head that share each key read
 constexpr int kSplitTokens = 8;  // steps up to this many tokens may spread one request's keys over threads
 constexpr int kMaxHeadDim = 256;
 constexpr float kMasked = -__builtin_inff();
@@ -34,12 +34,18 @@ static inline int find_seq(const Step& step, int64_t token) {
   return low;
 }
 
-static int64_t kv_write_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_tokens); }
+// Keys of neighbouring tokens lie in the same cache lines: where there are many, a chunk is as long as a block.
+static int64_t tokens_per_write(const Step& step) { return step.num_tokens > 2 * kBlockTokens ? kBlockTokens : 1; }
+
+static int64_t kv_write_chunks(const OpRecord&, const Step& step) {
+  return (step.num_tokens + tokens_per_write(step) - 1) / tokens_per_write(step);
+}
 
 static void kv_write_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
   const AttentionOp& op = record.attention;
   const int D = op.head_dim;
-  for (int64_t t = chunk * kRowsPerChunk; t < min64(step.num_tokens, (chunk + 1) * kRowsPerChunk); ++t) {
+  const int64_t first = chunk * tokens_per_write(step);
+  for (int64_t t = first; t < min64(step.num_tokens, first + tokens_per_write(step)); ++t) {
     const int seq = find_seq(step, t);
     const int64_t position = step.kv_lengths[seq] - (step.query_offsets[seq + 1] - t);
     const int slot = static_cast<int>(position % kBlockTokens);

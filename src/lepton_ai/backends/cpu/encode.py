@@ -42,7 +42,7 @@ _SLICE_TOKENS = 1024  # as in native/kernels/head.inc.cpp
 _ROW_BLOCK = 128
 _TILE_PANELS = 2  # the largest of native/kernels/dot_*.h
 _MAX_SEGMENTS = 4  # as in native/step.h
-_QUERY_ROWS = 32
+_QUERY_ROWS = 48
 _KEY_TILE = 64
 _MAX_HEAD_DIM = 256
 
