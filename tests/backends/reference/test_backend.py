@@ -74,11 +74,12 @@ def test_parity_with_an_independent_forward(architecture: str, tied: bool) -> No
         np.testing.assert_allclose(got[name], value, rtol=2e-5, atol=2e-5, err_msg=f"first to differ: {name}")
 
 
+@pytest.mark.parametrize("logit_rows", [None, [20], [3, 17, 4]])
 @pytest.mark.parametrize("policy", list(Policy))
-def test_fusion_changes_no_bit(policy: Policy) -> None:
+def test_fusion_changes_no_bit(policy: Policy, logit_rows: list[int] | None) -> None:
     model, store = tiny_model("qwen2", {"attention.key_length": 32})
     store = quantised_store(store, WeightType.Q4_1)
-    inputs = step([(0, TOKENS, BLOCKS)])
+    inputs = step([(0, TOKENS, BLOCKS)], logit_rows=logit_rows)
     fused, separate = compiled(model, store, policy), compiled(model, store, policy, taps=list(tap_names(model)))
     assert len(fused.plan.graph.nodes) < len(separate.plan.graph.nodes)
     assert np.array_equal(run(fused, inputs)[0]["logits"], run(separate, inputs)[0]["logits"])

@@ -11,6 +11,7 @@ from lepton_ai.graph.passes.fuse import fuse as fuse_graph
 from lepton_ai.graph.passes.plan import Plan
 from lepton_ai.graph.passes.plan import plan as plan_graph
 from lepton_ai.graph.passes.precision import StorageType, apply_precision
+from lepton_ai.graph.passes.rows import narrow_rows
 
 __all__ = ["lower"]
 
@@ -23,7 +24,9 @@ def lower(
     limits: Limits,
     taps: Sequence[str] = (),
 ) -> Plan:
-    """Precision, fusion and planning of a traced graph. Tensors in ``taps`` are kept, in f32, and live to the end.
+    """Precision, narrowing of rows, fusion and planning of a traced graph.
+
+    Tensors in ``taps`` are kept whole, in f32, and live to the end.
 
     Raises InvalidRequest for a tap that names no tensor made by ``graph``.
     """
@@ -31,4 +34,5 @@ def lower(
     unknown = [name for name in taps if name not in made]
     if unknown:
         raise InvalidRequest(f"taps: the graph makes no tensor called {unknown[0]!r}", param="taps")
-    return plan_graph(fuse_graph(apply_precision(graph, weight_types, policy), taps), limits, taps)
+    precise = apply_precision(graph, weight_types, policy)
+    return plan_graph(fuse_graph(narrow_rows(precise, taps), taps), limits, taps)
