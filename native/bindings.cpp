@@ -85,7 +85,7 @@ class BoundProgram {
         arena_(std::move(arena)),
         limits_{std::get<0>(limits), std::get<1>(limits), std::get<2>(limits), std::get<3>(limits),
                 std::get<4>(limits)},
-        program_(encoder.take(), device.kernels) {
+        program_(encoder.take(), device.kernels, device.pool.num_threads()) {
     sampling_.resize(limits_.max_rows);
     for (int64_t i = 0; i < program_.size(); ++i) {
       const OpRecord& op = program_.op(i);

@@ -5,12 +5,35 @@
 
 namespace lepton {
 
-Program::Program(std::vector<OpRecord> ops, const KernelTable* kernels)
-    : ops_(std::move(ops)), kernels_(kernels), claims_(new Claim[ops_.size()]), seconds_(kNumOpKinds, 0.0) {}
+// A kernel may ask for lanes in steps of more tokens than this; the claims of the others need not be set for them.
+constexpr int kLaneTokens = 64;
+
+Program::Program(std::vector<OpRecord> ops, const KernelTable* kernels, int num_threads)
+    : ops_(std::move(ops)),
+      kernels_(kernels),
+      num_threads_(num_threads),
+      claims_(new Claim[ops_.size() * num_threads]),
+      seconds_(kNumOpKinds, 0.0) {}
 
 void Program::run(ThreadPool& pool, const Step& step) {
-  for (size_t i = 0; i < ops_.size(); ++i) claims_[i].next.store(pool.num_threads(), std::memory_order_relaxed);
+  const int lanes = step.num_tokens > kLaneTokens ? num_threads_ : 1;
+  for (size_t i = 0; i < ops_.size() * lanes; ++i) claims_[i].next.store(0, std::memory_order_relaxed);
   pool.run([&](int thread) { walk(pool, step, thread); });
+}
+
+template <class Run>
+void Program::share_out(size_t op, Chunks chunks, int thread, const Run& run) {
+  if (!chunks.by_row) {
+    std::atomic<int64_t>& next = claim(op, 0).next;  // counts from the first chunk that has no thread of its own
+    for (int64_t i = thread; i < chunks.count; i = num_threads_ + next.fetch_add(1, std::memory_order_relaxed)) run(i);
+    return;
+  }
+  for (int turn = 0; turn < num_threads_; ++turn) {
+    const int lane = (thread + turn) % num_threads_;
+    const int64_t begin = chunks.count * lane / num_threads_, end = chunks.count * (lane + 1) / num_threads_;
+    std::atomic<int64_t>& next = claim(op, lane).next;
+    for (int64_t i; (i = begin + next.fetch_add(1, std::memory_order_relaxed)) < end;) run(i);
+  }
 }
 
 void Program::walk(ThreadPool& pool, const Step& step, int thread) {
@@ -23,12 +46,11 @@ void Program::walk(ThreadPool& pool, const Step& step, int thread) {
     const Kernel& kernel = kernels_->kernels[static_cast<int>(op.kind)];
     const Clock::time_point begin = timing ? Clock::now() : Clock::time_point();
     must_meet |= op.barrier_before;
-    const int64_t chunks = kernel.chunks(op, step);
-    if (chunks == 0) continue;
+    const Chunks chunks = kernel.chunks(op, step);
+    if (chunks.count == 0) continue;
     if (must_meet) pool.barrier().wait();
     must_meet = false;
-    for (int64_t chunk = thread; chunk < chunks; chunk = claims_[i].next.fetch_add(1, std::memory_order_relaxed))
-      kernel.run(op, step, chunk, scratch);
+    share_out(i, chunks, thread, [&](int64_t chunk) { kernel.run(op, step, chunk, scratch); });
     if (timing) seconds_[static_cast<int>(op.kind)] += std::chrono::duration<double>(Clock::now() - begin).count();
   }
 }

@@ -11,10 +11,11 @@ namespace lepton {
 
 class Program {
  public:
-  Program(std::vector<OpRecord> ops, const KernelTable* kernels);
+  Program(std::vector<OpRecord> ops, const KernelTable* kernels, int num_threads);
 
-  // Runs every op for this step. All threads walk the same list: each op's chunks are shared out, the first by thread
-  // number, the rest by claim; threads meet only where a record says so.
+  // Runs every op for this step. All threads walk the same list; threads meet only where a record says so. Chunks are
+  // shared out by claim, the first by thread number. Of chunks in the order of rows each thread has a lane of its own,
+  // and helps in the others' when it is through.
   void run(ThreadPool& pool, const Step& step);
 
   // Seconds that thread 0 spent in each kind of op since the last call, waiting at the barrier before it included.
@@ -29,10 +30,14 @@ class Program {
     std::atomic<int64_t> next{0};
   };
   void walk(ThreadPool& pool, const Step& step, int thread);
+  template <class Run>
+  void share_out(size_t op, Chunks chunks, int thread, const Run& run);
+  Claim& claim(size_t op, int lane) { return claims_[lane * ops_.size() + op]; }
 
   std::vector<OpRecord> ops_;
   const KernelTable* kernels_;
-  std::unique_ptr<Claim[]> claims_;
+  int num_threads_;
+  std::unique_ptr<Claim[]> claims_;  // [lane][op]; lane 0 also serves chunks in no order
   bool timing_ = false;
   std::vector<double> seconds_;
 };

@@ -188,9 +188,16 @@ struct Scratch {
   int64_t bytes;
 };
 
-// How a kernel is called: `chunks` says into how many independent pieces a step cuts the op, `run` computes one.
+// Into how many independent pieces a step cuts an op. `by_row`: in the order of rows, many of them, so that a thread
+// should take the same part of each op's pieces: what one op wrote of a row is then near when the next one reads it.
+struct Chunks {
+  int64_t count;
+  bool by_row = false;
+};
+
+// How a kernel is called: `run` computes one piece.
 struct Kernel {
-  int64_t (*chunks)(const OpRecord&, const Step&);
+  Chunks (*chunks)(const OpRecord&, const Step&);
   void (*run)(const OpRecord&, const Step&, int64_t chunk, Scratch);
 };
 

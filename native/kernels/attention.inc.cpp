@@ -37,8 +37,8 @@ static inline int find_seq(const Step& step, int64_t token) {
 // Keys of neighbouring tokens lie in the same cache lines: where there are many, a chunk is as long as a block.
 static int64_t tokens_per_write(const Step& step) { return step.num_tokens > 2 * kBlockTokens ? kBlockTokens : 1; }
 
-static int64_t kv_write_chunks(const OpRecord&, const Step& step) {
-  return (step.num_tokens + tokens_per_write(step) - 1) / tokens_per_write(step);
+static Chunks kv_write_chunks(const OpRecord&, const Step& step) {
+  return {(step.num_tokens + tokens_per_write(step) - 1) / tokens_per_write(step), step.num_tokens > kRowBlock};
 }
 
 static void kv_write_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
@@ -126,13 +126,13 @@ static bool use_splits(const AttentionOp& op, const Step& step) {
   return false;
 }
 
-static int64_t attend_chunks(const OpRecord& record, const Step& step) {
+static Chunks attend_chunks(const OpRecord& record, const Step& step) {
   const AttentionOp& op = record.attention;
   const bool split = use_splits(op, step);
   int64_t total = 0;
   for (int s = 0; s < step.num_seqs; ++s)
     total += num_tiles(op, step, s) * op.num_kv_heads * (split ? num_splits(step.kv_lengths[s]) : 1);
-  return total;
+  return {total};
 }
 
 // The tile (and the split) that a chunk stands for. Late tiles, which see the most keys, come first.
@@ -336,8 +336,8 @@ static void attend_run(const OpRecord& record, const Step& step, int64_t chunk, 
     write_head(op, step, tile.token(r), tile.kv_head * tile.heads + r % tile.heads, s.totals + r * D, s.total_sum[r]);
 }
 
-static int64_t attend_merge_chunks(const OpRecord& record, const Step& step) {
-  return use_splits(record.attention, step) ? step.num_tokens * record.attention.num_heads : 0;
+static Chunks attend_merge_chunks(const OpRecord& record, const Step& step) {
+  return {use_splits(record.attention, step) ? step.num_tokens * record.attention.num_heads : 0};
 }
 
 static void attend_merge_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {

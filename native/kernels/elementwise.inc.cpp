@@ -4,9 +4,11 @@ namespace lepton::LEPTON_ISA {
 
 constexpr int64_t kRowsPerChunk = 4;
 
-static inline int64_t row_chunks(int64_t rows) { return (rows + kRowsPerChunk - 1) / kRowsPerChunk; }
+static inline Chunks row_chunks(int64_t rows) {
+  return {(rows + kRowsPerChunk - 1) / kRowsPerChunk, rows > kRowBlock};
+}
 
-static int64_t embedding_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_tokens); }
+static Chunks embedding_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_tokens); }
 
 // One channel of a panel as f32: the same products and sums as a lane of unpack_float.
 template <PanelKind KIND>
@@ -47,7 +49,7 @@ static void embedding_run(const OpRecord& record, const Step& step, int64_t chun
   }
 }
 
-static int64_t rope_table_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_tokens); }
+static Chunks rope_table_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_tokens); }
 
 static void rope_table_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
   const RopeTableOp& op = record.rope_table;
@@ -63,7 +65,7 @@ static void rope_table_run(const OpRecord& record, const Step& step, int64_t chu
   }
 }
 
-static int64_t norm_chunks(const OpRecord& record, const Step& step) { return row_chunks(step.rows(record.norm.rows)); }
+static Chunks norm_chunks(const OpRecord& record, const Step& step) { return row_chunks(step.rows(record.norm.rows)); }
 
 static void norm_row(const NormOp& op, const Step& step, int64_t row, float* scratch) {
   const float* x = op.x.row(step, row);
@@ -91,13 +93,24 @@ static void norm_row(const NormOp& op, const Step& step, int64_t row, float* scr
   if (op.terms) quantize_row(y, op.y.row<uint8_t>(step, row), size, op.terms);
 }
 
-static void norm_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
-  const NormOp& op = record.norm;
-  for (int64_t r = chunk * kRowsPerChunk; r < min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk); ++r)
-    norm_row(op, step, r, reinterpret_cast<float*>(scratch.data));
+// Half of a row was made by another core, so that its lines are far away.
+static inline void prefetch_row(const NormOp& op, const Step& step, int64_t row) {
+  for (int i = 0; i < op.size; i += 16) {
+    __builtin_prefetch(op.x.row(step, row) + i);
+    if (op.has_residual) __builtin_prefetch(op.residual.row(step, row) + i);
+  }
 }
 
-static int64_t quantize_chunks(const OpRecord& record, const Step& step) {
+static void norm_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
+  const NormOp& op = record.norm;
+  const int64_t end = min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk);
+  for (int64_t r = chunk * kRowsPerChunk; r < end; ++r) {
+    if (r + 1 < end) prefetch_row(op, step, r + 1);
+    norm_row(op, step, r, reinterpret_cast<float*>(scratch.data));
+  }
+}
+
+static Chunks quantize_chunks(const OpRecord& record, const Step& step) {
   return row_chunks(step.rows(record.quantize.rows));
 }
 
@@ -107,7 +120,7 @@ static void quantize_run(const OpRecord& record, const Step& step, int64_t chunk
     quantize_row(op.x.row(step, r), op.y.row<uint8_t>(step, r), op.size, op.terms);
 }
 
-static int64_t add_chunks(const OpRecord& record, const Step& step) { return row_chunks(step.rows(record.add.rows)); }
+static Chunks add_chunks(const OpRecord& record, const Step& step) { return row_chunks(step.rows(record.add.rows)); }
 
 static void add_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
   const AddOp& op = record.add;
@@ -121,7 +134,7 @@ static void add_run(const OpRecord& record, const Step& step, int64_t chunk, Scr
   }
 }
 
-static int64_t silu_mul_chunks(const OpRecord& record, const Step& step) {
+static Chunks silu_mul_chunks(const OpRecord& record, const Step& step) {
   return row_chunks(step.rows(record.silu_mul.rows));
 }
 
@@ -142,7 +155,7 @@ static void silu_mul_run(const OpRecord& record, const Step& step, int64_t chunk
   }
 }
 
-static int64_t gather_rows_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_rows); }
+static Chunks gather_rows_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_rows); }
 
 static void gather_rows_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
   const GatherRowsOp& op = record.gather_rows;
@@ -182,7 +195,7 @@ static inline void rotate_head(const float* x, const float* table, int half, int
   for (int i = 2 * half; i < head_dim; ++i) y[i] = x[i];
 }
 
-static int64_t rope_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_tokens); }
+static Chunks rope_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_tokens); }
 
 static void rope_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
   const RopeOp& op = record.rope;

@@ -11,8 +11,8 @@ static int64_t head_slices(const TokenLogprobOp& op) {
   return (num_panels(op.head.num_outputs) + kSlicePanels - 1) / kSlicePanels;
 }
 
-static int64_t token_logprob_chunks(const OpRecord& record, const Step& step) {
-  return head_slices(record.token_logprob) * ((step.num_rows + kRowBlock - 1) / kRowBlock);
+static Chunks token_logprob_chunks(const OpRecord& record, const Step& step) {
+  return {head_slices(record.token_logprob) * ((step.num_rows + kRowBlock - 1) / kRowBlock)};
 }
 
 // A partial row: [slices] maxima, [slices] sums, then the target's logit.
@@ -48,7 +48,7 @@ static void token_logprob_run(const OpRecord& record, const Step& step, int64_t 
   }
 }
 
-static int64_t token_logprob_merge_chunks(const OpRecord&, const Step& step) { return step.num_rows; }
+static Chunks token_logprob_merge_chunks(const OpRecord&, const Step& step) { return {step.num_rows}; }
 
 static void token_logprob_merge_run(const OpRecord& record, const Step& step, int64_t row, Scratch) {
   const TokenLogprobOp& op = record.token_logprob;

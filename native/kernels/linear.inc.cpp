@@ -65,8 +65,9 @@ struct LinearChunks {
   }
 };
 
-static int64_t linear_chunks(const OpRecord& record, const Step& step) {
-  return LinearChunks(record.linear, step).total();
+static Chunks linear_chunks(const OpRecord& record, const Step& step) {
+  const LinearChunks chunks(record.linear, step);
+  return {chunks.total(), chunks.row_blocks > 1};
 }
 
 // A unit for some rows, as its epilogue sees it: sums[segment][panel][row][16], panels `stride` floats apart.

@@ -166,7 +166,7 @@ static void top_logits(const float* x, int32_t size, int count, float* values, i
   }
 }
 
-static int64_t sample_chunks(const OpRecord&, const Step& step) { return step.sampling ? step.num_rows : 0; }
+static Chunks sample_chunks(const OpRecord&, const Step& step) { return {step.sampling ? step.num_rows : 0}; }
 
 static void sample_run(const OpRecord& record, const Step& step, int64_t r, Scratch scratch) {
   const SampleOp& op = record.sample;
