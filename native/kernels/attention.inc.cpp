@@ -132,10 +132,10 @@ static Chunks attend_chunks(const OpRecord& record, const Step& step) {
   int64_t total = 0;
   for (int s = 0; s < step.num_seqs; ++s)
     total += num_tiles(op, step, s) * op.num_kv_heads * (split ? num_splits(step.kv_lengths[s]) : 1);
-  return {total};
+  return {total, step.num_tokens > kRowBlock};
 }
 
-// The tile (and the split) that a chunk stands for. Late tiles, which see the most keys, come first.
+// The tile (and the split) that a chunk stands for.
 static QueryTile locate(const AttentionOp& op, const Step& step, int64_t chunk, bool split, int64_t* split_index) {
   int s = 0;
   int64_t per_seq;
@@ -145,7 +145,7 @@ static QueryTile locate(const AttentionOp& op, const Step& step, int64_t chunk, 
     *split_index = chunk % num_splits(step.kv_lengths[s]);
     chunk /= num_splits(step.kv_lengths[s]);
   }
-  const int64_t tile = num_tiles(op, step, s) - 1 - chunk / op.num_kv_heads;
+  const int64_t tile = chunk / op.num_kv_heads;
   const int64_t tokens = step.query_offsets[s + 1] - step.query_offsets[s];
   const int64_t begin = tile * tile_tokens(op), count = min64(tile_tokens(op), tokens - begin);
   QueryTile t;

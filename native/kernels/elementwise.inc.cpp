@@ -4,9 +4,7 @@ namespace lepton::LEPTON_ISA {
 
 constexpr int64_t kRowsPerChunk = 4;
 
-static inline Chunks row_chunks(int64_t rows) {
-  return {(rows + kRowsPerChunk - 1) / kRowsPerChunk, rows > kRowBlock};
-}
+static inline Chunks row_chunks(int64_t rows) { return {(rows + kRowsPerChunk - 1) / kRowsPerChunk, rows > kRowBlock}; }
 
 static Chunks embedding_chunks(const OpRecord&, const Step& step) { return row_chunks(step.num_tokens); }
 
