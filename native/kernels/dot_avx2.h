@@ -85,10 +85,8 @@ static inline void dot_pass(const uint8_t* data, const int8_t* const* x, Sums* o
   }
 }
 
-template <int BITS, bool PACKED, int ROWS, int PANELS, int Q0, int Q1>
-static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, const int32_t* offsets, int offset_shift,
-                       Sums* out) {
-  static_assert(PANELS == 1, "a tile has as many sums as there are registers");
+template <int BITS, bool PACKED, int ROWS, int Q0, int Q1>
+static inline void dot_q8(const uint8_t* data, const int8_t* const* x, Sums* out) {
   if constexpr (BITS == 8) {
     Sums high[ROWS];
     dot_pass<8, PACKED, 1, 8, ROWS, Q0, Q1>(data, x, high);
@@ -100,6 +98,52 @@ static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, con
     constexpr int depth = BITS == 4 ? 8 : BITS == 5 ? 4 : 2;
     dot_pass<BITS, PACKED, -1, depth, ROWS, Q0, Q1>(data, x, out);
   }
+}
+
+// 32 inputs of a row in 16 bits, the even and then the odd ones of each quad: 256 * first term + second.
+static inline void join_terms(const int8_t* first, const int8_t* second, int16_t* out) {
+  for (int i = 0; i < kGroup; i += 16) {
+    const __m256i high = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(first + i)));
+    const __m256i low = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(second + i)));
+    const __m256i joined = _mm256_add_epi16(_mm256_slli_epi16(high, 8), low);
+    const __m256i sorted = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(joined, 0xd8), 0xd8);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(out + i), sorted);
+  }
+}
+
+// Weights times 16-bit inputs: pairs of products are added in 32 bits at once.
+template <int BITS, bool PACKED, int ROWS, int Q0, int Q1>
+static inline void dot_q16(const uint8_t* data, const int8_t* const* x, int64_t term_stride, Sums* out) {
+  alignas(32) int16_t inputs[ROWS][kGroup];
+  for (int r = 0; r < ROWS; ++r) join_terms(x[r], x[r] + term_stride, inputs[r]);
+#pragma GCC unroll 8
+  for (int q = Q0; q < Q1; ++q) {
+    __m256i even[2], odd[2];
+    for (int h = 0; h < 2; ++h) {
+      const __m256i w = load_quad<BITS, PACKED>(data, q, h);
+      even[h] = _mm256_and_si256(w, _mm256_set1_epi16(255));
+      odd[h] = _mm256_srli_epi16(w, 8);
+    }
+    for (int r = 0; r < ROWS; ++r) {
+      const int8_t* pairs = reinterpret_cast<const int8_t*>(inputs[r] + 4 * q);
+      const __m256i a = broadcast_quad(pairs), b = broadcast_quad(pairs + 4);
+      for (int h = 0; h < 2; ++h) {
+        const __m256i first = _mm256_madd_epi16(even[h], a), second = _mm256_madd_epi16(odd[h], b);
+        const __m256i sum = _mm256_add_epi32(first, second);
+        out[r].half[h] = q == Q0 ? sum : _mm256_add_epi32(out[r].half[h], sum);
+      }
+    }
+  }
+}
+
+template <int BITS, bool PACKED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
+static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, int64_t term_stride,
+                       const int32_t* offsets, int offset_shift, Sums* out) {
+  static_assert(PANELS == 1, "a tile has as many sums as there are registers");
+  if constexpr (TERMS == 1)
+    dot_q8<BITS, PACKED, ROWS, Q0, Q1>(data, x, out);
+  else
+    dot_q16<BITS, PACKED, ROWS, Q0, Q1>(data, x, term_stride, out);
   if (offset_shift >= 0)
     for (int r = 0; r < ROWS; ++r) {
       const __m256i offset = _mm256_slli_epi32(_mm256_set1_epi32(offsets[r]), offset_shift);

@@ -44,17 +44,10 @@ static inline void unpack_group(const uint8_t* data, uint8_t* out) {
   for (int q = 0; q < kQuads; ++q) _mm512_storeu_si512(out + q * 64, load_quad<BITS, true>(data, q));
 }
 
+// Adds the products of quads [Q0, Q1) with the term that starts at x[row].
 template <int BITS, bool PACKED, int ROWS, int PANELS, int Q0, int Q1>
-static inline void dot(const uint8_t* data, int64_t panel_stride, const int8_t* const* x, const int32_t* offsets,
-                       int offset_shift, Sums* out) {
-#pragma GCC unroll 8
-  for (int r = 0; r < ROWS; ++r) {
-    const __m512i offset = _mm512_set1_epi32(offsets[r]);
-    const __m512i start = offset_shift < 0    ? _mm512_setzero_si512()
-                          : offset_shift == 0 ? offset
-                                              : _mm512_slli_epi32(offset, offset_shift);
-    for (int n = 0; n < PANELS; ++n) out[r * PANELS + n].v = start;
-  }
+static inline void add_products(const uint8_t* data, int64_t panel_stride, const int8_t* const* x, int64_t term,
+                                Sums* out) {
 #pragma GCC unroll 8
   for (int q = Q0; q < Q1; ++q) {
     __m512i w[PANELS];
@@ -62,11 +55,32 @@ static inline void dot(const uint8_t* data, int64_t panel_stride, const int8_t* 
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r) {
       int32_t quad;
-      __builtin_memcpy(&quad, x[r] + 4 * q, 4);
+      __builtin_memcpy(&quad, x[r] + term + 4 * q, 4);
       const __m512i a = _mm512_set1_epi32(quad);
       for (int n = 0; n < PANELS; ++n) out[r * PANELS + n].v = _mm512_dpbusd_epi32(out[r * PANELS + n].v, w[n], a);
     }
   }
+}
+
+template <int BITS, bool PACKED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
+static inline void dot(const uint8_t* data, int64_t panel_stride, const int8_t* const* x, int64_t term_stride,
+                       const int32_t* offsets, int offset_shift, Sums* out) {
+  if constexpr (TERMS == 2) {
+    for (int i = 0; i < ROWS * PANELS; ++i) out[i].v = _mm512_setzero_si512();
+    add_products<BITS, PACKED, ROWS, PANELS, Q0, Q1>(data, panel_stride, x, 0, out);
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < ROWS; ++r) {
+    const __m512i offset = _mm512_set1_epi32(offsets[r]);
+    const __m512i start = offset_shift < 0    ? _mm512_setzero_si512()
+                          : offset_shift == 0 ? offset
+                                              : _mm512_slli_epi32(offset, offset_shift);
+    for (int n = 0; n < PANELS; ++n) {
+      Sums& sum = out[r * PANELS + n];
+      sum.v = TERMS == 1 ? start : _mm512_add_epi32(_mm512_slli_epi32(sum.v, 8), start);
+    }
+  }
+  add_products<BITS, PACKED, ROWS, PANELS, Q0, Q1>(data, panel_stride, x, (TERMS - 1) * term_stride, out);
 }
 
 static inline VF sums_to_float(const Sums& sums, int) { return _mm512_cvtepi32_ps(sums.v); }

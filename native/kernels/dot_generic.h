@@ -65,17 +65,28 @@ static inline void unpack_group(const uint8_t* data, uint8_t* out) {
     }
 }
 
-// Activations of one row: the even and the odd inputs of each quad, repeated for four channels.
+// Activations of one row in 16 bits: the even and the odd inputs of each quad, repeated for four channels.
 struct RepeatedQuads {
   VS even[kQuads], odd[kQuads];
 };
 
-template <int Q0, int Q1>
-static inline void repeat_quads(const int8_t* x, RepeatedQuads& out) {
+static inline VS load_inputs(const int8_t* x) {
+  VS bytes;
+  __builtin_memcpy(&bytes, x, sizeof bytes);
+  return bytes;
+}
+
+template <int TERMS, int Q0, int Q1>
+static inline void repeat_quads(const int8_t* x, int64_t term_stride, RepeatedQuads& out) {
   for (int q = Q0; q < Q1; q += 4) {
-    VS bytes;
-    __builtin_memcpy(&bytes, x + q * 4, sizeof bytes);
-    const VI even = reinterpret_cast<VI>(bytes << 8 >> 8), odd = reinterpret_cast<VI>(bytes >> 8);
+    const VS bytes = load_inputs(x + q * 4);
+    VS evens = bytes << 8 >> 8, odds = bytes >> 8;
+    if constexpr (TERMS == 2) {
+      const VS rest = load_inputs(x + term_stride + q * 4);
+      evens = (evens << 8) + (rest << 8 >> 8);
+      odds = (odds << 8) + (rest >> 8);
+    }
+    const VI even = reinterpret_cast<VI>(evens), odd = reinterpret_cast<VI>(odds);
     for (int i = 0; i < 4; ++i) {
       out.even[q + i] = reinterpret_cast<VS>(VI{even[i], even[i], even[i], even[i]});
       out.odd[q + i] = reinterpret_cast<VS>(VI{odd[i], odd[i], odd[i], odd[i]});
@@ -84,13 +95,14 @@ static inline void repeat_quads(const int8_t* x, RepeatedQuads& out) {
 }
 
 // out[row][panel] = the sum over quads Q0 ... Q1-1 of u * x[row], plus offsets[row] << offset_shift, which stands for
-// the offset of u; a negative shift means that there is none. Panels lie `panel_stride` bytes apart.
-template <int BITS, bool PACKED, int ROWS, int PANELS, int Q0, int Q1>
-static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, const int32_t* offsets, int offset_shift,
-                       Sums* out) {
+// the offset of u; a negative shift means that there is none. Panels lie `panel_stride` bytes apart, the second of two
+// terms of x `term_stride` bytes after the first.
+template <int BITS, bool PACKED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
+static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, int64_t term_stride,
+                       const int32_t* offsets, int offset_shift, Sums* out) {
   static_assert(PANELS == 1, "a tile has as many sums as there are registers");
   RepeatedQuads rows[ROWS];
-  for (int r = 0; r < ROWS; ++r) repeat_quads<Q0, Q1>(x[r], rows[r]);
+  for (int r = 0; r < ROWS; ++r) repeat_quads<TERMS, Q0, Q1>(x[r], term_stride, rows[r]);
   for (int part = 0; part < 4; ++part) {
     VI acc[ROWS];
     for (int r = 0; r < ROWS; ++r) {

@@ -7,17 +7,10 @@ constexpr int kRowBlock = 128;  // rows that share one unpacking of a panel; the
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// How many 8-bit rows a row of x has at most; 1 if it is f32.
-static int most_terms(const LinearOp& op) {
-  for (int s = 0; s < op.num_segments; ++s)
-    if (op.terms[s] > 1) return op.terms[s];
-  return 1;
-}
-
 // A unit is what one task computes. Gated: a pair of panels of gate and of up, one group of 32 outputs. Else a panel,
 // or as many as a tile holds when the rows fill tiles.
 static int panels_per_unit(const LinearOp& op, int64_t rows) {
-  return op.gated ? 2 : rows * most_terms(op) > kPackedRows ? kTilePanels : 1;
+  return op.gated ? 2 : rows > kPackedRows ? kTilePanels : 1;
 }
 
 static int64_t segment_units(const PanelMatrix& m, int per_unit) {
@@ -145,7 +138,7 @@ static void linear_unit(const LinearOp& op, const Step& step, int per_unit, int6
   int s = 0;
   if (!op.gated)
     for (int64_t units; unit >= (units = segment_units(op.segments[s], per_unit)); ++s) unit -= units;
-  const int64_t panel = unit * per_unit, stride = int64_t{rows} * most_terms(op) * kPanelWidth;
+  const int64_t panel = unit * per_unit, stride = int64_t{rows} * kPanelWidth;
   const int count = static_cast<int>(min64(per_unit, num_panels(op.segments[s].num_outputs) - panel));
   const uint8_t* x = op.x.row<uint8_t>(step, row);
   const LinearTask task{op, step, s, panel, count, row, sums, stride};

@@ -4,6 +4,8 @@
 // taken in tiles of kTileRows rows by kTilePanels panels: as many sums as registers hold, so that each broadcast of
 // activations serves several panels, and each load of weights several rows.
 //
+// TERMS: how many 8-bit rows make one row of x. The integer that two of them make is multiplied exactly.
+//
 // The order of additions of an output depends only on the panel kind and the inner size: groups of 32 inputs in
 // ascending order, each an exact integer sum, then one fused multiply-add for the scale and one for the minimum.
 #pragma once
@@ -30,11 +32,12 @@ static inline int32_t group_offset_of(const Q8Group& group, int h, int halves) {
   return halves == 1 ? group.offset : h == 0 ? group.first_half : group.offset - group.first_half;
 }
 
-// Adds `groups` groups of weights times those of the rows x to acc[row][panel]. Panels lie `panel_stride` bytes apart.
-template <PanelKind KIND, bool PACKED, int ROWS, int PANELS>
+// Adds `groups` groups of weights times those of the rows x to acc[row][panel]. Panels lie `panel_stride` bytes apart,
+// the second term of a row `term_stride` bytes after the first.
+template <PanelKind KIND, bool PACKED, int TERMS, int ROWS, int PANELS>
 static inline __attribute__((always_inline)) void add_groups(const uint8_t* data, int64_t group_stride,
                                                              int64_t panel_stride, const Scales<KIND>* scales,
-                                                             const Q8Group* const* x, int groups,
+                                                             const Q8Group* const* x, int64_t term_stride, int groups,
                                                              VF (*acc)[PANELS][kParts]) {
   constexpr KindInfo info = kind_info(KIND);
   constexpr int shift = offset_shift(info.offset), halves = kHalves<KIND>;
@@ -43,20 +46,27 @@ static inline __attribute__((always_inline)) void add_groups(const uint8_t* data
     const uint8_t* weights = data + g * group_stride;
     if constexpr (PACKED) prefetch_ahead(weights, group_stride);
     const int8_t* q[ROWS];
-    for (int r = 0; r < ROWS; ++r) q[r] = x[r][g].q;
+    const Q8Group* last[ROWS];  // the term that has the sums of all
+    for (int r = 0; r < ROWS; ++r) {
+      q[r] = x[r][g].q;
+      last[r] =
+          reinterpret_cast<const Q8Group*>(reinterpret_cast<const uint8_t*>(x[r] + g) + (TERMS - 1) * term_stride);
+    }
     Sums sums[halves][ROWS * PANELS];
     int32_t offsets[ROWS];
 #pragma GCC unroll 2
     for (int h = 0; h < halves; ++h) {
-      for (int r = 0; r < ROWS; ++r) offsets[r] = shift < 0 ? 0 : group_offset_of(x[r][g], h, halves);
+      for (int r = 0; r < ROWS; ++r) offsets[r] = shift < 0 ? 0 : group_offset_of(*last[r], h, halves);
       if (h == 0)
-        dot<info.bits, PACKED, ROWS, PANELS, 0, middle>(weights, panel_stride, q, offsets, shift, sums[h]);
+        dot<info.bits, PACKED, TERMS, ROWS, PANELS, 0, middle>(weights, panel_stride, q, term_stride, offsets, shift,
+                                                               sums[h]);
       else
-        dot<info.bits, PACKED, ROWS, PANELS, middle, kQuads>(weights, panel_stride, q, offsets, shift, sums[h]);
+        dot<info.bits, PACKED, TERMS, ROWS, PANELS, middle, kQuads>(weights, panel_stride, q, term_stride, offsets,
+                                                                    shift, sums[h]);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r) {
-      const VF scale = set1(x[r][g].scale), scaled_sum = set1(x[r][g].scaled_sum);
+      const VF scale = set1(last[r]->scale), scaled_sum = set1(last[r]->scaled_sum);
 #pragma GCC unroll 2
       for (int n = 0; n < PANELS; ++n) {
         for (int h = 0; h < halves; ++h)
@@ -70,9 +80,20 @@ static inline __attribute__((always_inline)) void add_groups(const uint8_t* data
   }
 }
 
+// Rows of 8-bit activations: row r starts at data + r * stride, its second term `term_stride` bytes after that.
+struct Q8Rows {
+  const uint8_t* data;
+  int64_t stride, term_stride;
+  int count;
+
+  LEPTON_INLINE const Q8Group* group(int row, int64_t index) const {
+    return reinterpret_cast<const Q8Group*>(data + row * stride) + index;
+  }
+};
+
 // All groups for at most kPackedRows rows: weights are unpacked in registers, sums stay there.
-template <PanelKind KIND, int ROWS>
-static void matmul_few(const uint8_t* panel, int32_t num_inputs, const uint8_t* x, int64_t stride, float* out) {
+template <PanelKind KIND, int TERMS, int ROWS>
+static void matmul_few(const uint8_t* panel, int32_t num_inputs, const Q8Rows& x, float* out) {
   constexpr KindInfo info = kind_info(KIND);
   constexpr int64_t group_stride = info.group_bytes + (info.two_level ? 0 : info.scale_bytes);
   const int64_t total = num_groups(num_inputs);
@@ -83,22 +104,22 @@ static void matmul_few(const uint8_t* panel, int32_t num_inputs, const uint8_t* 
   for (int64_t first = 0; first < total; first += kBlockGroups, panel += block_bytes(KIND)) {
     const int groups = groups_of_block(first, total);
     const Q8Group* rows[ROWS];
-    for (int r = 0; r < ROWS; ++r) rows[r] = reinterpret_cast<const Q8Group*>(x + r * stride) + first;
+    for (int r = 0; r < ROWS; ++r) rows[r] = x.group(r, first);
     expand_scales<KIND>(panel, groups, scales);
-    add_groups<KIND, true, ROWS, 1>(panel + info.scale_bytes, group_stride, 0, &scales, rows, groups, acc);
+    add_groups<KIND, true, TERMS, ROWS, 1>(panel + info.scale_bytes, group_stride, 0, &scales, rows, x.term_stride,
+                                           groups, acc);
   }
   for (int r = 0; r < ROWS; ++r)
     for (int p = 0; p < kParts; ++p) store(out + r * kPanelWidth + p * W, acc[r][0][p]);
 }
 
-template <PanelKind KIND, int ROWS>
-static inline void matmul_few_rows(const uint8_t* panel, int32_t num_inputs, const uint8_t* x, int64_t stride, int rows,
-                                   float* out) {
+template <PanelKind KIND, int TERMS, int ROWS>
+static inline void matmul_few_rows(const uint8_t* panel, int32_t num_inputs, const Q8Rows& x, float* out) {
   if constexpr (ROWS > 0) {
-    if (rows == ROWS)
-      matmul_few<KIND, ROWS>(panel, num_inputs, x, stride, out);
+    if (x.count == ROWS)
+      matmul_few<KIND, TERMS, ROWS>(panel, num_inputs, x, out);
     else
-      matmul_few_rows<KIND, ROWS - 1>(panel, num_inputs, x, stride, rows, out);
+      matmul_few_rows<KIND, TERMS, ROWS - 1>(panel, num_inputs, x, out);
   }
 }
 
@@ -119,31 +140,32 @@ struct UnpackedBlock {
     }
   }
 
-  // out[panel][row][16] += this block times ROWS rows; panels `out_stride` floats apart.
-  template <int ROWS>
-  inline void add(const Q8Group* x, int64_t stride, float* out, int64_t out_stride) const {
+  // out[panel][row][16] += this block, which begins at group `first`, times ROWS rows from row `row` on; panels
+  // `out_stride` floats apart.
+  template <int TERMS, int ROWS>
+  inline void add(const Q8Rows& x, int row, int64_t first, float* out, int64_t out_stride) const {
     const Q8Group* rows[ROWS];
     VF acc[ROWS][PANELS][kParts];
     for (int r = 0; r < ROWS; ++r) {
-      rows[r] = reinterpret_cast<const Q8Group*>(reinterpret_cast<const uint8_t*>(x) + r * stride);
+      rows[r] = x.group(row + r, first);
       for (int n = 0; n < PANELS; ++n)
-        for (int p = 0; p < kParts; ++p) acc[r][n][p] = load(out + n * out_stride + r * kPanelWidth + p * W);
+        for (int p = 0; p < kParts; ++p) acc[r][n][p] = load(out + n * out_stride + (row + r) * kPanelWidth + p * W);
     }
-    add_groups<KIND, false, ROWS, PANELS>(weights[0], kGroup * kPanelWidth, sizeof weights[0], scales, rows, groups,
-                                          acc);
+    add_groups<KIND, false, TERMS, ROWS, PANELS>(weights[0], kGroup * kPanelWidth, sizeof weights[0], scales, rows,
+                                                 x.term_stride, groups, acc);
     for (int r = 0; r < ROWS; ++r)
       for (int n = 0; n < PANELS; ++n)
-        for (int p = 0; p < kParts; ++p) store(out + n * out_stride + r * kPanelWidth + p * W, acc[r][n][p]);
+        for (int p = 0; p < kParts; ++p) store(out + n * out_stride + (row + r) * kPanelWidth + p * W, acc[r][n][p]);
   }
 
-  // At most ROWS rows.
-  template <int ROWS>
-  inline void add_rows(const Q8Group* x, int64_t stride, float* out, int64_t out_stride, int rows) const {
+  // The rows from `row` on, at most ROWS.
+  template <int TERMS, int ROWS>
+  inline void add_rows(const Q8Rows& x, int row, int64_t first, float* out, int64_t out_stride) const {
     if constexpr (ROWS > 0) {
-      if (rows >= ROWS)
-        add<ROWS>(x, stride, out, out_stride);
+      if (x.count - row >= ROWS)
+        add<TERMS, ROWS>(x, row, first, out, out_stride);
       else
-        add_rows<ROWS - 1>(x, stride, out, out_stride, rows);
+        add_rows<TERMS, ROWS - 1>(x, row, first, out, out_stride);
     }
   }
 };
@@ -176,15 +198,15 @@ struct Epilogue {
 
 // Many rows: each super-block is unpacked once into L1 and used by all rows; sums live in `out` between super-blocks.
 // Each tile of rows asks memory for its share of the next super-block, so that arithmetic hides the way there.
-template <PanelKind KIND, int PANELS>
-static void matmul_many(const uint8_t* panel, int64_t panel_stride, int32_t num_inputs, const uint8_t* x,
-                        int64_t stride, int rows, float* out, int64_t out_stride, const Epilogue& epilogue) {
+template <PanelKind KIND, int TERMS, int PANELS>
+static void matmul_many(const uint8_t* panel, int64_t panel_stride, int32_t num_inputs, const Q8Rows& x, float* out,
+                        int64_t out_stride, const Epilogue& epilogue) {
   const int64_t total = num_groups(num_inputs);
   const uint8_t* next_panels = panel + PANELS * panel_stride;
-  const int tiles = (rows + kTileRows - 1) / kTileRows;
+  const int tiles = (x.count + kTileRows - 1) / kTileRows;
   UnpackedBlock<KIND, PANELS> block;
   for (int n = 0; n < PANELS; ++n)
-    for (int i = 0; i < rows * kPanelWidth; i += W) store(out + n * out_stride + i, set1(0.0f));
+    for (int i = 0; i < x.count * kPanelWidth; i += W) store(out + n * out_stride + i, set1(0.0f));
   for (int64_t first = 0; first < total; first += kBlockGroups, panel += block_bytes(KIND)) {
     block.groups = groups_of_block(first, total);
     block.fill(panel, panel_stride);
@@ -192,31 +214,31 @@ static void matmul_many(const uint8_t* panel, int64_t panel_stride, int32_t num_
     const uint8_t* next = is_last ? next_panels : panel + block_bytes(KIND);
     for (int t = 0; t < tiles; ++t) {
       prefetch_share(next, block_bytes(KIND), panel_stride, PANELS, t, tiles);
-      const int r = t * kTileRows, here = rows - r < kTileRows ? rows - r : kTileRows;
-      const Q8Group* tile = reinterpret_cast<const Q8Group*>(x + r * stride) + first;
-      block.template add_rows<kTileRows>(tile, stride, out + r * kPanelWidth, out_stride, here);
-      if (is_last) epilogue(r, here);
+      const int row = t * kTileRows;
+      block.template add_rows<TERMS, kTileRows>(x, row, first, out, out_stride);
+      if (is_last) epilogue(row, x.count - row < kTileRows ? x.count - row : kTileRows);
     }
   }
 }
 
-template <PanelKind KIND>
-static void matmul_q8(const uint8_t* panel, int count, int32_t num_inputs, const uint8_t* x, int64_t stride, int rows,
-                      float* out, int64_t out_stride, const Epilogue& epilogue) {
+// `count` panels from `panel` on; out[panel][row][16], panels `out_stride` floats apart.
+template <PanelKind KIND, int TERMS>
+static void matmul_q8(const uint8_t* panel, int count, int32_t num_inputs, const Q8Rows& x, float* out,
+                      int64_t out_stride, const Epilogue& epilogue) {
   const int64_t panel_stride = panel_bytes(KIND, num_inputs);
-  if (rows <= kPackedRows) {
-    for (int n = 0; n < count; ++n, panel += panel_stride, out += out_stride)
-      matmul_few_rows<KIND, kPackedRows>(panel, num_inputs, x, stride, rows, out);
-    return epilogue(0, rows);
+  if (x.count <= kPackedRows) {
+    for (int n = 0; n < count; ++n)
+      matmul_few_rows<KIND, TERMS, kPackedRows>(panel + n * panel_stride, num_inputs, x, out + n * out_stride);
+    return epilogue(0, x.count);
   }
   // Rows are complete when the last panels are.
   int n = 0;
-  for (; n + kTilePanels <= count; n += kTilePanels, panel += kTilePanels * panel_stride)
-    matmul_many<KIND, kTilePanels>(panel, panel_stride, num_inputs, x, stride, rows, out + n * out_stride, out_stride,
-                                   n + kTilePanels == count ? epilogue : Epilogue{});
-  for (; n < count; ++n, panel += panel_stride)
-    matmul_many<KIND, 1>(panel, panel_stride, num_inputs, x, stride, rows, out + n * out_stride, out_stride,
-                         n + 1 == count ? epilogue : Epilogue{});
+  for (; n + kTilePanels <= count; n += kTilePanels)
+    matmul_many<KIND, TERMS, kTilePanels>(panel + n * panel_stride, panel_stride, num_inputs, x, out + n * out_stride,
+                                          out_stride, n + kTilePanels == count ? epilogue : Epilogue{});
+  for (; n < count; ++n)
+    matmul_many<KIND, TERMS, 1>(panel + n * panel_stride, panel_stride, num_inputs, x, out + n * out_stride, out_stride,
+                                n + 1 == count ? epilogue : Epilogue{});
 }
 
 }  // namespace lepton::LEPTON_ISA

@@ -11,8 +11,8 @@ class DType(enum.Enum):
     """Element type of a tensor.
 
     ``Q8`` is a row-quantised activation: signed bytes with one f32 scale per group of ``Q8_GROUP`` along the last
-    axis. ``Q16`` is two such rows, the second of what the first left over. Only ``quantize`` (or an op it was fused
-    into) makes one; only ops that multiply by a weight matrix read one.
+    axis. ``Q16`` is two such rows: the second has in 256ths what the first left over, and both make one integer. Only
+    ``quantize`` (or an op it was fused into) makes one; only ops that multiply by a weight matrix read one.
     """
 
     F32 = "f32"
@@ -23,7 +23,7 @@ class DType(enum.Enum):
 
     @property
     def num_terms(self) -> int:
-        """Rows of 8-bit integers whose sum is one row of this type; 0 for types that are not quantised."""
+        """Rows of 8-bit integers that make one row of this type; 0 for types that are not quantised."""
         if self is DType.Q8:
             return 1
         return 2 if self is DType.Q16 else 0
@@ -53,7 +53,8 @@ def q8_row_bytes(num_columns: int) -> int:
 
     For each group of ``Q8_GROUP`` columns (the last one filled up with zeros): ``int8 q[32]``, ``f32 scale``,
     ``f32 scaled_sum`` (scale times the sum of ``q``), ``i32 offset`` and ``i32 first_half`` (-8 times the sum of ``q``,
-    and of its first 16). After the last group, padding to ``ROW_ALIGNMENT``.
+    and of its first 16); in the second row of ``Q16``, sums are those of the whole integers. After the last group,
+    padding to ``ROW_ALIGNMENT``.
     """
     return round_up(_Q8_GROUP_BYTES * -(-num_columns // Q8_GROUP), ROW_ALIGNMENT)
 

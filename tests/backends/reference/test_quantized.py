@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.models.tiny import random_tensor
 
-from lepton_ai.backends.reference.quantized import Q8Rows, fma, matmul_q8, matmul_quantized, quantize_rows
+from lepton_ai.backends.reference.quantized import Q8Rows, fma, matmul_quantized, quantize_rows
 from lepton_ai.backends.reference.weights import GroupedWeight, hold, quantize_to_8_bits
 from lepton_ai.graph.tensor import DType
 from lepton_ai.weights.formats import WeightType
@@ -79,7 +79,7 @@ def test_matmul_is_the_contract_bit_for_bit(weight_type: WeightType) -> None:
     weight = hold(random_tensor("w", (3, 256), weight_type, seed=7))
     assert isinstance(weight, GroupedWeight)
     x = quantize_rows(np.random.default_rng(8).standard_normal((2, 256)).astype(np.float32), DType.Q8)
-    assert np.array_equal(matmul_q8(x, weight), slow_matmul(x, weight))
+    assert np.array_equal(matmul_quantized(x, weight, 1), slow_matmul(x, weight))
 
 
 @pytest.mark.parametrize("weight_type", NARROW)
@@ -88,7 +88,7 @@ def test_matmul_is_close_to_the_product_of_values(weight_type: WeightType) -> No
     assert isinstance(weight, GroupedWeight)
     x = np.random.default_rng(10).standard_normal((4, 512)).astype(np.float32)
     exact = x.astype(np.float64) @ weight.values().astype(np.float64).T
-    assert np.abs(matmul_q8(quantize_rows(x, DType.Q8), weight) - exact).max() < 0.01 * np.abs(exact).max()
+    assert np.abs(matmul_quantized(quantize_rows(x, DType.Q8), weight, 1) - exact).max() < 0.01 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("weight_type", NARROW)
@@ -112,21 +112,28 @@ def test_the_first_term_alone_is_the_8_bit_row() -> None:
 
 def test_the_second_term_is_what_the_first_left_over() -> None:
     x = np.random.default_rng(15).standard_normal((3, 64)).astype(np.float32)
+    integers, scales = quantize_rows(x, DType.Q16).integers(2)
+    step = np.repeat(scales, 32, axis=1).astype(np.float64)
+    # Half a step, or a whole one where the rest was cut off at 127.
+    assert np.abs(x - step * integers).max() <= 1.01 * scales.max()
+    assert np.quantile(np.abs(x - step * integers) / step, 0.9) <= 0.51
+    assert np.array_equal(scales, quantize_rows(x, DType.Q8).scales / np.float32(256))
+
+
+def test_the_rest_stays_in_8_bits_at_ties() -> None:
+    x = np.zeros((1, 32), np.float32)
+    x[0, :3] = 127.0, 0.5, 1.5  # steps of 1: the half is rounded to even, and 128 are left of the first
     rows = quantize_rows(x, DType.Q16)
-    assert rows.residual is not None
-    values = [np.repeat(r.scales, 32, axis=1).astype(np.float64) * r.codes for r in (rows, rows.residual)]
-    left = x - values[0]
-    # Half a step of the second row, whose step is at most 1 / 254 of that of the first.
-    assert np.abs(left - values[1]).max() <= 0.51 * rows.residual.scales.max()
-    assert rows.residual.scales.max() <= 1.001 * rows.scales.max() / 254
+    assert rows.codes[0, :3].tolist() == [127, 0, 2]
+    assert rows.rest is not None and rows.rest[0, :3].tolist() == [0, 127, -128]
 
 
 def test_rows_do_not_depend_on_their_neighbours() -> None:
     weight = quantize_to_8_bits(np.random.default_rng(11).standard_normal((17, 100)).astype(np.float32))
     x = np.random.default_rng(12).standard_normal((9, 100)).astype(np.float32)
-    together = matmul_q8(quantize_rows(x, DType.Q8), weight)
+    together = matmul_quantized(quantize_rows(x, DType.Q8), weight, 1)
     for t in range(9):
-        assert np.array_equal(matmul_q8(quantize_rows(x[t : t + 1], DType.Q8), weight)[0], together[t])
+        assert np.array_equal(matmul_quantized(quantize_rows(x[t : t + 1], DType.Q8), weight, 1)[0], together[t])
 
 
 def test_a_row_with_an_infinity_gives_nan_and_spares_the_others() -> None:

@@ -212,7 +212,7 @@ def _linear(state: _State, node: Node) -> None:
     for first in range(0, len(parts), _MAX_SEGMENTS):
         chosen = parts[first : first + _MAX_SEGMENTS]
         terms = [segment.num_terms for segment, _, _ in chosen]
-        state.need_scratch((4 if is_gated else _TILE_PANELS) * max(*terms, 1) * _ROW_BLOCK * 64)
+        state.need_scratch((4 if is_gated else _TILE_PANELS) * _ROW_BLOCK * 64)
         state.encoder.linear(
             barrier and first == 0,
             segments=[
@@ -337,7 +337,7 @@ def _token_logprob(state: _State, node: Node) -> None:
     slices = -(-matrix.shape[0] // _SLICE_TOKENS)
     partial = state.reserve(state.plan.limits.max_rows, round_up((2 * slices + 1) * 4, 64))
     terms = _attrs(node, LinearAttrs).segments[0].num_terms
-    state.need_scratch(max(terms, 1) * _ROW_BLOCK * 64)
+    state.need_scratch(_ROW_BLOCK * 64)
     head = state.matrix(matrix.name, None, segment=0, is_quantized=terms > 0)
     state.encoder.token_logprob(
         state.barrier(node),

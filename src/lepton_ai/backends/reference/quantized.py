@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lepton_ai.backends.base import Float32Array
 from lepton_ai.backends.reference.unpack import Codes
-from lepton_ai.backends.reference.weights import GroupedWeight, quantize_groups
+from lepton_ai.backends.reference.weights import GroupedWeight, quantize_groups, scale_groups
 from lepton_ai.graph.tensor import Q8_GROUP, DType, round_up
 
 Float64Array = npt.NDArray[np.float64]
@@ -19,12 +19,19 @@ Float64Array = npt.NDArray[np.float64]
 class Q8Rows:
     """A ``Q8`` tensor: ``codes`` ``[T, P]`` with P the columns rounded up to 32, ``scales`` ``[T, P / 32]``.
 
-    A ``Q16`` tensor has a ``residual``: what the codes left over, quantised the same way.
+    A ``Q16`` tensor has ``rest`` too, the shape of ``codes``: what they left over, in 256ths.
     """
 
     codes: Codes
     scales: Float32Array
-    residual: Q8Rows | None = None
+    rest: Codes | None = None
+
+    def integers(self, num_terms: int) -> tuple[Float64Array, Float32Array]:
+        """The integers that ``num_terms`` 8-bit rows make, and their scales."""
+        if num_terms == 1:
+            return self.codes.astype(np.float64), self.scales
+        assert self.rest is not None, "two terms are asked of a Q8 tensor"
+        return self.codes * np.float64(256) + self.rest, self.scales / np.float32(256)
 
 
 def quantize_rows(x: Float32Array, dtype: DType) -> Q8Rows:
@@ -36,8 +43,8 @@ def quantize_rows(x: Float32Array, dtype: DType) -> Q8Rows:
     rows = Q8Rows(codes.reshape(padded.shape), scales)
     if dtype is DType.Q8:
         return rows
-    left = fma(-codes.astype(np.float32), np.broadcast_to(scales[..., None], groups.shape), groups)
-    return replace(rows, residual=quantize_rows(left.reshape(padded.shape), DType.Q8))
+    rest = np.minimum(np.rint((scale_groups(groups) - codes) * np.float32(256)), np.float32(127))
+    return replace(rows, rest=rest.astype(np.int8).reshape(padded.shape))
 
 
 def fma(a: Float32Array, b: Float32Array, c: Float32Array) -> Float32Array:
@@ -58,32 +65,24 @@ def fma(a: Float32Array, b: Float32Array, c: Float32Array) -> Float32Array:
 
 
 def matmul_quantized(x: Q8Rows, weight: GroupedWeight, num_terms: int) -> Float32Array:
-    """``x @ weight^T`` -> ``[T, N]`` with the first ``num_terms`` 8-bit rows of each row of x, their products added."""
-    product = matmul_q8(x, weight)
-    if num_terms == 1:
-        return product
-    assert x.residual is not None, "two terms are asked of a Q8 tensor"
-    return product + matmul_q8(x.residual, weight)
-
-
-def matmul_q8(x: Q8Rows, weight: GroupedWeight) -> Float32Array:
-    """``x @ weight^T`` -> ``[T, N]`` without the residual.
+    """``x @ weight^T`` -> ``[T, N]`` with the integers that the first ``num_terms`` 8-bit rows of each row of x make.
 
     Groups of 32 inputs in ascending order, an exact integer dot product for each.
 
     ``acc = fma(f32(idot) * x_scale, w_scale, acc)``, twice for weight groups of 16; then with minima
     ``acc = fma(w_min, x_scale * f32(isum), acc)``.
     """
-    out = np.zeros((len(x.codes), len(weight.codes)), np.float32)
-    x_codes, w_codes = x.codes.astype(np.float32), weight.codes.astype(np.float32)
-    for column in range(0, x_codes.shape[1], weight.group):
+    integers, scales = x.integers(num_terms)
+    w_codes = weight.codes.astype(np.float64)
+    out = np.zeros((len(integers), len(w_codes)), np.float32)
+    for column in range(0, integers.shape[1], weight.group):
         columns, x_group = slice(column, column + weight.group), column // Q8_GROUP
-        # Exact in f32, whatever the order: 32 products of 8-bit codes stay below 2^24.
-        dots = x_codes[:, columns] @ w_codes[:, columns].T
-        x_scales, w_group = x.scales[:, x_group : x_group + 1], column // weight.group
+        # Exact in f64, whatever the order: 32 products of 16-bit and 8-bit integers.
+        dots = (integers[:, columns] @ w_codes[:, columns].T).astype(np.float32)
+        x_scales, w_group = scales[:, x_group : x_group + 1], column // weight.group
         with np.errstate(invalid="ignore"):
             out = fma(dots * x_scales, weight.scales[:, w_group], out)
             if weight.minima is not None:
-                sums = x_codes[:, columns].sum(axis=1, keepdims=True)
+                sums = integers[:, columns].sum(axis=1, keepdims=True).astype(np.float32)
                 out = fma(weight.minima[:, w_group], x_scales * sums, out)
     return out

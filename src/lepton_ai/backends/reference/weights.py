@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from lepton_ai.backends.base import Float32Array, Int32Array
 from lepton_ai.backends.reference.unpack import Codes, unpack
@@ -94,12 +95,21 @@ def quantize_to_8_bits(values: Float32Array) -> GroupedWeight:
 def quantize_groups(groups: Float32Array) -> tuple[Codes, Float32Array]:
     """Symmetric 8-bit codes and scales of ``[..., G, 32]``: the rule stated in ``graph/passes/precision.py``."""
     largest = np.abs(groups).max(axis=-1)
-    is_usable = (largest >= np.float32(2.0**-100)) & np.isfinite(largest)
-    inverse = np.float32(127) / np.where(is_usable, largest, np.float32(1))
-    products = np.where(is_usable[..., None], groups, np.float32(0)) * inverse[..., None]
     unusable_scales = np.where(np.isfinite(largest), np.float32(0), np.float32(np.nan))
-    scales = np.where(is_usable, largest / np.float32(127), unusable_scales)
-    return np.rint(products).astype(np.int8), scales
+    scales = np.where(_is_usable(largest), largest / np.float32(127), unusable_scales)
+    return np.rint(scale_groups(groups)).astype(np.int8), scales
+
+
+def scale_groups(groups: Float32Array) -> Float32Array:
+    """``[..., G, 32]`` in steps of each group's scale, before rounding: at most 127; 0 in groups without a scale."""
+    largest = np.abs(groups).max(axis=-1)
+    is_usable = _is_usable(largest)
+    inverse = np.float32(127) / np.where(is_usable, largest, np.float32(1))
+    return (np.where(is_usable[..., None], groups, np.float32(0)) * inverse[..., None]).astype(np.float32)
+
+
+def _is_usable(largest: Float32Array) -> npt.NDArray[np.bool_]:
+    return (largest >= np.float32(2.0**-100)) & np.isfinite(largest)
 
 
 def _padded_groups(values: Float32Array, group: int) -> Float32Array:

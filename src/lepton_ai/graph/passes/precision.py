@@ -11,8 +11,9 @@ The last group of a row whose length 32 does not divide is padded with zeros.
 
 Two kinds of matrix read ``Q16``, where one 8-bit row costs the most and a second costs the least: the head, whose error
 stands in the logits undiminished (its cost is reading its weights, once for both rows), and values of attention, a few
-per cent of a layer's work. ``Q16`` is ``x`` quantised as above, then ``fma(-q, scale, x)`` quantised the same way; the
-products of both are added. Other readers of the same tensor multiply its first row alone.
+per cent of a layer's work. ``Q16`` is ``x`` quantised as above, then what is left, in 256ths:
+``rest = min(127, round_half_even((x * (127 / m) - q) * 256))``; the integer ``256 * q + rest`` has the scale
+``scale / 256``. Other readers of the same tensor multiply its first row alone.
 """
 
 from __future__ import annotations
