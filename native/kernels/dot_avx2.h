@@ -116,6 +116,8 @@ template <int BITS, bool PACKED, int ROWS, int Q0, int Q1>
 static inline void dot_q16(const uint8_t* data, const int8_t* const* x, int64_t term_stride, Sums* out) {
   alignas(32) int16_t inputs[ROWS][kGroup];
   for (int r = 0; r < ROWS; ++r) join_terms(x[r], x[r] + term_stride, inputs[r]);
+  asm("" : "+m"(inputs));  // read pairs from memory: a broadcast from there is cheaper than from a register
+  __m256i acc[ROWS][2];
 #pragma GCC unroll 8
   for (int q = Q0; q < Q1; ++q) {
     __m256i even[2], odd[2];
@@ -129,11 +131,14 @@ static inline void dot_q16(const uint8_t* data, const int8_t* const* x, int64_t 
       const __m256i a = broadcast_quad(pairs), b = broadcast_quad(pairs + 4);
       for (int h = 0; h < 2; ++h) {
         const __m256i first = _mm256_madd_epi16(even[h], a), second = _mm256_madd_epi16(odd[h], b);
-        const __m256i sum = _mm256_add_epi32(first, second);
-        out[r].half[h] = q == Q0 ? sum : _mm256_add_epi32(out[r].half[h], sum);
+        acc[r][h] = q == Q0 ? first : _mm256_add_epi32(acc[r][h], first);
+        acc[r][h] = _mm256_add_epi32(acc[r][h], second);
+        asm("" : "+x"(acc[r][h]));  // add now, as in dot_pass
       }
     }
   }
+  for (int r = 0; r < ROWS; ++r)
+    for (int h = 0; h < 2; ++h) out[r].half[h] = acc[r][h];
 }
 
 template <int BITS, bool PACKED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
