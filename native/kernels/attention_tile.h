@@ -14,7 +14,7 @@ static inline VF load_any(const uint16_t* p) { return load_half(p); }
 // Rows that one pass takes together, and blocks of keys (or strips of values): enough independent sums to hide the
 // latency of a fused multiply-add, few enough to stay in registers.
 constexpr int kPassSums = kNumRegisters / 4 * 3;
-constexpr int kPassRows = kParts == 1 ? 4 : kPassSums / kParts;
+constexpr int kPassRows = kParts == 2 ? 3 : 4;
 constexpr int pass_width(int rows) {
   return rows * kParts * 4 <= kPassSums ? 4 : rows * kParts * 2 <= kPassSums ? 2 : 1;
 }
