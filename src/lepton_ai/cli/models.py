@@ -13,6 +13,7 @@ from lepton_ai.cli.options import Json
 from lepton_ai.cli.output import ask, format_bytes, print_json, print_line, print_note
 from lepton_ai.config import Environment
 from lepton_ai.errors import InvalidRequest, ModelNotFound
+from lepton_ai.weights.packed import PackedCache
 from lepton_ai.weights.sources.library import InstalledModel, Library
 from lepton_ai.weights.sources.registry import KNOWN_MODELS, KnownModel, find_model
 
@@ -75,24 +76,30 @@ def _row(known: KnownModel | None, installed: InstalledModel | None) -> _Row:
 
 
 def rm(models: Names, *, yes: Yes = False, json: Json = False) -> None:
-    """Remove models, and what is left of interrupted pulls of them. Local files given by path are never touched.
+    """Remove models with their packed weights, and what is left of interrupted pulls. Files of your own stay.
 
     \b
     Example:
       lepton rm smollm2 --yes
     """
-    library = Library(Environment.read().home)
+    home = Environment.read().home
+    library, cache = Library(home), PackedCache(home)
     names = list(dict.fromkeys(known.name if (known := find_model(name)) else name for name in models))
     for name in names:
         if not library.has_files(name):
             raise ModelNotFound(f"model: {name!r} is not on this machine", param="model")
     if not yes:
         _confirm(names)
-    removed = [{"name": name, "freed_bytes": library.remove(name)} for name in names]
+    removed = [{"name": name, "freed_bytes": _remove(name, library, cache)} for name in names]
     if json:
         print_json({"removed": removed})
         return
     print_note(f"removed {', '.join(names)}")
+
+
+def _remove(name: str, library: Library, cache: PackedCache) -> int:
+    model = library.find(name) or find_model(name)
+    return library.remove(name) + (cache.forget(model.sha256) if model else 0)
 
 
 def _confirm(names: list[str]) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 
 from lepton_ai.errors import StorageError
 from lepton_ai.weights.packed_file import PackedFile, PackedWriter
-from lepton_ai.weights.packed_format import CorruptHeader, PackedKey, PackedLayout, lay_out
+from lepton_ai.weights.packed_format import CorruptHeader, PackedKey, PackedLayout, lay_out, stem_prefix
 
 __all__ = ["DEFAULT_MAX_BYTES", "PackedCache", "PackedFile", "PackedKey", "PackedLayout", "PackedWriter", "lay_out"]
 
@@ -77,6 +77,20 @@ class PackedCache:
                 return PackedWriter(_create_locked(unfinished), unfinished, self._path(key), layout)
         except OSError as error:
             raise StorageError(f"{self.folder}: cannot write the packed cache: {error.strerror}") from None
+
+    def forget(self, digest: str) -> int:
+        """Remove all packed forms of the checkpoint with this digest. Returns the bytes freed. Raises StorageError."""
+        freed = 0
+        try:
+            if not self.folder.is_dir():
+                return 0
+            with self._lock_folder():
+                for path in self.folder.glob(f"{stem_prefix(digest)}*{_SUFFIX}"):
+                    freed += path.stat(follow_symlinks=False).st_size
+                    path.unlink()
+        except OSError as error:
+            raise StorageError(f"{self.folder}: cannot remove packed weights: {error.strerror}") from None
+        return freed
 
     def _path(self, key: PackedKey) -> Path:
         return self.folder / f"{key.file_stem()}{_SUFFIX}"

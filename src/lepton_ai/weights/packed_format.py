@@ -46,9 +46,14 @@ class PackedKey:
     rank: int = 0
 
     def file_stem(self) -> str:
-        """A file name without suffix, another one for every key and format version."""
+        """A file name without suffix, another one for every key and format version; all of a checkpoint begin alike."""
         text = json.dumps([FORMAT_VERSION, asdict(self)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:40]
+        return stem_prefix(self.digest) + hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def stem_prefix(digest: str) -> str:
+    """How the file names of all packed forms of one checkpoint begin. ``digest`` may be any string."""
+    return hashlib.sha256(digest.encode()).hexdigest()[:16] + "-"
 
 
 @dataclass(frozen=True, slots=True)
