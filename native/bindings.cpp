@@ -238,7 +238,7 @@ void pack(CpuDevice& device, const std::string& type_name, bool quantize, Vector
 
 NB_MODULE(_native, m) {
   m.attr("BLOCK_TOKENS") = kBlockTokens;
-  m.attr("LAYOUT_VERSION") = "panels-1";
+  m.attr("LAYOUT_VERSION") = "panels-2";
   m.def("available_isas", &available_isas, "Instruction sets that this machine can run, best first.");
   m.def(
       "panel_kind",

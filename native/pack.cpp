@@ -18,9 +18,10 @@ struct StorageInfo {
 };
 
 constexpr StorageInfo kStorage[] = {
-    {"F32", 1, 4, PanelKind::F32},      {"F16", 1, 2, PanelKind::F16},      {"Q4_0", 32, 18, PanelKind::U4},
-    {"Q4_1", 32, 20, PanelKind::U4M},   {"Q5_0", 32, 22, PanelKind::U5},    {"Q8_0", 32, 34, PanelKind::U8},
-    {"Q4_K", 256, 144, PanelKind::U4K}, {"Q5_K", 256, 176, PanelKind::U5K}, {"Q6_K", 256, 210, PanelKind::U6K},
+    {"F32", 1, 4, PanelKind::F32},      {"F16", 1, 2, PanelKind::F16},      {"BF16", 1, 2, PanelKind::BF16},
+    {"Q4_0", 32, 18, PanelKind::U4},    {"Q4_1", 32, 20, PanelKind::U4M},   {"Q5_0", 32, 22, PanelKind::U5},
+    {"Q5_1", 32, 24, PanelKind::U5M},   {"Q8_0", 32, 34, PanelKind::U8},    {"Q4_K", 256, 144, PanelKind::U4K},
+    {"Q5_K", 256, 176, PanelKind::U5K}, {"Q6_K", 256, 210, PanelKind::U6K},
 };
 
 const StorageInfo& info_of(StorageType type) { return kStorage[static_cast<int>(type)]; }
@@ -61,10 +62,12 @@ void pack_simple_row(StorageType type, PanelKind kind, const uint8_t* row, int64
     } else if (type == StorageType::Q4_1) {
       put_half(scales, kPanelWidth + ch, block + 2);
       unpack_nibbles(block + 4, u);
-    } else if (type == StorageType::Q5_0) {
+    } else if (type == StorageType::Q5_0 || type == StorageType::Q5_1) {
+      const uint8_t* bits = block + 2;
+      if (type == StorageType::Q5_1) put_half(scales, kPanelWidth + ch, bits), bits += 2;
       uint32_t high;
-      std::memcpy(&high, block + 2, 4);
-      unpack_nibbles(block + 6, u);
+      std::memcpy(&high, bits, 4);
+      unpack_nibbles(bits + 4, u);
       for (int i = 0; i < kGroup; ++i) u[i] = static_cast<uint8_t>(u[i] | (((high >> i) & 1) << 4));
     } else {
       for (int i = 0; i < kGroup; ++i) u[i] = static_cast<uint8_t>(block[2 + i] ^ 0x80);
@@ -129,7 +132,11 @@ float wide_value(StorageType type, const uint8_t* row, int64_t i) {
   }
   uint16_t half;
   std::memcpy(&half, row + 2 * i, 2);
-  return packing::half_to_float(half);
+  if (type == StorageType::F16) return packing::half_to_float(half);
+  const uint32_t bits = static_cast<uint32_t>(half) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
 }
 
 void pack_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs, int ch, uint8_t* panel) {
@@ -169,8 +176,9 @@ void quantize_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs,
 StorageType parse_storage_type(const std::string& name) {
   for (int i = 0; i < static_cast<int>(std::size(kStorage)); ++i)
     if (name == kStorage[i].name) return static_cast<StorageType>(i);
-  throw std::invalid_argument("storage type: expected one of F32, F16, Q4_0, Q4_1, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K, got " +
-                              name);
+  std::string names;
+  for (const StorageInfo& info : kStorage) names += std::string(info.name) + ", ";
+  throw std::invalid_argument("storage type: expected one of " + names + "got " + name);
 }
 
 int64_t storage_row_bytes(StorageType type, int64_t num_inputs) {
@@ -183,7 +191,7 @@ int64_t storage_row_bytes(StorageType type, int64_t num_inputs) {
 
 PanelKind kind_for(StorageType type, bool quantize) {
   const PanelKind kind = info_of(type).kind;
-  return quantize && (kind == PanelKind::F32 || kind == PanelKind::F16) ? PanelKind::U8 : kind;
+  return quantize && is_wide(kind) ? PanelKind::U8 : kind;
 }
 
 void pack_panel(StorageType type, PanelKind kind, const uint8_t* rows, int64_t num_outputs, int64_t num_inputs,
@@ -193,7 +201,7 @@ void pack_panel(StorageType type, PanelKind kind, const uint8_t* rows, int64_t n
   for (int ch = 0; ch < kPanelWidth && index * kPanelWidth + ch < num_outputs; ++ch) {
     const uint8_t* row = rows + (index * kPanelWidth + ch) * bytes;
     const int64_t blocks = num_inputs / kBlock;
-    if (type == StorageType::F32 || type == StorageType::F16) {
+    if (is_wide(info_of(type).kind)) {
       if (kind == PanelKind::U8)
         quantize_wide_row(type, row, num_inputs, ch, panel);
       else

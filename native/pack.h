@@ -8,7 +8,7 @@
 
 namespace lepton {
 
-enum class StorageType { F32, F16, Q4_0, Q4_1, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K };
+enum class StorageType { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K };
 
 // The type of this name; throws std::invalid_argument for another.
 StorageType parse_storage_type(const std::string& name);

@@ -8,7 +8,7 @@
 //   u5  u4, then 64 bytes whose bit q is the fifth bit of quad q
 //   u6  u4, then two planes of 64 bytes: two bits each for quads 0-3 and 4-7
 //   u8  eight planes of 64 bytes, one for each quad
-//   f16, f32  32 x 16 values, input-major, without scales
+//   f16, bf16, f32  32 x 16 values, input-major, without scales
 //
 // Values are unsigned; the signed weight is (u - offset). One-level kinds put 16 f16 scales (and 16 f16 minima) in
 // front of each group. Two-level kinds put a header in front of each super-block of eight groups:
@@ -35,8 +35,16 @@ constexpr int kQuads = 8;        // quads in a group
 constexpr int kBlockGroups = 8;  // groups in a super-block
 constexpr int kBlock = kGroup * kBlockGroups;
 
-enum class PanelKind : int32_t { F32, F16, U4, U4M, U5, U8, U4K, U5K, U6K };
-constexpr int kNumPanelKinds = 9;
+#define LEPTON_PANEL_KINDS(X) X(F32) X(F16) X(BF16) X(U4) X(U4M) X(U5) X(U5M) X(U8) X(U4K) X(U5K) X(U6K)
+#define LEPTON_KIND_NAME(kind) kind,
+enum class PanelKind : int32_t { LEPTON_PANEL_KINDS(LEPTON_KIND_NAME) };
+#undef LEPTON_KIND_NAME
+constexpr int kNumPanelKinds = 11;
+
+// Whether a panel holds values, not codes with scales.
+static constexpr bool is_wide(PanelKind kind) {
+  return kind == PanelKind::F32 || kind == PanelKind::F16 || kind == PanelKind::BF16;
+}
 
 struct KindInfo {
   int bits;         // per weight, scales apart
@@ -50,10 +58,12 @@ struct KindInfo {
 static constexpr KindInfo kind_info(PanelKind kind) {
   switch (kind) {
     case PanelKind::F32: return {32, 0, false, false, 0, kGroup * kPanelWidth * 4};
-    case PanelKind::F16: return {16, 0, false, false, 0, kGroup * kPanelWidth * 2};
+    case PanelKind::F16:
+    case PanelKind::BF16: return {16, 0, false, false, 0, kGroup * kPanelWidth * 2};
     case PanelKind::U4: return {4, 8, false, false, 32, 256};
     case PanelKind::U4M: return {4, 0, true, false, 64, 256};
     case PanelKind::U5: return {5, 16, false, false, 32, 320};
+    case PanelKind::U5M: return {5, 0, true, false, 64, 320};
     case PanelKind::U8: return {8, 128, false, false, 32, 512};
     case PanelKind::U4K: return {4, 0, true, true, 256, 256};
     case PanelKind::U5K: return {5, 0, true, true, 256, 320};

@@ -11,7 +11,7 @@ static Chunks embedding_chunks(const OpRecord&, const Step& step) { return row_c
 // One channel of a panel as f32: the same products and sums as a lane of unpack_float.
 template <PanelKind KIND>
 static void embedding_row(const PanelMatrix& table, int32_t id, float* y) {
-  constexpr bool quantized = KIND != PanelKind::F32 && KIND != PanelKind::F16;
+  constexpr bool quantized = !is_wide(KIND);
   const uint8_t* panel = table.panel(id / kPanelWidth);
   const int lane = id % kPanelWidth;
   const int64_t total = num_groups(table.num_inputs);
@@ -33,17 +33,10 @@ static void embedding_run(const OpRecord& record, const Step& step, int64_t chun
   for (int64_t t = chunk * kRowsPerChunk; t < min64(step.num_tokens, (chunk + 1) * kRowsPerChunk); ++t) {
     float* y = op.y.row(step, t);
     const int32_t id = step.token_ids[t];
-    switch (op.table.kind) {
-      case PanelKind::F32: embedding_row<PanelKind::F32>(op.table, id, y); break;
-      case PanelKind::F16: embedding_row<PanelKind::F16>(op.table, id, y); break;
-      case PanelKind::U4: embedding_row<PanelKind::U4>(op.table, id, y); break;
-      case PanelKind::U4M: embedding_row<PanelKind::U4M>(op.table, id, y); break;
-      case PanelKind::U5: embedding_row<PanelKind::U5>(op.table, id, y); break;
-      case PanelKind::U8: embedding_row<PanelKind::U8>(op.table, id, y); break;
-      case PanelKind::U4K: embedding_row<PanelKind::U4K>(op.table, id, y); break;
-      case PanelKind::U5K: embedding_row<PanelKind::U5K>(op.table, id, y); break;
-      case PanelKind::U6K: embedding_row<PanelKind::U6K>(op.table, id, y); break;
-    }
+#define LEPTON_KIND(kind) \
+  case PanelKind::kind: embedding_row<PanelKind::kind>(op.table, id, y); break;
+    switch (op.table.kind) { LEPTON_PANEL_KINDS(LEPTON_KIND) }
+#undef LEPTON_KIND
   }
 }
 

@@ -13,9 +13,10 @@ static inline const float* unpack_float(const uint8_t* block, const Scales<KIND>
   constexpr KindInfo info = kind_info(KIND);
   if constexpr (KIND == PanelKind::F32) {
     return reinterpret_cast<const float*>(block + group_offset(KIND, g));
-  } else if constexpr (KIND == PanelKind::F16) {
+  } else if constexpr (is_wide(KIND)) {
     const uint16_t* halves = reinterpret_cast<const uint16_t*>(block + group_offset(KIND, g));
-    for (int i = 0; i < kGroup * kPanelWidth; i += W) store(out + i, load_half(halves + i));
+    for (int i = 0; i < kGroup * kPanelWidth; i += W)
+      store(out + i, KIND == PanelKind::F16 ? load_half(halves + i) : load_bfloat(halves + i));
     return out;
   } else {
     alignas(64) uint8_t unpacked[kGroup * kPanelWidth];
@@ -65,10 +66,10 @@ static inline void add_float_rest(const float* weights, const float* const* x, i
 template <PanelKind KIND>
 static void matmul_f32(const uint8_t* panel, int32_t num_inputs, const uint8_t* x, int64_t stride, int rows,
                        float* out) {
-  constexpr bool quantized = KIND != PanelKind::F32 && KIND != PanelKind::F16;
+  constexpr bool quantized = !is_wide(KIND);
   const int64_t total = num_groups(num_inputs);
   alignas(64) float weights[kGroup * kPanelWidth];
-  Scales<KIND> scales;  // stays unused by f32 and f16 panels, which have none
+  Scales<KIND> scales;  // stays unused by wide panels, which have none
   for (int i = 0; i < rows * kPanelWidth; i += W) store(out + i, set1(0.0f));
   for (int64_t first = 0; first < total; first += kBlockGroups, panel += block_bytes(KIND)) {
     const int groups = static_cast<int>(total - first < kBlockGroups ? total - first : kBlockGroups);

@@ -9,7 +9,7 @@ namespace lepton::LEPTON_ISA {
 template <PanelKind KIND>
 static inline void matmul_kind(const PanelMatrix& m, int64_t panel, int count, Terms terms, const uint8_t* x,
                                int64_t stride, int rows, float* out, int64_t out_stride, const Epilogue& epilogue) {
-  if constexpr (KIND != PanelKind::F32 && KIND != PanelKind::F16) {
+  if constexpr (!is_wide(KIND)) {
     const Q8Rows q8{x, stride, q8_row_bytes(m.num_inputs), rows};
     if (terms == 1) return matmul_q8<KIND, 1>(m.panel(panel), count, m.num_inputs, q8, out, out_stride, epilogue);
     if (terms == 2) return matmul_q8<KIND, 2>(m.panel(panel), count, m.num_inputs, q8, out, out_stride, epilogue);
@@ -26,18 +26,8 @@ static inline void panel_matmul(const PanelMatrix& m, int64_t panel, int count, 
                                 const Epilogue& epilogue = {}) {
 #define LEPTON_KIND(kind) \
   case PanelKind::kind:   \
-    return matmul_kind<PanelKind::kind>(m, panel, count, terms, x, stride, rows, out, out_stride, epilogue)
-  switch (m.kind) {
-    LEPTON_KIND(F32);
-    LEPTON_KIND(F16);
-    LEPTON_KIND(U4);
-    LEPTON_KIND(U4M);
-    LEPTON_KIND(U5);
-    LEPTON_KIND(U8);
-    LEPTON_KIND(U4K);
-    LEPTON_KIND(U5K);
-    LEPTON_KIND(U6K);
-  }
+    return matmul_kind<PanelKind::kind>(m, panel, count, terms, x, stride, rows, out, out_stride, epilogue);
+  switch (m.kind) { LEPTON_PANEL_KINDS(LEPTON_KIND) }
 #undef LEPTON_KIND
 }
 

@@ -114,6 +114,8 @@ static inline VF load_half(const uint16_t* p) {
   const VI subnormal = reinterpret_cast<VI>(to_float(size) * set1(0x1p-24f));
   return reinterpret_cast<VF>((size < 0x400 ? subnormal : normal) | (h & 0x8000) << 16);
 }
+// bfloat16: the upper half of an f32.
+static inline VF load_bfloat(const uint16_t* p) { return reinterpret_cast<VF>(VI{p[0], p[1], p[2], p[3]} << 16); }
 static inline void store_half(uint16_t* p, VF v) {
   for (int i = 0; i < W; ++i) p[i] = float_to_half(v[i]);
 }

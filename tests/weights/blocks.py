@@ -13,6 +13,7 @@ HALF_OFFSETS: Mapping[WeightType, tuple[int, ...]] = {
     WeightType.Q4_0: (0,),
     WeightType.Q4_1: (0, 2),
     WeightType.Q5_0: (0,),
+    WeightType.Q5_1: (0, 2),
     WeightType.Q8_0: (0,),
     WeightType.Q4_K: (0, 2),
     WeightType.Q5_K: (0, 2),
@@ -51,6 +52,8 @@ def random_bytes(weight_type: WeightType, shape: tuple[int, ...], rng: np.random
         return rng.standard_normal(shape).astype("<f4").tobytes()
     if weight_type is WeightType.F16:
         return rng.standard_normal(shape).astype("<f2").tobytes()
+    if weight_type is WeightType.BF16:
+        return (rng.standard_normal(shape).astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
     blocks = rng.integers(0, 256, weight_type.num_bytes(shape), np.uint8).reshape(-1, weight_type.block_bytes)
     for offset in HALF_OFFSETS[weight_type]:
         scales = rng.standard_normal((len(blocks), 1)).astype("<f2")

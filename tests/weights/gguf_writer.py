@@ -21,6 +21,8 @@ from lepton_ai.weights.gguf_values import ValueType
 TENSOR_TYPE_TAGS: Mapping[WeightType, int] = {
     WeightType.F32: 0,
     WeightType.F16: 1,
+    WeightType.BF16: 30,
+    WeightType.Q5_1: 7,
     WeightType.Q4_0: 2,
     WeightType.Q4_1: 3,
     WeightType.Q5_0: 6,

@@ -21,7 +21,7 @@ BLOCK_TYPES = list(HALF_OFFSETS)
 
 def _theirs(data: bytes, weight_type: WeightType, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     raw = np.frombuffer(data, np.uint8)
-    if weight_type.block_elements == 1:
+    if weight_type in (WeightType.F32, WeightType.F16):
         raw = raw.view("<f4" if weight_type is WeightType.F32 else "<f2")
     else:
         raw = raw.reshape(-1, weight_type.block_bytes)

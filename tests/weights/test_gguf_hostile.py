@@ -99,9 +99,9 @@ UNSUPPORTED: list[tuple[str, int, str]] = [
     ("version", 1, "expected GGUF version 2 or 3, got version 1"),
     ("version", 4, "expected GGUF version 2 or 3, got version 4"),
     ("version", 3 << 24, "expected a little-endian GGUF, got a big-endian one"),
-    ("tensor a: type", 7, "tensor 'a': expected type F32, .*, got Q5_1"),
+    ("tensor a: type", 9, "tensor 'a': expected type F32, .*, got Q8_1"),
     ("tensor a: type", 23, "tensor 'a': expected type F32, .*, got IQ4_XS"),
-    ("tensor a: type", 30, "tensor 'a': expected type F32, .*, got BF16"),
+    ("tensor a: type", 34, "tensor 'a': expected type F32, .*, got TQ1_0"),
     ("tensor a: type", 4, "tensor 'a': expected type F32, .*, got unknown type 4"),
     ("tensor a: type", 2**32 - 1, "tensor 'a': expected type F32, .*, got unknown type 4294967295"),
 ]

@@ -26,9 +26,11 @@ class WeightType(enum.Enum):
 
     F32 = "F32"
     F16 = "F16"
+    BF16 = "BF16"
     Q4_0 = "Q4_0"
     Q4_1 = "Q4_1"
     Q5_0 = "Q5_0"
+    Q5_1 = "Q5_1"
     Q8_0 = "Q8_0"
     Q4_K = "Q4_K"
     Q5_K = "Q5_K"
@@ -65,9 +67,11 @@ class WeightType(enum.Enum):
 _GEOMETRY: Final[Mapping[WeightType, tuple[int, int, int]]] = {
     WeightType.F32: (1, 4, 32),
     WeightType.F16: (1, 2, 16),
+    WeightType.BF16: (1, 2, 16),
     WeightType.Q4_0: (32, 18, 4),
     WeightType.Q4_1: (32, 20, 4),
     WeightType.Q5_0: (32, 22, 5),
+    WeightType.Q5_1: (32, 24, 5),
     WeightType.Q8_0: (32, 34, 8),
     WeightType.Q4_K: (256, 144, 4),
     WeightType.Q5_K: (256, 176, 5),
@@ -125,6 +129,11 @@ def _f16(blocks: Bytes) -> Floats:
     return _half(blocks, 0)
 
 
+def _bf16(blocks: Bytes) -> Floats:
+    upper = np.ascontiguousarray(blocks).view("<u2").astype(np.uint32) << np.uint32(16)
+    return upper.view(np.float32)
+
+
 def _q4_0(blocks: Bytes) -> Floats:
     codes = _nibbles(blocks[:, 2:], 16).view(np.int8) - np.int8(8)
     return _half(blocks, 0) * codes.astype(np.float32)
@@ -138,6 +147,12 @@ def _q5_0(blocks: Bytes) -> Floats:
     high = np.unpackbits(blocks[:, 2:6], axis=1, bitorder="little") << np.uint8(4)
     codes = (_nibbles(blocks[:, 6:], 16) | high).view(np.int8) - np.int8(16)
     return _half(blocks, 0) * codes.astype(np.float32)
+
+
+def _q5_1(blocks: Bytes) -> Floats:
+    high = np.unpackbits(blocks[:, 4:8], axis=1, bitorder="little") << np.uint8(4)
+    codes = _nibbles(blocks[:, 8:], 16) | high
+    return _half(blocks, 0) * codes.astype(np.float32) + _half(blocks, 2)
 
 
 def _q8_0(blocks: Bytes) -> Floats:
@@ -183,9 +198,11 @@ def _q6_k(blocks: Bytes) -> Floats:
 _DECODERS: Final[Mapping[WeightType, Callable[[Bytes], Floats]]] = {
     WeightType.F32: _f32,
     WeightType.F16: _f16,
+    WeightType.BF16: _bf16,
     WeightType.Q4_0: _q4_0,
     WeightType.Q4_1: _q4_1,
     WeightType.Q5_0: _q5_0,
+    WeightType.Q5_1: _q5_1,
     WeightType.Q8_0: _q8_0,
     WeightType.Q4_K: _q4_k,
     WeightType.Q5_K: _q5_k,

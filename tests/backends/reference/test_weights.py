@@ -27,7 +27,8 @@ def test_codes_fit_the_width_of_the_type(weight_type: WeightType) -> None:
     low = 0 if held.minima is not None else -(2 ** (weight_type.bits - 1))
     assert (held.codes.min(), held.codes.max()) == (low, low + 2**weight_type.bits - 1)
     assert held.group == (16 if weight_type is WeightType.Q6_K else 32)
-    assert (held.minima is None) == (weight_type not in (WeightType.Q4_1, WeightType.Q4_K, WeightType.Q5_K))
+    has_minima = weight_type in (WeightType.Q4_1, WeightType.Q5_1, WeightType.Q4_K, WeightType.Q5_K)
+    assert (held.minima is not None) == has_minima
 
 
 def test_wide_weights_are_narrowed_on_demand_alone() -> None:

@@ -18,7 +18,7 @@ Unpacked = tuple[Codes, Float32Array, Float32Array | None]
 def unpack(blocks: Bytes, weight_type: WeightType) -> Unpacked:
     """Codes ``[B, elements]`` (offset taken off), scales and minima ``[B, groups]`` of ``B`` blocks.
 
-    ``value = scale * code + minimum``. ``weight_type`` is a block type: neither F32 nor F16.
+    ``value = scale * code + minimum``. ``weight_type`` is a block type: none of F32, F16 and BF16.
     """
     codes, scales, minima = _UNPACKERS[weight_type](blocks)
     return codes.reshape(len(blocks), -1), scales, minima
@@ -49,6 +49,11 @@ def _unpack_q4_1(blocks: Bytes) -> Unpacked:
 def _unpack_q5_0(blocks: Bytes) -> Unpacked:
     fifth = np.unpackbits(blocks[:, 2:6], axis=1, bitorder="little")
     return _signed(_nibbles(blocks[:, 6:]) | fifth << 4, 16), _half(blocks, 0), None
+
+
+def _unpack_q5_1(blocks: Bytes) -> Unpacked:
+    fifth = np.unpackbits(blocks[:, 4:8], axis=1, bitorder="little")
+    return _signed(_nibbles(blocks[:, 8:]) | fifth << 4, 0), _half(blocks, 0), _half(blocks, 2)
 
 
 def _unpack_q8_0(blocks: Bytes) -> Unpacked:
@@ -89,6 +94,7 @@ _UNPACKERS = {
     WeightType.Q4_0: _unpack_q4_0,
     WeightType.Q4_1: _unpack_q4_1,
     WeightType.Q5_0: _unpack_q5_0,
+    WeightType.Q5_1: _unpack_q5_1,
     WeightType.Q8_0: _unpack_q8_0,
     WeightType.Q4_K: _unpack_q4_k,
     WeightType.Q5_K: _unpack_q5_k,

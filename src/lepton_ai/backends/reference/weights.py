@@ -10,7 +10,7 @@ import numpy.typing as npt
 from lepton_ai.backends.base import Float32Array, Int32Array
 from lepton_ai.backends.reference.unpack import Codes, unpack
 from lepton_ai.graph.tensor import round_up
-from lepton_ai.weights.formats import WeightType
+from lepton_ai.weights.formats import dequantize
 from lepton_ai.weights.store import StoredTensor
 
 
@@ -66,9 +66,8 @@ HeldWeight = DenseWeight | GroupedWeight
 
 def hold(stored: StoredTensor, *, quantize: bool = False) -> HeldWeight:
     """A stored tensor, unpacked. ``quantize``: a matrix wider than 8 bits is held in 8 bits."""
-    if stored.type in (WeightType.F32, WeightType.F16):
-        dtype = np.dtype("<f4" if stored.type is WeightType.F32 else "<f2")
-        values = stored.data.reshape(-1).view(dtype).astype(np.float32).reshape(stored.shape)
+    if stored.type.block_elements == 1:
+        values = dequantize(stored.data.reshape(-1), stored.type, stored.shape)
         return quantize_to_8_bits(values) if quantize else DenseWeight(values)
     num_rows, num_columns = stored.shape
     codes, scales, minima = unpack(stored.data.reshape(-1, stored.type.block_bytes), stored.type)
