@@ -83,15 +83,21 @@ struct QueryTile {
   int64_t position(int row) const { return first_position + row / heads; }
 };
 
+// What a softmax over some of the keys comes to: for each row the largest score, the sum of exponentials under it, and
+// the values weighed by them.
+struct SoftmaxSums {
+  float* values;  // [rows][D]
+  alignas(64) float max[kQueryRows];
+  float sum[kQueryRows];
+};
+
 // Working memory of one tile; the arrays are followed by each other in the thread's scratch.
 struct AttentionScratch {
   float* queries;     // [rows][D], rotated
   float* scores;      // [rows][64]
-  float* values;      // [rows][D], this split's sums
-  float* totals;      // [rows][D], merged splits
   float* keys_f32;    // [4 blocks][D][16]
   float* values_f32;  // [64][D]
-  float max[kQueryRows], sum[kQueryRows], total_max[kQueryRows], total_sum[kQueryRows];
+  SoftmaxSums total, split;
 };
 
 static AttentionScratch carve(Scratch scratch, int D) {
@@ -99,8 +105,8 @@ static AttentionScratch carve(Scratch scratch, int D) {
   AttentionScratch s;
   s.queries = p, p += kQueryRows * D;
   s.scores = p, p += kQueryRows * kKeyTile;
-  s.values = p, p += kQueryRows * D;
-  s.totals = p, p += kQueryRows * D;
+  s.total.values = p, p += kQueryRows * D;
+  s.split.values = p, p += kQueryRows * D;
   s.keys_f32 = p, p += kKeyTile * D;
   s.values_f32 = p;
   return s;
@@ -170,7 +176,7 @@ static void load_queries(const AttentionOp& op, const Step& step, const QueryTil
 }
 
 // Hides the scores of keys outside [lowest, count) and moves the running maximum; returns by how much it grows.
-static float mask_row(float* scores, int64_t lowest, int64_t count, float* row_max) {
+static inline LEPTON_INLINE float mask_row(float* scores, int64_t lowest, int64_t count, float* row_max) {
   for (int64_t j = 0; j < min64(lowest, kKeyTile); ++j) scores[j] = kMasked;
   for (int64_t j = count < 0 ? 0 : count; j < kKeyTile; ++j) scores[j] = kMasked;
   VF largest = load(scores);
@@ -181,7 +187,7 @@ static float mask_row(float* scores, int64_t lowest, int64_t count, float* row_m
 }
 
 // Scores -> probabilities under the running maximum; `factor` is that of what was summed before.
-static void softmax_row(float* scores, float row_max, float factor, float* row_sum) {
+static inline LEPTON_INLINE void softmax_row(float* scores, float row_max, float factor, float* row_sum) {
   VF total = set1(0.0f);
   for (int j = 0; j < kKeyTile; j += W) {
     const VF p = exp(load(scores + j) - set1(row_max));
@@ -230,7 +236,7 @@ static KeyTile<float> converted_tile(const AttentionOp& op, const Step& step, co
 // One tile of keys for all rows.
 template <class T>
 static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyTile<T>& kv, int64_t first,
-                        int64_t count, AttentionScratch& s) {
+                        int64_t count, const AttentionScratch& s, SoftmaxSums& sums) {
   const int D = op.head_dim, blocks = static_cast<int>((count + kBlockTokens - 1) / kBlockTokens);
   for (int r = 0; r < tile.rows; r += kPassRows)
     score_rest<kPassRows>(s.queries + r * D, kv.keys, blocks, D, op.scale, s.scores + r * kKeyTile,
@@ -239,55 +245,66 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
   for (int r = 0; r < tile.rows; ++r) {
     const int64_t position = tile.position(r);
     const int64_t lowest = op.window ? position - op.window + 1 - first : 0;
-    factors[r] = mask_row(s.scores + r * kKeyTile, lowest, position + 1 - first, &s.max[r]);
+    factors[r] = mask_row(s.scores + r * kKeyTile, lowest, position + 1 - first, &sums.max[r]);
   }
   for (int r = 0; r < tile.rows; r += W) store(factors + r, exp(load(factors + r)));
-  for (int r = 0; r < tile.rows; ++r) softmax_row(s.scores + r * kKeyTile, s.max[r], factors[r], &s.sum[r]);
+  for (int r = 0; r < tile.rows; ++r) softmax_row(s.scores + r * kKeyTile, sums.max[r], factors[r], &sums.sum[r]);
   // Values below every row's window may belong to blocks that were given to others: they are not touched.
   const int64_t hidden = op.window ? tile.first_position - op.window + 1 - first : 0;
   const int begin = hidden > 0 ? static_cast<int>(min64(hidden, count)) : 0;
   for (int r = 0; r < tile.rows; r += kPassRows)
     weigh_rest<kPassRows>(s.scores + r * kKeyTile, factors + r, kv.values, begin, static_cast<int>(count), D,
-                          s.values + r * D, static_cast<int>(min64(kPassRows, tile.rows - r)));
+                          sums.values + r * D, static_cast<int>(min64(kPassRows, tile.rows - r)));
 }
 
 // Keys [first, first + 64) up to `end`, which is one past the last key that any row sees. A conversion to f32 pays when
 // more than one pass of rows reads it; both ways give the same bits.
 static void attend_keys(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int64_t end,
-                        AttentionScratch& s) {
+                        const AttentionScratch& s, SoftmaxSums& sums) {
   const int64_t count = min64(kKeyTile, end - first);
   for (int64_t next = first + kKeyTile; next < min64(end, first + 2 * kKeyTile); next += kBlockTokens) {
     const uint8_t* block = block_address(op, step, tile.seq, next, tile.kv_head);
     for (int64_t line = 0; line < 2 * head_bytes(op); line += 64) __builtin_prefetch(block + line);
   }
   if (!op.is_half)
-    attend_tile(op, tile, cached_tile<float>(op, step, tile, first, count), first, count, s);
+    attend_tile(op, tile, cached_tile<float>(op, step, tile, first, count), first, count, s, sums);
   else if (tile.rows <= kPassRows)
-    attend_tile(op, tile, cached_tile<uint16_t>(op, step, tile, first, count), first, count, s);
+    attend_tile(op, tile, cached_tile<uint16_t>(op, step, tile, first, count), first, count, s, sums);
   else
-    attend_tile(op, tile, converted_tile(op, step, tile, first, count, s), first, count, s);
+    attend_tile(op, tile, converted_tile(op, step, tile, first, count, s), first, count, s, sums);
 }
 
-// One split from scratch: maxima, sums and weighted values of keys [split * 256, split * 256 + 256).
+// One split from scratch: keys [split * 256, split * 256 + 256).
 static void attend_split(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t split,
-                         AttentionScratch& s) {
-  for (int r = 0; r < tile.rows; ++r) s.max[r] = kLowest, s.sum[r] = 0.0f;
-  for (int i = 0; i < tile.rows * op.head_dim; ++i) s.values[i] = 0.0f;
+                         const AttentionScratch& s, SoftmaxSums& sums) {
+  for (int r = 0; r < kQueryRows; ++r) sums.max[r] = kLowest, sums.sum[r] = 0.0f;
+  for (int i = 0; i < tile.rows * op.head_dim; ++i) sums.values[i] = 0.0f;
   const int64_t end = tile.position(tile.rows - 1) + 1;
   const int64_t visible = op.window ? tile.first_position - op.window + 1 : 0;
   const int64_t last = min64(end, (split + 1) * kSplitKeys);
   for (int64_t first = split * kSplitKeys; first < last; first += kKeyTile)
-    if (first + kKeyTile > visible) attend_keys(op, step, tile, first, end, s);
+    if (first + kKeyTile > visible) attend_keys(op, step, tile, first, end, s, sums);
 }
 
-// total = total merged with one split, for one row of `D` values.
-static inline void merge_split(float* total_max, float* total_sum, float* total, float max, float sum,
-                               const float* values, int D) {
-  const float now = max > *total_max ? max : *total_max;
-  const float a = exp1(*total_max - now), b = exp1(max - now);
-  *total_max = now;
-  *total_sum = *total_sum * a + sum * b;
-  for (int d = 0; d < D; d += W) store(total + d, fma(load(values + d), set1(b), load(total + d) * set1(a)));
+// One row of `D` values: those so far and those of one more split, each brought to the maximum of both.
+static inline void merge_row(float factor, float split_factor, const float* split_values, int D, float* values) {
+  for (int d = 0; d < D; d += W)
+    store(values + d, fma(load(split_values + d), set1(split_factor), load(values + d) * set1(factor)));
+}
+
+// total = total merged with one split.
+static void merge_split(const SoftmaxSums& split, int rows, int D, SoftmaxSums& total) {
+  alignas(64) float factors[kQueryRows], split_factors[kQueryRows];
+  for (int r = 0; r < rows; r += W) {
+    const VF before = load(total.max + r), other = load(split.max + r), now = max(before, other);
+    store(factors + r, exp(before - now));
+    store(split_factors + r, exp(other - now));
+    store(total.max + r, now);
+  }
+  for (int r = 0; r < rows; ++r) {
+    total.sum[r] = total.sum[r] * factors[r] + split.sum[r] * split_factors[r];
+    merge_row(factors[r], split_factors[r], split.values + r * D, D, total.values + r * D);
+  }
 }
 
 static void write_head(const AttentionOp& op, const Step& step, int64_t token, int head, float* total, float sum) {
@@ -306,6 +323,17 @@ static inline float* partial_of(const AttentionOp& op, const Step& step, int64_t
   return op.partial.row(step, token) + (int64_t{head} * op.max_splits + split) * (op.head_dim + 2);
 }
 
+// A split's sums leave the thread that made them: attend_merge adds them up.
+static void write_partials(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t split,
+                           const SoftmaxSums& sums) {
+  for (int r = 0; r < tile.rows; ++r) {
+    float* out = partial_of(op, step, tile.token(r), tile.kv_head * tile.heads + r % tile.heads, split);
+    out[0] = sums.max[r];
+    out[1] = sums.sum[r];
+    __builtin_memcpy(out + 2, sums.values + r * op.head_dim, sizeof(float) * op.head_dim);
+  }
+}
+
 static void attend_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
   const AttentionOp& op = record.attention;
   const int D = op.head_dim;
@@ -314,26 +342,16 @@ static void attend_run(const OpRecord& record, const Step& step, int64_t chunk, 
   const QueryTile tile = locate(op, step, chunk, split, &only);
   AttentionScratch s = carve(scratch, D);
   load_queries(op, step, tile, s.queries);
-  if (split) {
-    attend_split(op, step, tile, only, s);
-    for (int r = 0; r < tile.rows; ++r) {
-      float* out = partial_of(op, step, tile.token(r), tile.kv_head * tile.heads + r % tile.heads, only);
-      out[0] = s.max[r];
-      out[1] = s.sum[r];
-      __builtin_memcpy(out + 2, s.values + r * D, sizeof(float) * D);
-    }
-    return;
-  }
-  for (int r = 0; r < tile.rows; ++r) s.total_max[r] = kLowest, s.total_sum[r] = 0.0f;
-  for (int i = 0; i < tile.rows * D; ++i) s.totals[i] = 0.0f;
+  attend_split(op, step, tile, only, s, s.total);
+  if (split) return write_partials(op, step, tile, only, s.total);
   const int64_t splits = num_splits(tile.position(tile.rows - 1) + 1);
-  for (int64_t i = 0; i < splits; ++i) {
-    attend_split(op, step, tile, i, s);
-    for (int r = 0; r < tile.rows; ++r)
-      merge_split(&s.total_max[r], &s.total_sum[r], s.totals + r * D, s.max[r], s.sum[r], s.values + r * D, D);
+  for (int64_t i = 1; i < splits; ++i) {
+    attend_split(op, step, tile, i, s, s.split);
+    merge_split(s.split, tile.rows, D, s.total);
   }
   for (int r = 0; r < tile.rows; ++r)
-    write_head(op, step, tile.token(r), tile.kv_head * tile.heads + r % tile.heads, s.totals + r * D, s.total_sum[r]);
+    write_head(op, step, tile.token(r), tile.kv_head * tile.heads + r % tile.heads, s.total.values + r * D,
+               s.total.sum[r]);
 }
 
 static Chunks attend_merge_chunks(const OpRecord& record, const Step& step) {
@@ -343,16 +361,21 @@ static Chunks attend_merge_chunks(const OpRecord& record, const Step& step) {
 static void attend_merge_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
   const AttentionOp& op = record.attention;
   const int64_t token = chunk / op.num_heads;
-  const int head = static_cast<int>(chunk % op.num_heads), seq = find_seq(step, token);
+  const int head = static_cast<int>(chunk % op.num_heads), seq = find_seq(step, token), D = op.head_dim;
   const int64_t position = step.kv_lengths[seq] - (step.query_offsets[seq + 1] - token);
-  float* total = reinterpret_cast<float*>(scratch.data);
-  float total_max = kLowest, total_sum = 0.0f;
-  for (int d = 0; d < op.head_dim; ++d) total[d] = 0.0f;
-  for (int64_t i = 0; i < num_splits(position + 1); ++i) {
+  float* values = reinterpret_cast<float*>(scratch.data);
+  const float* first = partial_of(op, step, token, head, 0);
+  float max = first[0], sum = first[1];
+  __builtin_memcpy(values, first + 2, sizeof(float) * D);
+  for (int64_t i = 1; i < num_splits(position + 1); ++i) {
     const float* partial = partial_of(op, step, token, head, i);
-    merge_split(&total_max, &total_sum, total, partial[0], partial[1], partial + 2, op.head_dim);
+    const float now = partial[0] > max ? partial[0] : max;
+    const float factor = exp1(max - now), split_factor = exp1(partial[0] - now);
+    max = now;
+    sum = sum * factor + partial[1] * split_factor;
+    merge_row(factor, split_factor, partial + 2, D, values);
   }
-  write_head(op, step, token, head, total, total_sum);
+  write_head(op, step, token, head, values, sum);
 }
 
 }  // namespace lepton::LEPTON_ISA

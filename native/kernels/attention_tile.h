@@ -29,7 +29,7 @@ static inline void score_blocks(const float* queries, const T* const* keys, int 
   for (int d = 0; d < D; ++d)
     for (int b = 0; b < WIDTH; ++b)
       for (int p = 0; p < kParts; ++p) {
-        const VF k = load_any(keys[b] + d * kBlockTokens + p * W);
+        const VF k = once(load_any(keys[b] + d * kBlockTokens + p * W));
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) acc[r][b][p] = fma(k, set1(queries[r * D + d]), acc[r][b][p]);
       }
@@ -56,13 +56,16 @@ static inline void weigh_strips(const float* scores, const float* factors, const
   VF acc[ROWS][WIDTH * kParts];
   for (int r = 0; r < ROWS; ++r)
     for (int p = 0; p < WIDTH * kParts; ++p) acc[r][p] = load(out + r * D + strip + p * W) * set1(factors[r]);
-  for (int j = begin; j < end; ++j) {
-    const T* row = values[j / kBlockTokens] + (j % kBlockTokens) * D + strip;
-    for (int p = 0; p < WIDTH * kParts; ++p) {
-      const VF v = load_any(row + p * W);
+  for (int first = begin; first < end;) {
+    const int block = first / kBlockTokens;
+    const int last = end < (block + 1) * kBlockTokens ? end : (block + 1) * kBlockTokens;
+    const T* row = values[block] + static_cast<int64_t>(first % kBlockTokens) * D + strip;
+    for (const float* score = scores + first; first < last; ++first, ++score, row += D)
+      for (int p = 0; p < WIDTH * kParts; ++p) {
+        const VF v = once(load_any(row + p * W));
 #pragma GCC unroll 8
-      for (int r = 0; r < ROWS; ++r) acc[r][p] = fma(v, set1(scores[r * kKeyTile + j]), acc[r][p]);
-    }
+        for (int r = 0; r < ROWS; ++r) acc[r][p] = fma(v, set1(score[r * kKeyTile]), acc[r][p]);
+      }
   }
   for (int r = 0; r < ROWS; ++r)
     for (int p = 0; p < WIDTH * kParts; ++p) store(out + r * D + strip + p * W, acc[r][p]);

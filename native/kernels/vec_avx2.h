@@ -13,6 +13,11 @@ using VF = __m256;
 using VI = __m256i;
 
 static inline VF load(const float* p) { return _mm256_loadu_ps(p); }
+// v in a register: left to itself, GCC may load it again for each use.
+static inline VF once(VF v) {
+  asm("" : "+x"(v));
+  return v;
+}
 static inline void store(float* p, VF v) { _mm256_storeu_ps(p, v); }
 static inline VF set1(float x) { return _mm256_set1_ps(x); }
 static inline VF fma(VF a, VF b, VF c) { return _mm256_fmadd_ps(a, b, c); }

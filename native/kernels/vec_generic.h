@@ -17,6 +17,7 @@ static inline VF load(const float* p) {
   __builtin_memcpy(&v, p, sizeof v);
   return v;
 }
+static inline VF once(VF v) { return v; }  // wider vectors ask for a value to be loaded once
 static inline void store(float* p, VF v) { __builtin_memcpy(p, &v, sizeof v); }
 static inline VF set1(float x) { return VF{x, x, x, x}; }
 static inline VF fma(VF a, VF b, VF c) { return a * b + c; }
