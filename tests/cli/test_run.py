@@ -98,6 +98,13 @@ def test_raw_text_from_standard_input(lepton: Lepton, model: str, monkeypatch: p
     assert result.out == completion.text + "\n"
 
 
+@pytest.mark.parametrize("prompt", ["", " \n", "-"])
+def test_an_empty_prompt_is_refused(lepton: Lepton, model: str, monkeypatch: pytest.MonkeyPatch, prompt: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    result = lepton("run", model, "--prompt", prompt)
+    assert result.status != 0 and not result.out and "--prompt" in result.err and "[invalid_request]" in result.err
+
+
 def test_a_conversation_from_a_pipe(
     lepton: Lepton, model: str, conversations: list[list[Message]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,7 +164,7 @@ def test_ctrl_c_in_a_conversation_ends_the_turn_alone(
         (["--json"], 2, "--json: expected it with --prompt"),
         (["--raw", "--system", "x", "--prompt", "x"], 2, "--system: expected no system message with --raw"),
         (["--max-tokens", "1000", "--prompt", "x"], 1, "[context_length_exceeded]"),
-        (["--raw", "--prompt", ""], 2, "prompt: expected at least one token"),
+        (["--raw", "--prompt", ""], 2, "--prompt: expected some text"),
         (["--policy", "fastest", "--prompt", "x"], 2, "fastest"),
     ],
 )

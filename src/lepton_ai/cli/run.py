@@ -69,13 +69,14 @@ def run(
         raise InvalidRequest("--json: expected it with --prompt", param="json")
     if raw and system is not None:
         raise InvalidRequest("--system: expected no system message with --raw", param="system")
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if text is not None and not text.strip():
+        raise InvalidRequest("--prompt: expected some text, got none", param="prompt")
     with LLM(model, num_threads=threads, policy=policy, max_num_seqs=1, progress=OnDemandProgress()) as llm:
-        if prompt is None:
+        if text is None:
             ChatLoop(llm, params, system=system, is_raw=raw).run()
         else:
-            _answer_once(
-                llm, sys.stdin.read() if prompt == "-" else prompt, params, system, is_raw=raw, wants_json=json
-            )
+            _answer_once(llm, text, params, system, is_raw=raw, wants_json=json)
 
 
 def _answer_once(
