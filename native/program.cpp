@@ -41,17 +41,20 @@ void Program::walk(ThreadPool& pool, const Step& step, int thread) {
   const bool timing = timing_ && thread == 0;
   const Scratch scratch = pool.scratch(thread);
   bool must_meet = false;  // since the last barrier, a skipped op asked for one
+  Clock::time_point before = timing ? Clock::now() : Clock::time_point();
   for (size_t i = 0; i < ops_.size(); ++i) {
     const OpRecord& op = ops_[i];
     const Kernel& kernel = kernels_->kernels[static_cast<int>(op.kind)];
-    const Clock::time_point begin = timing ? Clock::now() : Clock::time_point();
     must_meet |= op.barrier_before;
     const Chunks chunks = kernel.chunks(op, step);
     if (chunks.count == 0) continue;
     if (must_meet) pool.barrier().wait();
     must_meet = false;
     share_out(i, chunks, thread, [&](int64_t chunk) { kernel.run(op, step, chunk, scratch); });
-    if (timing) seconds_[static_cast<int>(op.kind)] += std::chrono::duration<double>(Clock::now() - begin).count();
+    if (!timing) continue;
+    const Clock::time_point now = Clock::now();
+    seconds_[static_cast<int>(op.kind)] += std::chrono::duration<double>(now - before).count();
+    before = now;
   }
 }
 

@@ -18,8 +18,13 @@ namespace lepton::LEPTON_ISA {
 // stop at the end of each page of memory; this does not.
 constexpr int kPrefetchBytes = 4096;
 
-static inline void prefetch_ahead(const uint8_t* data, int64_t num_bytes) {
-  for (int64_t line = 0; line < num_bytes; line += 64) __builtin_prefetch(data + line + kPrefetchBytes);
+// What is streamed comes past the shared caches: it would only push out what the next op, and Python, find there.
+static inline void prefetch_ahead(const uint8_t* data, int64_t num_bytes, bool is_streamed) {
+  data += kPrefetchBytes;
+  if (is_streamed)
+    for (int64_t line = 0; line < num_bytes; line += 64) __builtin_prefetch(data + line, 0, 0);
+  else
+    for (int64_t line = 0; line < num_bytes; line += 64) __builtin_prefetch(data + line);
 }
 
 // Offsets of weights are multiples of 8 by a power of two: its exponent; -1 for no offset.
@@ -33,18 +38,18 @@ static inline int32_t group_offset_of(const Q8Group& group, int h, int halves) {
 }
 
 // Adds `groups` groups of weights times those of the rows x to acc[row][panel]. Panels lie `panel_stride` bytes apart,
-// the second term of a row `term_stride` bytes after the first.
+// the second term of a row `term_stride` bytes after the first. `is_streamed` is that of packed weights.
 template <PanelKind KIND, bool PACKED, int TERMS, int ROWS, int PANELS>
 static inline __attribute__((always_inline)) void add_groups(const uint8_t* data, int64_t group_stride,
                                                              int64_t panel_stride, const Scales<KIND>* scales,
                                                              const Q8Group* const* x, int64_t term_stride, int groups,
-                                                             VF (*acc)[PANELS][kParts]) {
+                                                             bool is_streamed, VF (*acc)[PANELS][kParts]) {
   constexpr KindInfo info = kind_info(KIND);
   constexpr int shift = offset_shift(info.offset), halves = kHalves<KIND>;
   constexpr int middle = halves == 2 ? kQuads / 2 : kQuads;
   for (int g = 0; g < groups; ++g) {
     const uint8_t* weights = data + g * group_stride;
-    if constexpr (PACKED) prefetch_ahead(weights, group_stride);
+    if constexpr (PACKED) prefetch_ahead(weights, group_stride, is_streamed);
     const int8_t* q[ROWS];
     const Q8Group* last[ROWS];  // the term that has the sums of all
     for (int r = 0; r < ROWS; ++r) {
@@ -93,10 +98,10 @@ struct Q8Rows {
 
 // All groups for at most kPackedRows rows: weights are unpacked in registers, sums stay there.
 template <PanelKind KIND, int TERMS, int ROWS>
-static void matmul_few(const uint8_t* panel, int32_t num_inputs, const Q8Rows& x, float* out) {
+static void matmul_few(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, float* out) {
   constexpr KindInfo info = kind_info(KIND);
   constexpr int64_t group_stride = info.group_bytes + (info.two_level ? 0 : info.scale_bytes);
-  const int64_t total = num_groups(num_inputs);
+  const int64_t total = num_groups(m.num_inputs);
   VF acc[ROWS][1][kParts];
   for (int r = 0; r < ROWS; ++r)
     for (int p = 0; p < kParts; ++p) acc[r][0][p] = set1(0.0f);
@@ -107,19 +112,19 @@ static void matmul_few(const uint8_t* panel, int32_t num_inputs, const Q8Rows& x
     for (int r = 0; r < ROWS; ++r) rows[r] = x.group(r, first);
     expand_scales<KIND>(panel, groups, scales);
     add_groups<KIND, true, TERMS, ROWS, 1>(panel + info.scale_bytes, group_stride, 0, &scales, rows, x.term_stride,
-                                           groups, acc);
+                                           groups, m.is_streamed, acc);
   }
   for (int r = 0; r < ROWS; ++r)
     for (int p = 0; p < kParts; ++p) store(out + r * kPanelWidth + p * W, acc[r][0][p]);
 }
 
 template <PanelKind KIND, int TERMS, int ROWS>
-static inline void matmul_few_rows(const uint8_t* panel, int32_t num_inputs, const Q8Rows& x, float* out) {
+static inline void matmul_few_rows(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, float* out) {
   if constexpr (ROWS > 0) {
     if (x.count == ROWS)
-      matmul_few<KIND, TERMS, ROWS>(panel, num_inputs, x, out);
+      matmul_few<KIND, TERMS, ROWS>(panel, m, x, out);
     else
-      matmul_few_rows<KIND, TERMS, ROWS - 1>(panel, num_inputs, x, out);
+      matmul_few_rows<KIND, TERMS, ROWS - 1>(panel, m, x, out);
   }
 }
 
@@ -152,7 +157,7 @@ struct UnpackedBlock {
         for (int p = 0; p < kParts; ++p) acc[r][n][p] = load(out + n * out_stride + (row + r) * kPanelWidth + p * W);
     }
     add_groups<KIND, false, TERMS, ROWS, PANELS>(weights[0], kGroup * kPanelWidth, sizeof weights[0], scales, rows,
-                                                 x.term_stride, groups, acc);
+                                                 x.term_stride, groups, false, acc);
     for (int r = 0; r < ROWS; ++r)
       for (int n = 0; n < PANELS; ++n)
         for (int p = 0; p < kParts; ++p) store(out + n * out_stride + (row + r) * kPanelWidth + p * W, acc[r][n][p]);
@@ -221,23 +226,23 @@ static void matmul_many(const uint8_t* panel, int64_t panel_stride, int32_t num_
   }
 }
 
-// `count` panels from `panel` on; out[panel][row][16], panels `out_stride` floats apart.
+// `count` panels of `m` from `panel` on; out[panel][row][16], panels `out_stride` floats apart.
 template <PanelKind KIND, int TERMS>
-static void matmul_q8(const uint8_t* panel, int count, int32_t num_inputs, const Q8Rows& x, float* out,
-                      int64_t out_stride, const Epilogue& epilogue) {
-  const int64_t panel_stride = panel_bytes(KIND, num_inputs);
+static void matmul_q8(const PanelMatrix& m, int64_t panel, int count, const Q8Rows& x, float* out, int64_t out_stride,
+                      const Epilogue& epilogue) {
+  const int64_t panel_stride = panel_bytes(KIND, m.num_inputs);
   if (x.count <= kPackedRows) {
     for (int n = 0; n < count; ++n)
-      matmul_few_rows<KIND, TERMS, kPackedRows>(panel + n * panel_stride, num_inputs, x, out + n * out_stride);
+      matmul_few_rows<KIND, TERMS, kPackedRows>(m.panel(panel + n), m, x, out + n * out_stride);
     return epilogue(0, x.count);
   }
   // Rows are complete when the last panels are.
   int n = 0;
   for (; n + kTilePanels <= count; n += kTilePanels)
-    matmul_many<KIND, TERMS, kTilePanels>(panel + n * panel_stride, panel_stride, num_inputs, x, out + n * out_stride,
+    matmul_many<KIND, TERMS, kTilePanels>(m.panel(panel + n), panel_stride, m.num_inputs, x, out + n * out_stride,
                                           out_stride, n + kTilePanels == count ? epilogue : Epilogue{});
   for (; n < count; ++n)
-    matmul_many<KIND, TERMS, 1>(panel + n * panel_stride, panel_stride, num_inputs, x, out + n * out_stride, out_stride,
+    matmul_many<KIND, TERMS, 1>(m.panel(panel + n), panel_stride, m.num_inputs, x, out + n * out_stride, out_stride,
                                 n + 1 == count ? epilogue : Epilogue{});
 }
 

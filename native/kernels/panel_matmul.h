@@ -11,8 +11,8 @@ static inline void matmul_kind(const PanelMatrix& m, int64_t panel, int count, T
                                int64_t stride, int rows, float* out, int64_t out_stride, const Epilogue& epilogue) {
   if constexpr (!is_wide(KIND)) {
     const Q8Rows q8{x, stride, q8_row_bytes(m.num_inputs), rows};
-    if (terms == 1) return matmul_q8<KIND, 1>(m.panel(panel), count, m.num_inputs, q8, out, out_stride, epilogue);
-    if (terms == 2) return matmul_q8<KIND, 2>(m.panel(panel), count, m.num_inputs, q8, out, out_stride, epilogue);
+    if (terms == 1) return matmul_q8<KIND, 1>(m, panel, count, q8, out, out_stride, epilogue);
+    if (terms == 2) return matmul_q8<KIND, 2>(m, panel, count, q8, out, out_stride, epilogue);
   }
   for (int n = 0; n < count; ++n)
     matmul_f32<KIND>(m.panel(panel + n), m.num_inputs, x, stride, rows, out + n * out_stride);

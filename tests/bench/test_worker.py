@@ -11,7 +11,8 @@ from tests.bench.fake_worker import VOCAB_SIZE, FakeEngine
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    with Worker([sys.executable, "-m", "tests.bench.fake_worker"]) as worker:
+    # NumPy's own threads spin for a moment after they start, which is not the worker's doing.
+    with Worker([sys.executable, "-m", "tests.bench.fake_worker"], {"OPENBLAS_NUM_THREADS": "1"}) as worker:
         yield worker
 
 

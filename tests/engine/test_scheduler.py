@@ -6,6 +6,7 @@ import pytest
 from lepton_ai.backends.base import SampledTokens
 from lepton_ai.config import Limits
 from lepton_ai.engine.kv_manager import KVManager
+from lepton_ai.engine.outputs import TokenLogprob
 from lepton_ai.engine.plan import StepPlan, TokenOutput
 from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.engine.sampling_params import SamplingParams
@@ -103,8 +104,8 @@ def test_logprobs_only_where_asked() -> None:
     s.add(request(3, logprobs=1))
     s.add(request(3, first=20))
     _, outputs = step(s)
-    assert [(a.token_id, a.logprob) for a in outputs[0].alternatives] == [(7, -1.5)]
-    assert outputs[1].alternatives == () and outputs[1].logprob == -1.5
+    assert outputs[0].logprob == TokenLogprob(outputs[0].token_id, -1.5, ((7, -1.5),))
+    assert outputs[1].logprob is None
 
 
 def test_the_youngest_makes_room_and_is_computed_again() -> None:

@@ -39,26 +39,20 @@ class Generation:
         self.error: BaseException | None = None
         self.is_finished = False
         self._decoder = decoder
-        self._token_ids: list[int] = []
-        self._logprobs: list[TokenLogprob] = []
 
     def push(self, output: TokenOutput) -> None:
         """Take in a token; ``is_finished`` says whether it was the last."""
-        self._token_ids.append(output.token_id)
-        if self.request.params.logprobs is not None:
-            top = tuple((a.token_id, a.logprob) for a in output.alternatives)
-            self._logprobs.append(TokenLogprob(output.token_id, output.logprob, top))
         reason = output.finish_reason
         text = "" if reason is FinishReason.STOP else self._decoder.push(output.token_id)
         if self._decoder.is_stopped:
             reason = FinishReason.STOP
         if reason:
-            self.finish(reason, text)
+            self.finish(reason, output, text)
         else:
-            self._emit(text)
+            self._emit(text, output)
 
-    def finish(self, reason: FinishReason, text: str = "") -> None:
-        """Make the last chunk: ``text``, and what was held back."""
+    def finish(self, reason: FinishReason, output: TokenOutput | None = None, text: str = "") -> None:
+        """Make the last chunk: the last token, if there is one, with ``text``, and what was held back."""
         held_back = "" if self._decoder.is_stopped else self._decoder.finish()
         request = self.request
         usage = Usage(
@@ -66,7 +60,7 @@ class Generation:
             completion_tokens=request.num_tokens - request.num_prompt_tokens,
             cached_tokens=request.num_cached_tokens or 0,
         )
-        self._emit(text + held_back, reason.value, usage)
+        self._emit(text + held_back, output, reason.value, usage)
         self.is_finished = True
 
     def fail(self, error: BaseException) -> None:
@@ -74,8 +68,11 @@ class Generation:
         self.error = error
         self.is_finished = True
 
-    def _emit(self, text: str, finish_reason: str | None = None, usage: Usage | None = None) -> None:
-        logprobs = tuple(self._logprobs) if self.request.params.logprobs is not None else None
-        self.chunks.append(Chunk(text, tuple(self._token_ids), logprobs, finish_reason, usage))
-        self._token_ids.clear()
-        self._logprobs.clear()
+    def _emit(
+        self, text: str, output: TokenOutput | None, finish_reason: str | None = None, usage: Usage | None = None
+    ) -> None:
+        logprobs: tuple[TokenLogprob, ...] | None = None
+        if self.request.params.logprobs is not None:
+            logprobs = () if output is None or output.logprob is None else (output.logprob,)
+        token_ids = () if output is None else (output.token_id,)
+        self.chunks.append(Chunk(text, token_ids, logprobs, finish_reason, usage))

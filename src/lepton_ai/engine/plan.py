@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from lepton_ai.engine.outputs import TokenLogprob
 from lepton_ai.engine.request import FinishReason, Request
 
 
@@ -22,18 +23,10 @@ class StepPlan(NamedTuple):
     sequences: tuple[ScheduledSequence, ...]
 
 
-class Alternative(NamedTuple):
-    """A token that could have been chosen."""
-
-    token_id: int
-    logprob: float
-
-
 class TokenOutput(NamedTuple):
-    """A token that a request got in a step. ``logprob`` is natural, under the model's unmodified distribution."""
+    """A token that a request got in a step, with its log-probability if the request asked for that."""
 
     request: Request
     token_id: int
-    logprob: float
-    alternatives: tuple[Alternative, ...]
+    logprob: TokenLogprob | None
     finish_reason: FinishReason | None

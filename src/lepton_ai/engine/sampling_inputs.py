@@ -29,6 +29,7 @@ class SamplingInputsBuilder:
         self._num_prompt_tokens = np.zeros(max_rows, np.int32)
         self._history = np.zeros(256, np.int32)
         self._draw_view, self._offset_view = self._draws.data, self._history_offsets.data
+        self._has_penalties = False  # one of the rows of the last call has them
         # A steady decode step has the sizes of the one before it, and so the same views.
         self._sizes, self._inputs = (0, 0), self._views(0, 0)
 
@@ -37,12 +38,15 @@ class SamplingInputsBuilder:
 
         It is the object of the last call if the rows belong to the same requests and the sizes are the same.
         """
-        is_same = True
+        is_same = len(requests) == self._sizes[0]
         for row, request in enumerate(requests):
             self._draw_view[row] = request.num_tokens
             if self._rows[row] is not request:
                 self._write_row(row, request)
                 is_same = False
+        if is_same and not self._has_penalties:
+            return self._inputs
+        self._has_penalties = any(request.params.has_penalties for request in requests)
         sizes = (len(requests), self._write_history(requests))
         if not is_same or self._sizes != sizes:
             self._sizes, self._inputs = sizes, self._views(*sizes)

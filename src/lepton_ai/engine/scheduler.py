@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 
-from lepton_ai.backends.base import SampledTokens
+from lepton_ai.backends.base import BLOCK_SIZE, SampledTokens
 from lepton_ai.config import Limits
 from lepton_ai.engine.kv_manager import KVManager
-from lepton_ai.engine.plan import Alternative, ScheduledSequence, StepPlan, TokenOutput
+from lepton_ai.engine.outputs import TokenLogprob
+from lepton_ai.engine.plan import ScheduledSequence, StepPlan, TokenOutput
 from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.errors import ContextLengthExceeded, OutOfMemory
 
@@ -89,18 +90,19 @@ class Scheduler:
         """Account for an executed plan; ``sampled`` has one row for each sequence with ``has_row``."""
         outputs: list[TokenOutput] = []
         token_ids = sampled.token_ids.tolist() if sampled else []
-        logprobs = sampled.logprobs.tolist() if sampled else []
         for sequence in plan.sequences:
             request = sequence.request
             request.num_computed_tokens += sequence.num_tokens
-            self._kv.commit(request)
+            if request.num_computed_tokens // BLOCK_SIZE > request.num_registered_blocks:
+                self._kv.commit(request)
             if not sequence.has_row:
                 continue
             assert sampled is not None
             row = len(outputs)
             request.append(token_ids[row])
-            alternatives = _alternatives(sampled, row, request.params.logprobs) if request.params.logprobs else ()
-            outputs.append(TokenOutput(request, token_ids[row], logprobs[row], alternatives, request.finish_reason))
+            count = request.params.logprobs
+            logprob = None if count is None else _token_logprob(sampled, row, count)
+            outputs.append(TokenOutput(request, token_ids[row], logprob, request.finish_reason))
             if request.finish_reason:
                 self._remove(request)
         return outputs
@@ -156,6 +158,7 @@ class Scheduler:
         )
 
 
-def _alternatives(sampled: SampledTokens, row: int, count: int) -> tuple[Alternative, ...]:
-    ids, logprobs = sampled.top_ids[row, :count].tolist(), sampled.top_logprobs[row, :count].tolist()
-    return tuple(Alternative(i, p) for i, p in zip(ids, logprobs, strict=True))
+def _token_logprob(sampled: SampledTokens, row: int, count: int) -> TokenLogprob:
+    top_ids, top_logprobs = sampled.top_ids[row, :count].tolist(), sampled.top_logprobs[row, :count].tolist()
+    top = tuple(zip(top_ids, top_logprobs, strict=True))
+    return TokenLogprob(int(sampled.token_ids[row]), float(sampled.logprobs[row]), top)

@@ -38,9 +38,10 @@ class Turns:
 
     def give(self) -> None:
         """End the turn."""
-        with self._condition:
-            self._is_taken = False
-            if self._queue:
+        self._is_taken = False
+        # Whoever is not in the queue yet will find the turn free; whoever is there already holds the lock, or waits.
+        if self._queue:
+            with self._condition:
                 self._condition.notify_all()
 
     @contextmanager

@@ -51,7 +51,9 @@ class CpuDevice:
     def measure_read_bandwidth(self, num_bytes: int) -> float: ...
 
 class Matrix:
-    def __init__(self, *, data: int, kind: int, num_outputs: int, num_inputs: int, bias: int) -> None: ...
+    def __init__(
+        self, *, data: int, kind: int, num_outputs: int, num_inputs: int, bias: int, is_streamed: bool
+    ) -> None: ...
 
 class AttentionArgs:
     def __init__(

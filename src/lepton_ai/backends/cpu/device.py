@@ -11,6 +11,8 @@ from lepton_ai.errors import HardwareUnsupported, InvalidRequest
 MAX_THREADS = 256
 
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_TYPICAL_CACHE_BYTES = 16 << 20
 
 
 def usable_cores() -> int:
@@ -27,6 +29,21 @@ def cgroup_cores(quota_file: Path = _CGROUP_QUOTA) -> float | None:
     except (OSError, ValueError):
         return None
     return None if quota == "max" else int(quota) / int(period)
+
+
+def shared_cache_bytes(caches: Path = _CACHES) -> int:
+    """The largest cache that the first core reaches; what many machines have, where none is told of."""
+    sizes = [_read_size(path) for path in caches.glob("index*/size")]
+    return max(sizes, default=0) or _TYPICAL_CACHE_BYTES
+
+
+def _read_size(path: Path) -> int:
+    """Bytes of a cache, which the kernel writes as ``32768K``; 0 for anything else."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return 0
+    return int(text[:-1]) << 10 if text.endswith("K") and text[:-1].isdecimal() else 0
 
 
 def choose_isa(requested: str | None) -> str:

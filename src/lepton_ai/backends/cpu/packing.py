@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lepton_ai.backends.base import Float32Array
 from lepton_ai.backends.cpu import _native
-from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.backends.cpu.device import CpuDevice, shared_cache_bytes
 from lepton_ai.backends.cpu.memory import huge_zeros
 from lepton_ai.errors import StorageError, UnsupportedModel
 from lepton_ai.graph.attrs import GatedLinearAttrs, LinearAttrs
@@ -27,12 +27,16 @@ ByteArray = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class PackedMatrix:
-    """A ``(num_outputs, num_inputs)`` matrix in panels of ``kind`` (native/panels.h)."""
+    """A ``(num_outputs, num_inputs)`` matrix in panels of ``kind`` (native/panels.h).
+
+    ``is_streamed``: with all that a step reads, it is more than caches hold from one step to the next.
+    """
 
     data: ByteArray
     kind: int
     num_outputs: int
     num_inputs: int
+    is_streamed: bool = False
 
     def native(self, bias: Float32Array | None = None) -> _native.Matrix:
         """The matrix as the encoder takes it. Whoever keeps the result keeps ``self`` and ``bias`` alive."""
@@ -42,6 +46,7 @@ class PackedMatrix:
             num_outputs=self.num_outputs,
             num_inputs=self.num_inputs,
             bias=0 if bias is None else bias.ctypes.data,
+            is_streamed=self.is_streamed,
         )
 
 
@@ -105,7 +110,8 @@ class Packer:
         if region is None:
             region = self._make_region(jobs, store, key, layout)
         panels = _panels(region, layout)
-        matrices = {job.name: PackedMatrix(panels[job.name], job.kind, *job.shape) for job in jobs}
+        is_streamed = layout.payload_bytes > shared_cache_bytes()
+        matrices = {job.name: PackedMatrix(panels[job.name], job.kind, *job.shape, is_streamed) for job in jobs}
         return PackedWeights(matrices, vectors, region)
 
     def _make_region(self, jobs: list[_Job], store: WeightStore, key: PackedKey, layout: PackedLayout) -> ByteArray:
