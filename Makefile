@@ -45,8 +45,9 @@ format: $(VENV)/.dev ## Format the sources.
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(CXX_SOURCES)
 
-fuzz: $(VENV)/.dev ## Throw 100,000 mutated files at the GGUF reader.
-	$(PY) scripts/fuzz_gguf.py --inputs 100000
+fuzz: $(VENV)/.dev ## Throw 100,000 mutated files at each reader of files from outside.
+	$(PY) scripts/fuzz.py gguf --inputs 100000
+	$(PY) scripts/fuzz.py safetensors --inputs 100000
 
 clean: ## Remove everything that is made here; models stay where they are.
 	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Opening model files: what is missing, no file, or empty is refused here, by name."""
+"""Opening model files: what is missing, no file, or empty is refused here, by name. And how names in them are shown."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import io
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from lepton_ai.errors import InvalidModel, LeptonError, ModelNotFound, StorageError, UnsupportedModel
+
+_SHOWN_CHARACTERS: Final = 80
 
 
 def open_regular(path: Path) -> io.FileIO:
@@ -28,6 +31,11 @@ def open_regular(path: Path) -> io.FileIO:
     if not stat.S_ISREG(status.st_mode):
         raise UnsupportedModel(f"{path}: expected a file, got a pipe, socket or device", param="model")
     raise InvalidModel(f"{path}: expected a model, got an empty file", param="model")
+
+
+def shown(text: str) -> str:
+    """A name of a foreign file as it may stand in a message: quoted, control characters escaped, cut when long."""
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "...")
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-import numpy.typing as npt
-
-from lepton_ai.errors import StorageError, WeightMismatch
-from lepton_ai.weights.digest import file_digest
-from lepton_ai.weights.files import open_regular
-from lepton_ai.weights.gguf_cursor import shown
+from lepton_ai.errors import WeightMismatch
+from lepton_ai.weights.files import shown
 from lepton_ai.weights.gguf_header import TensorInfo, parse_header
 from lepton_ai.weights.gguf_metadata import Metadata
+from lepton_ai.weights.mapped import MappedFile
 from lepton_ai.weights.store import StoredTensor
 
 
@@ -27,26 +22,18 @@ class GGUFFile:
     while it is open.
 
     ``home`` is the folder in which the digest is remembered; without it, it is computed by each process that asks.
-    Raises what ``open_regular`` and ``parse_header`` raise.
+    Raises what ``MappedFile`` and ``parse_header`` raise.
     """
 
     def __init__(self, path: Path, home: Path | None = None) -> None:
         self.path = path
-        self._home = home
-        self._digest: str | None = None
-        self._file = open_regular(path)
+        self._file = MappedFile(path, home)
         try:
-            self._map: mmap.mmap | None = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-            data = np.frombuffer(self._map, np.uint8)
-            self._header = parse_header(data, str(path))
-        except OSError as error:
-            self._file.close()
-            raise StorageError(f"{path}: cannot be mapped into memory: {error.strerror}", param="model") from None
+            self._header = parse_header(self._file.data, str(path))
         except BaseException:
             self._file.close()
             raise
-        self._data: npt.NDArray[np.uint8] | None = data
-        self.metadata = Metadata(data, self._header.entries, str(path))
+        self.metadata = Metadata(self._file.data, self._header.entries, str(path))
 
     @property
     def version(self) -> int:
@@ -61,9 +48,7 @@ class GGUFFile:
     @property
     def digest(self) -> str:
         """Hex SHA-256 of the file. Raises InvalidModel if the file changes while it is read."""
-        if self._digest is None:
-            self._digest = file_digest(self._file, home=self._home, label=str(self.path))
-        return self._digest
+        return self._file.digest
 
     def names(self) -> Sequence[str]:
         """Names of all tensors, in the order of the directory."""
@@ -72,25 +57,17 @@ class GGUFFile:
     def get(self, name: str) -> StoredTensor:
         """One tensor, without reading it. Raises WeightMismatch if there is none of this name."""
         info = self._info(name)
-        if self._data is None:
-            raise self._closed()
-        return StoredTensor(info.name, info.shape, info.type, self._data[info.offset : info.offset + info.num_bytes])
+        data = self._file.data[info.offset : info.offset + info.num_bytes]
+        return StoredTensor(info.name, info.shape, info.type, data)
 
     def release(self, name: str) -> None:
-        """Drop the pages of one tensor from this process's memory; a later access reads them from the file again.
-
-        Whoever copies a model tensor by tensor calls it after each, and so holds one at a time.
-        """
+        """Drop the pages of one tensor from this process's memory; a later access reads them from the file again."""
         info = self._info(name)
-        if self._map is None:
-            raise self._closed()
-        start = info.offset - info.offset % mmap.PAGESIZE
-        self._map.madvise(mmap.MADV_DONTNEED, start, info.offset + info.num_bytes - start)
+        self._file.release(info.offset, info.offset + info.num_bytes)
 
     def close(self) -> None:
         """Close the file. Tensors handed out before stay valid; everything else raises ValueError from now on."""
         self.metadata.close()
-        self._data = self._map = None  # unmapped when the last view is gone
         self._file.close()
 
     def __enter__(self) -> GGUFFile:
@@ -106,6 +83,3 @@ class GGUFFile:
             return self._header.tensors[name]
         except KeyError:
             raise WeightMismatch(f"{self.path}: expected a tensor {shown(name)}, got none", param="model") from None
-
-    def _closed(self) -> ValueError:
-        return ValueError(f"{self.path} is closed")

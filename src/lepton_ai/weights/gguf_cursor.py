@@ -13,12 +13,6 @@ from lepton_ai.weights.gguf_strings import string_offsets
 
 _U32: Final = struct.Struct("<I")
 _U64: Final = struct.Struct("<Q")
-_SHOWN_CHARACTERS: Final = 80
-
-
-def shown(text: str) -> str:
-    """A name of a foreign file as it may stand in a message: quoted, control characters escaped, cut when long."""
-    return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "...")
 
 
 class Cursor:
@@ -86,7 +80,7 @@ class Cursor:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
-            raise self.invalid(what, "UTF-8 text", raw[:_SHOWN_CHARACTERS]) from None
+            raise self.invalid(what, "UTF-8 text", raw[:80]) from None
 
     def skip_strings(self, count: int, what: str) -> None:
         """Pass ``count`` strings."""

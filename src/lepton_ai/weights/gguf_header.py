@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lepton_ai.errors import InvalidModel, UnsupportedModel
+from lepton_ai.weights.files import shown
 from lepton_ai.weights.formats import WeightType
-from lepton_ai.weights.gguf_cursor import Cursor, shown
+from lepton_ai.weights.gguf_cursor import Cursor
 from lepton_ai.weights.gguf_values import Entry, ValueType, decode, measure, read_type
 
 GGUF_MAGIC: Final = b"GGUF"

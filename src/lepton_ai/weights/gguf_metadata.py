@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lepton_ai.errors import InvalidModel
-from lepton_ai.weights.gguf_cursor import shown
+from lepton_ai.weights.files import shown
 from lepton_ai.weights.gguf_values import Entry, MetadataValue, ValueType, decode
 
 

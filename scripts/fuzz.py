@@ -1,6 +1,6 @@
-"""Throw mutated files at the GGUF reader: each must be read, or refused with a LeptonError, within time and memory.
+"""Throw mutated files at a reader: each must be read, or refused with a LeptonError, within time and memory.
 
-    python scripts/fuzz_gguf.py --inputs 100000 --seed 0
+    python scripts/fuzz.py gguf --inputs 100000 --seed 0
 
 The reader runs in a process of its own whose address space is limited, so that a crash, a hang or too much memory is
 seen from outside. Prints the counts; exits with 1 on the first violation, and says how to repeat it.
@@ -19,25 +19,34 @@ import time
 import traceback
 from collections.abc import Callable
 from ctypes import Array, c_uint64
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MEMORY_LIMIT_BYTES = 24 << 20
+FORMATS = ("gguf", "safetensors")
 
 Worker = Callable[[int, int, int, "Array[c_uint64]"], None]
 
 
 def main() -> int:
     """Parse the arguments, run, report. Returns the exit status."""
-    parser = argparse.ArgumentParser(description="Throw mutated files at the GGUF reader.")
+    parser = argparse.ArgumentParser(description="Throw mutated files at a reader.")
+    parser.add_argument("format", choices=FORMATS, help="the reader")
     parser.add_argument("--inputs", type=int, default=100_000, help="how many files to try")
     parser.add_argument("--seed", type=int, default=0, help="another seed is another series of files")
     parser.add_argument("--first", type=int, default=0, help="index of the first file in the series")
     arguments = parser.parse_args()
-    return fuzz(work, seed=arguments.seed, first=arguments.first, count=arguments.inputs)
+    return fuzz(
+        partial(work, arguments.format),
+        arguments.format,
+        seed=arguments.seed,
+        first=arguments.first,
+        count=arguments.inputs,
+    )
 
 
-def fuzz(worker: Worker, *, seed: int, first: int, count: int) -> int:
+def fuzz(worker: Worker, name: str, *, seed: int, first: int, count: int) -> int:
     """Run ``worker`` in a process of its own and report. Returns the exit status."""
     started = time.monotonic()
     context = multiprocessing.get_context("spawn")
@@ -51,14 +60,14 @@ def fuzz(worker: Worker, *, seed: int, first: int, count: int) -> int:
     if process.exitcode == 0 and num_read + num_refused == count:
         return 0
     print(f"input {index} of seed {seed}: {describe(process.exitcode)}", file=sys.stderr)
-    print(f"repeat with: scripts/fuzz_gguf.py --seed {seed} --first {index} --inputs 1", file=sys.stderr)
+    print(f"repeat with: scripts/fuzz.py {name} --seed {seed} --first {index} --inputs 1", file=sys.stderr)
     return 1
 
 
-def work(seed: int, first: int, count: int, counts: Array[c_uint64]) -> None:
+def work(name: str, seed: int, first: int, count: int, counts: Array[c_uint64]) -> None:
     """Read the files. ``counts``: the index under way, the files refused and those read."""
     sys.path.insert(0, str(ROOT))
-    from tests.weights import gguf_fuzzer
+    from tests.weights import fuzzing
 
     def on_input(index: int, is_good: bool | None) -> None:
         if is_good is None:
@@ -66,10 +75,11 @@ def work(seed: int, first: int, count: int, counts: Array[c_uint64]) -> None:
         else:
             counts[1 + is_good] += 1
 
+    target = fuzzing.make_target(name)
     limit_memory(MEMORY_LIMIT_BYTES)
     with tempfile.TemporaryDirectory(prefix="lepton-fuzz-") as folder:
         try:
-            gguf_fuzzer.run(Path(folder), seed=seed, first=first, count=count, on_input=on_input)
+            fuzzing.run(target, Path(folder), seed=seed, first=first, count=count, on_input=on_input)
         except Exception:
             traceback.print_exc()
             sys.exit(1)

@@ -1,4 +1,4 @@
-"""The fuzzer finds nothing in the reader, and finds each kind of fault that is planted."""
+"""The fuzzer finds nothing in the readers, and finds each kind of fault that is planted."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from ctypes import Array, c_uint64
 from pathlib import Path
 
 import pytest
-from scripts.fuzz_gguf import fuzz, limit_memory
-from tests.weights import gguf_fuzzer
+from scripts.fuzz import FORMATS, fuzz, limit_memory
+from tests.weights import fuzzing
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_two_thousand_inputs() -> None:
+@pytest.mark.parametrize("name", FORMATS)
+def test_two_thousand_inputs(name: str) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, str(ROOT / "scripts" / "fuzz_gguf.py"), "--inputs", "2000", "--seed", "0"]
+    command = [sys.executable, str(ROOT / "scripts" / "fuzz.py"), name, "--inputs", "2000", "--seed", "0"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("2000 inputs: ")
@@ -28,17 +29,20 @@ def test_two_thousand_inputs() -> None:
     assert num_read > 100  # most mutations are refused, but the values behind the header must be reached too
 
 
-def test_the_files_before_mutation_are_good(tmp_path: Path) -> None:
-    for base in gguf_fuzzer.base_files():
-        (tmp_path / "m.gguf").write_bytes(base.data)
-        assert gguf_fuzzer.read(tmp_path / "m.gguf")
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_files_before_mutation_are_good(tmp_path: Path, name: str) -> None:
+    target = fuzzing.make_target(name)
+    for base in target.bases():
+        (tmp_path / "m").write_bytes(base)
+        assert target.read(tmp_path / "m")
 
 
-def test_an_input_is_reproducible() -> None:
-    bases = gguf_fuzzer.base_files()
-    first = [gguf_fuzzer.mutated(bases, 3, index) for index in range(50)]
-    assert first[17] == gguf_fuzzer.mutated(gguf_fuzzer.base_files(), 3, 17)
-    assert len(set(first)) > 40 and first[17] != gguf_fuzzer.mutated(bases, 4, 17)
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_input_is_reproducible(name: str) -> None:
+    target = fuzzing.make_target(name)
+    first = [fuzzing.make_input(target, 3, index) for index in range(50)]
+    assert first[17] == fuzzing.make_input(fuzzing.make_target(name), 3, 17)
+    assert len(set(first)) > 35 and first[17] != fuzzing.make_input(target, 4, 17)
 
 
 def _raise(seed: int, first: int, count: int, counts: Array[c_uint64]) -> None:
@@ -74,15 +78,16 @@ def _stop_early(seed: int, first: int, count: int, counts: Array[c_uint64]) -> N
 def test_a_fault_is_reported_with_the_input(
     capfd: pytest.CaptureFixture[str], worker: Callable[[int, int, int, Array[c_uint64]], None], message: str
 ) -> None:
-    assert fuzz(worker, seed=7, first=100, count=20) == 1
+    assert fuzz(worker, "gguf", seed=7, first=100, count=20) == 1
     captured = capfd.readouterr()
     assert captured.out.startswith("5 inputs: 0 read, 5 refused")
     assert f"input 105 of seed 7: {message}" in captured.err
-    assert "--seed 7 --first 105 --inputs 1" in captured.err
+    assert "gguf --seed 7 --first 105 --inputs 1" in captured.err
 
 
 def test_a_foreign_exception_passes_at_its_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
+    target = fuzzing.make_target("gguf")
 
     def broken(path: Path) -> bool:
         if len(seen) == 4:
@@ -93,9 +98,9 @@ def test_a_foreign_exception_passes_at_its_input(tmp_path: Path, monkeypatch: py
         if is_good is None:
             seen.append(index)
 
-    monkeypatch.setattr(gguf_fuzzer, "read", broken)
+    monkeypatch.setattr(target, "read", broken)
     with pytest.raises(IndexError, match="planted"):
-        gguf_fuzzer.run(tmp_path, seed=0, first=10, count=100, on_input=on_input)
+        fuzzing.run(target, tmp_path, seed=0, first=10, count=100, on_input=on_input)
     signal.setitimer(signal.ITIMER_PROF, 0)
     assert seen == [10, 11, 12, 13]
 
