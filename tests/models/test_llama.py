@@ -23,7 +23,7 @@ def test_config_of_a_llama_file() -> None:
     config = config_of("llama")
     assert (config.architecture, config.vocab_size, config.num_layers, config.head_dim) == ("llama", 50, 2, 16)
     assert (config.is_rope_interleaved, config.has_qkv_bias, config.is_head_tied) == (True, False, False)
-    assert config.kv == KVSpec(2, 16)
+    assert config.kv(1) == KVSpec(2, 16)
 
 
 def test_config_of_a_qwen2_file() -> None:
@@ -156,11 +156,10 @@ def test_a_missing_hyperparameter_is_named(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("rope.scaling.type", "yarn"),
+        ("rope.scaling.type", "dynamic"),
         ("rope.scaling.factor", 4.0),
         ("rope.dimension_count", 8),
         ("expert_count", 8),
-        ("attention.sliding_window", 4096),
         ("logit_scale", 0.5),
     ],
 )
@@ -179,6 +178,11 @@ def test_options_that_are_off_are_accepted() -> None:
         "rope.dimension_count": 16,
     }
     assert load_model(metadata("llama", off), store).config.num_layers == 2
+
+
+def test_a_window_holds_for_every_layer() -> None:
+    model, _ = tiny_model("llama", {"attention.sliding_window": 32})
+    assert model.kv_specs() == (KVSpec(2, 16, window=32),) * 2
 
 
 def test_embedding_table_must_be_a_matrix() -> None:

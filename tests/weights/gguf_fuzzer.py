@@ -13,7 +13,7 @@ from tests.weights.fuzzing import EXTREMES, mutate_bytes
 from tests.weights.gguf_writer import EncodedGGUF, Tensor, Typed, Value, encode_gguf
 
 from lepton_ai.errors import LeptonError
-from lepton_ai.weights.checkpoint import open_checkpoint
+from lepton_ai.weights.checkpoint import open_gguf
 from lepton_ai.weights.formats import WeightType, dequantize
 from lepton_ai.weights.gguf import GGUFFile
 from lepton_ai.weights.gguf_values import ValueType
@@ -45,7 +45,7 @@ class GGUFTarget:
         """See ``Target.read``."""
         is_good = True
         try:
-            checkpoint = open_checkpoint(path)
+            checkpoint = open_gguf(path)
         except LeptonError:
             return False
         with checkpoint:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import socket
 from pathlib import Path
@@ -13,6 +12,7 @@ from tests.weights.gguf_writer import Value, write_gguf
 
 from lepton_ai.errors import InvalidModel, LeptonError, ModelNotFound, StorageError, UnsupportedModel
 from lepton_ai.weights.checkpoint import open_checkpoint
+from lepton_ai.weights.gguf import GGUFFile
 
 
 def _refused(path: Path, kind: type[LeptonError], message: str) -> None:
@@ -27,6 +27,7 @@ def _refused(path: Path, kind: type[LeptonError], message: str) -> None:
 def test_the_name_does_not_matter(tmp_path: Path) -> None:
     write_gguf(tmp_path / "model.safetensors", {"general.architecture": "llama"}, {})
     with open_checkpoint(tmp_path / "model.safetensors", tmp_path / "home") as checkpoint:
+        assert isinstance(checkpoint, GGUFFile)
         assert checkpoint.metadata.get_str("general.architecture") == "llama"
         assert len(checkpoint.digest) == 64
 
@@ -68,11 +69,6 @@ def test_no_model_at_all(tmp_path: Path, content: bytes, message: str) -> None:
 def test_missing(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     _refused(tmp_path / name, ModelNotFound, "expected a model file, got a path where there is none")
-
-
-def test_a_directory(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    _refused(tmp_path, UnsupportedModel, "expected a GGUF file, got a directory")
 
 
 def test_a_pipe_does_not_block(tmp_path: Path) -> None:

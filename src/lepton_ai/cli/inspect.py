@@ -19,7 +19,7 @@ from lepton_ai.engine.loading import LoadOptions
 from lepton_ai.graph.passes import lower
 from lepton_ai.graph.passes.plan import Plan, PlanRow, format_plan
 from lepton_ai.models.registry import load_model
-from lepton_ai.weights.checkpoint import open_checkpoint
+from lepton_ai.weights.checkpoint import open_gguf
 from lepton_ai.weights.formats import WeightType
 from lepton_ai.weights.gguf import GGUFFile
 from lepton_ai.weights.sources.resolve import resolve
@@ -53,7 +53,7 @@ def inspect(
       lepton inspect smollm2 --graph --policy exact
     """
     environment = Environment.read()
-    with open_checkpoint(resolve(model, environment, OnDemandProgress()), environment.home) as file:
+    with open_gguf(resolve(model, environment, OnDemandProgress()), environment.home) as file:
         if graph:
             plan, types = make_plan(file, policy, tokens)
             _show_plan(plan, types, policy, wants_json=json)

@@ -88,7 +88,7 @@ def _summarize_types(file: GGUFFile) -> list[TypeSummary]:
         mine = [tensor for tensor in tensors if tensor.type is weight_type]
         if mine:
             num_parameters = sum(math.prod(tensor.shape) for tensor in mine)
-            num_bytes = sum(tensor.data.nbytes for tensor in mine)
+            num_bytes = sum(tensor.num_bytes for tensor in mine)
             summaries.append(TypeSummary(weight_type.value, len(mine), num_parameters, num_bytes))
     return sorted(summaries, key=lambda summary: -summary.num_bytes)
 

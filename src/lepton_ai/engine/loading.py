@@ -15,7 +15,7 @@ from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.base import Head, Model
 from lepton_ai.models.registry import load_model
 from lepton_ai.text.tokenizer import Tokenizer
-from lepton_ai.weights.checkpoint import open_checkpoint
+from lepton_ai.weights.checkpoint import open_gguf
 from lepton_ai.weights.gguf import GGUFFile
 from lepton_ai.weights.packed import PackedCache
 from lepton_ai.weights.sources.progress import NoProgress, Progress
@@ -100,7 +100,7 @@ def load(name_or_path: str | Path, options: LoadOptions, environment: Environmen
     """
     device = choose_device(options, environment)
     path = resolve(name_or_path, environment, options.progress)
-    file = open_checkpoint(path, environment.home)
+    file = open_gguf(path, environment.home)
     try:
         return _load(path, file, options, environment, device)
     except BaseException:

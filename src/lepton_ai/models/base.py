@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.graph import Graph
+from lepton_ai.models.hf import HFLayout
 from lepton_ai.models.metadata import Metadata
 from lepton_ai.weights.store import WeightStore
 
@@ -55,6 +56,13 @@ class Family(Protocol):
     """A module of ``models/``: one forward, for one or more architecture names."""
 
     ARCHITECTURES: tuple[str, ...]
+    """Values of ``general.architecture`` in GGUF files."""
+
+    MODEL_TYPES: tuple[str, ...]
+    """Values of ``model_type`` in ``config.json``."""
+
+    HF: HFLayout
+    """How checkpoints look in the layout of the transformers library."""
 
     def parse(self, metadata: Metadata, store: WeightStore) -> Model:
         """The model of a checkpoint.

@@ -1,7 +1,8 @@
-"""The Llama forward (Touvron et al. 2023), for the architectures ``llama`` and ``qwen2`` of GGUF files.
+"""The Llama forward (Touvron et al. 2023): Llama, Mistral and Qwen2.
 
-Pre-norm decoder: RMS norms, rotary positions, grouped-query attention, SwiGLU. Qwen2 adds biases to q, k and v.
-``llama`` files store q and k permuted, so that rotary pairs are neighbours; ``qwen2`` files pair (i, i + D/2).
+Pre-norm decoder: RMS norms, rotary positions, grouped-query attention, SwiGLU. Qwen2 adds biases to q, k and v; layers
+may see a window of positions only. GGUF files of ``llama`` store q and k permuted, so that rotary pairs are neighbours;
+all others pair (i, i + D/2).
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from lepton_ai.errors import InvalidModel, UnsupportedModel
 from lepton_ai.graph import ops
 from lepton_ai.graph.attrs import KVSpec
@@ -19,90 +18,85 @@ from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.tensor import DType, Weight, symbol
 from lepton_ai.graph.trace import Trace, Value
 from lepton_ai.models.base import LOGIT_ROWS, POSITIONS, TARGETS, TOKEN_IDS, Head, ModelConfig
+from lepton_ai.models.hf import HFLayout
+from lepton_ai.models.hf_config import HFConfig, rope_keys, window_keys
 from lepton_ai.models.metadata import Hyperparameters, Metadata
-from lepton_ai.weights.formats import WeightType
+from lepton_ai.models.rope import ROPE_FACTORS, Rope, read_rope
+from lepton_ai.weights.renamed import one_to_one
 from lepton_ai.weights.store import WeightStore
 
 ARCHITECTURES = ("llama", "qwen2")
+MODEL_TYPES = ("llama", "mistral", "qwen2")
 
-_EMBEDDING, _HEAD, _ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
+_EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 
 _MAX_LAYERS, _MAX_HIDDEN, _MAX_FEED_FORWARD, _MAX_HEADS = 1024, 1 << 17, 1 << 20, 1024
 _MAX_HEAD_DIM, _MAX_VOCAB, _MAX_CONTEXT = 1024, 1 << 22, 1 << 24
 
 _REFUSED = (
     "expert_count",
-    "attention.sliding_window",
     "attention.scale",
     "attention.clamp_kqv",
     "logit_scale",
     "embedding_scale",
     "residual_scale",
     "rope.scale_linear",
+    "rope.scaling.attn_factor",
+    "rope.scaling.yarn_ext_factor",
+    "rope.scaling.yarn_attn_factor",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class LlamaConfig(ModelConfig):
-    """Hyper-parameters of one checkpoint. ``inverse_frequencies`` are the ``D/2`` f32 values of the rotary table."""
+    """Hyper-parameters of one checkpoint. ``windows``: how many last positions each layer sees; None for all."""
 
     feed_forward_size: int
     num_heads: int
     num_kv_heads: int
     head_dim: int
     norm_eps: float
-    inverse_frequencies: tuple[float, ...]
+    rope: Rope
     is_rope_interleaved: bool
     has_qkv_bias: bool
     is_head_tied: bool
+    windows: tuple[int | None, ...]
 
-    @property
-    def kv(self) -> KVSpec:
-        """The cache of every layer."""
-        return KVSpec(self.num_kv_heads, self.head_dim)
+    def kv(self, layer: int) -> KVSpec:
+        """The cache of a layer."""
+        return KVSpec(self.num_kv_heads, self.head_dim, window=self.windows[layer])
 
 
 def parse(metadata: Metadata, store: WeightStore) -> LlamaModel:
     """The model of a ``llama`` or ``qwen2`` checkpoint. Raises InvalidModel or UnsupportedModel, naming the key."""
     architecture = metadata.get_str("general.architecture")
     params = Hyperparameters(metadata, architecture)
-    _refuse_unsupported(params)
+    params.refuse_options(_REFUSED)
     hidden_size = params.count("embedding_length", _MAX_HIDDEN)
     num_heads = params.count("attention.head_count", _MAX_HEADS)
     num_kv_heads = params.count("attention.head_count_kv", _MAX_HEADS, default=num_heads)
     if num_heads % num_kv_heads:
         raise params.wrong("attention.head_count_kv", f"a divisor of {num_heads} heads", num_kv_heads)
     head_dim = _head_dim(params, hidden_size, num_heads)
-    names = frozenset(store.names())
+    num_layers = params.count("block_count", _MAX_LAYERS)
     config = LlamaConfig(
         architecture=architecture,
         vocab_size=_vocab_size(params, store),
         context_length=params.count("context_length", _MAX_CONTEXT),
-        num_layers=params.count("block_count", _MAX_LAYERS),
+        num_layers=num_layers,
         hidden_size=hidden_size,
         feed_forward_size=params.count("feed_forward_length", _MAX_FEED_FORWARD),
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
         norm_eps=params.positive("attention.layer_norm_rms_epsilon", 1.0),
-        inverse_frequencies=_inverse_frequencies(params, head_dim, store if _ROPE_FACTORS in names else None),
-        is_rope_interleaved=architecture == "llama",
+        rope=read_rope(params, store, head_dim),
+        is_rope_interleaved=params.flag("rope.is_interleaved", default=architecture == "llama"),
         has_qkv_bias=architecture == "qwen2",
-        is_head_tied=_HEAD not in names,
+        is_head_tied=_HEAD not in store.names(),
+        windows=params.windows(num_layers, default=[True] * num_layers),
     )
     return LlamaModel(config)
-
-
-def _refuse_unsupported(params: Hyperparameters) -> None:
-    params.refuse_options(_REFUSED)
-    scaling = params.metadata.get_str(params.key("rope.scaling.type"), "none")
-    if scaling != "none":
-        raise UnsupportedModel(
-            f"{params.key('rope.scaling.type')}: expected 'none' or no such key, got {scaling[:64]!r}", param="model"
-        )
-    factor = params.metadata.get_float(params.key("rope.scaling.factor"), 1.0)
-    if factor not in (0.0, 1.0):
-        raise UnsupportedModel(f"{params.key('rope.scaling.factor')}: expected 1, got {factor:g}", param="model")
 
 
 def _head_dim(params: Hyperparameters, hidden_size: int, num_heads: int) -> int:
@@ -136,30 +130,55 @@ def _vocab_size(params: Hyperparameters, store: WeightStore) -> int:
     return shape[0]
 
 
-def _inverse_frequencies(params: Hyperparameters, head_dim: int, factors: WeightStore | None) -> tuple[float, ...]:
-    """``1 / (base ** (2i / D))``, divided by the checkpoint's frequency factors if it has any (Llama 3.1).
+def _translate(config: HFConfig) -> dict[str, object]:
+    """``config.json`` in the keys that ``parse`` reads."""
+    model_type = config.take_str("model_type")
+    num_heads = config.take_int("num_attention_heads")
+    config.require("hidden_act", "silu")
+    config.require("attention_bias", False)
+    config.require("mlp_bias", False)
+    keys: dict[str, object] = {
+        "general.architecture": "qwen2" if model_type == "qwen2" else "llama",
+        "context_length": config.take_int("max_position_embeddings"),
+        "block_count": config.take_int("num_hidden_layers"),
+        "embedding_length": config.take_int("hidden_size"),
+        "feed_forward_length": config.take_int("intermediate_size"),
+        "attention.head_count": num_heads,
+        "attention.head_count_kv": config.take_int("num_key_value_heads", num_heads),
+        "attention.layer_norm_rms_epsilon": config.take_float("rms_norm_eps", 1e-6),
+        "vocab_size": config.take_int("vocab_size"),
+        "rope.is_interleaved": False,
+        **rope_keys(config),
+        **window_keys(config, is_used=config.take_bool("use_sliding_window", model_type == "mistral")),
+    }
+    if (head_dim := config.take("head_dim")) is not None:
+        keys["attention.key_length"] = keys["attention.value_length"] = head_dim
+    config.take("tie_word_embeddings")  # a checkpoint that ties them holds no head
+    return keys
 
-    Models were trained with each operation rounded to f32. The power is computed in f64 and then rounded: NumPy's own
-    f32 power is off by a bit in a fifth of the values, which turns pairs noticeably at far positions.
-    """
-    base = params.positive("rope.freq_base", 1e12, default=10000.0)
-    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    frequencies = np.float32(1.0) / np.power(base, exponents.astype(np.float64)).astype(np.float32)
-    if factors is not None:
-        frequencies = frequencies / _read_rope_factors(factors, head_dim // 2)
-    return tuple(float(f) for f in frequencies)
 
-
-def _read_rope_factors(store: WeightStore, num_pairs: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    stored = store.get(_ROPE_FACTORS)
-    if stored.type is not WeightType.F32 or stored.shape != (num_pairs,):
-        raise InvalidModel(
-            f"{_ROPE_FACTORS}: expected F32 ({num_pairs},), got {stored.type.value} {stored.shape}", param="model"
-        )
-    values = stored.data.view("<f4").astype(np.float32)
-    if not (np.isfinite(values).all() and (values > 0).all()):
-        raise InvalidModel(f"{_ROPE_FACTORS}: expected positive finite factors", param="model")
-    return values.reshape(num_pairs)
+HF = HFLayout(
+    translate=_translate,
+    renames=one_to_one(
+        {
+            "embed_tokens": "token_embd",
+            "norm": "output_norm",
+            "lm_head": "output",
+            "layers.{}.input_layernorm": "blk.{}.attn_norm",
+            "layers.{}.self_attn.q_proj": "blk.{}.attn_q",
+            "layers.{}.self_attn.k_proj": "blk.{}.attn_k",
+            "layers.{}.self_attn.v_proj": "blk.{}.attn_v",
+            "layers.{}.self_attn.o_proj": "blk.{}.attn_output",
+            "layers.{}.post_attention_layernorm": "blk.{}.ffn_norm",
+            "layers.{}.mlp.gate_proj": "blk.{}.ffn_gate",
+            "layers.{}.mlp.up_proj": "blk.{}.ffn_up",
+            "layers.{}.mlp.down_proj": "blk.{}.ffn_down",
+        }
+    ),
+    ignored=("layers.{}.self_attn.rotary_emb.inv_freq",),
+    prefixes=("model.",),
+)
+"""How published safetensors of these models look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +189,11 @@ class LlamaModel:
 
     def kv_specs(self) -> tuple[KVSpec, ...]:
         """The cache of each layer."""
-        return (self.config.kv,) * self.config.num_layers
+        return tuple(map(self.config.kv, range(self.config.num_layers)))
 
     def ignorable_names(self) -> Sequence[str]:
         """The rotary factors: they are read when the model is parsed, not by the graph."""
-        return (_ROPE_FACTORS,)
+        return (ROPE_FACTORS,)
 
     def build(self, *, head: Head) -> Graph:
         """Trace the forward. The final norm sees only the rows whose logits are wanted."""
@@ -185,7 +204,7 @@ class LlamaModel:
         logit_rows = trace.input(LOGIT_ROWS, (num_rows,), DType.I32)
         embedding_table = Weight(_EMBEDDING, (config.vocab_size, config.hidden_size))
         x = ops.embedding(token_ids, embedding_table, name="token_embd")
-        table = ops.rope_table(positions, config.inverse_frequencies, name="rope_table")
+        table = ops.rope_table(positions, config.rope.inverse_frequencies, name="rope_table", scale=config.rope.scale)
         for layer in range(config.num_layers):
             x = self._attention_block(x, table, layer)
             x = self._feed_forward_block(x, layer)
@@ -209,7 +228,7 @@ class LlamaModel:
             self._rope(k, table, f"{block}.attn_k_rope"),
             v,
             num_heads=config.num_heads,
-            kv=config.kv,
+            kv=config.kv(layer),
             layer=layer,
             scale=1.0 / math.sqrt(config.head_dim),
             name=f"{block}.attn",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from lepton_ai.errors import InvalidModel, UnsupportedModel
+
+_MAX_WINDOW: Final = 1 << 24
 
 
 class Metadata(Protocol):
@@ -64,6 +66,26 @@ class Hyperparameters:
         if not (math.isfinite(value) and 0 < value <= maximum):
             raise self.wrong(name, f"a number above 0 and at most {maximum:g}", value)
         return value
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """A truth value. Raises InvalidModel."""
+        value = self.metadata[self.key(name)] if name in self else default
+        if not isinstance(value, bool):
+            raise self.wrong(name, "true or false", f"{value!r:.64}")
+        return value
+
+    def windows(self, num_layers: int, *, default: Sequence[bool]) -> tuple[int | None, ...]:
+        """How many last positions each layer sees; None for all. ``default``: the layers that have a window, where the
+        checkpoint has one and does not say for which. Raises InvalidModel.
+        """
+        if "attention.sliding_window" not in self or self.metadata[self.key("attention.sliding_window")] == 0:
+            return (None,) * num_layers
+        window = self.count("attention.sliding_window", _MAX_WINDOW)
+        name = "attention.sliding_window_pattern"
+        pattern = self.metadata[self.key(name)] if name in self else default
+        if not isinstance(pattern, Sequence) or len(pattern) != num_layers or not all(p in (0, 1) for p in pattern):
+            raise self.wrong(name, f"a truth value for each of {num_layers} layers", f"{pattern!r:.64}")
+        return tuple(window if is_windowed else None for is_windowed in pattern)
 
     def wrong(self, name: str, expected: str, got: object) -> InvalidModel:
         """The error to raise for a value that is not what it must be."""

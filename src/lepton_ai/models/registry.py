@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import import_module
 from typing import Final, cast
 
 from lepton_ai.errors import UnsupportedModel
 from lepton_ai.models.base import Family, Model
+from lepton_ai.models.hf import translate
 from lepton_ai.models.metadata import Metadata
+from lepton_ai.weights.checkpoint import Checkpoint
+from lepton_ai.weights.gguf import GGUFFile
 from lepton_ai.weights.store import WeightStore
 
 FAMILIES: Final = {"llama": "llama", "qwen2": "llama"}
-"""``general.architecture`` -> module in this package."""
+"""``general.architecture`` of a GGUF file -> module in this package."""
+
+MODEL_TYPES: Final = {"llama": "llama", "mistral": "llama", "qwen2": "llama"}
+"""``model_type`` of a ``config.json`` -> module in this package."""
 
 
 def family(architecture: str) -> Family:
@@ -22,9 +29,33 @@ def family(architecture: str) -> Family:
         raise UnsupportedModel(
             f"general.architecture: expected one of {known}, got {architecture[:64]!r}", param="model"
         )
-    return cast(Family, import_module(f"lepton_ai.models.{module}"))
+    return _module(module)
 
 
 def load_model(metadata: Metadata, store: WeightStore) -> Model:
     """The model of a checkpoint, from its metadata and tensor shapes. Raises InvalidModel or UnsupportedModel."""
     return family(metadata.get_str("general.architecture")).parse(metadata, store)
+
+
+def read_model(checkpoint: Checkpoint, *, allowed_config_keys: Collection[str] = ()) -> tuple[Model, WeightStore]:
+    """The model of a checkpoint of either kind, and its tensors under the names that the model uses.
+
+    ``allowed_config_keys`` are keys of a ``config.json`` that no family knows and that change nothing, as the user
+    vouches. Raises InvalidModel, UnsupportedModel or WeightMismatch.
+    """
+    if isinstance(checkpoint, GGUFFile):
+        return load_model(checkpoint.metadata, checkpoint), checkpoint
+    model_type = checkpoint.config.get("model_type")
+    module = MODEL_TYPES.get(model_type) if isinstance(model_type, str) else None
+    if module is None:
+        known = ", ".join(sorted(MODEL_TYPES))
+        raise UnsupportedModel(
+            f"{checkpoint.path}: model_type: expected one of {known}, got {model_type!r:.80}", param="model"
+        )
+    layout = _module(module).HF
+    metadata, store = translate(layout, checkpoint.config, checkpoint, allowed_config_keys)
+    return load_model(metadata, store), store
+
+
+def _module(name: str) -> Family:
+    return cast(Family, import_module(f"lepton_ai.models.{name}"))

@@ -1,12 +1,14 @@
-"""Opening a checkpoint by what its first bytes say it is, whatever its name says."""
+"""Opening a checkpoint: a folder, or a file by what its first bytes say it is, whatever its name says."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from lepton_ai.errors import InvalidModel, UnsupportedModel
 from lepton_ai.weights.files import open_regular
+from lepton_ai.weights.folder import CheckpointFolder
 from lepton_ai.weights.gguf import GGUFFile
 from lepton_ai.weights.gguf_header import GGUF_MAGIC
 
@@ -21,12 +23,23 @@ _FOREIGN_FORMATS: Final = (
 _LFS_POINTER: Final = b"version https://git-lfs"
 
 
-def open_checkpoint(path: Path, home: Path | None = None) -> GGUFFile:
+Checkpoint: TypeAlias = GGUFFile | CheckpointFolder
+"""What can be opened; each is a ``WeightStore`` and a context manager."""
+
+
+def open_checkpoint(path: Path, home: Path | None = None) -> Checkpoint:
     """The checkpoint at ``path``; ``home`` is where its digest is remembered.
 
     Raises ModelNotFound if there is no file, UnsupportedModel for another format or one part of a split model,
     InvalidModel for a file that is empty or malformed, and StorageError for one that cannot be read.
     """
+    if os.path.isdir(path):
+        return CheckpointFolder(path, home)
+    return open_gguf(path, home)
+
+
+def open_gguf(path: Path, home: Path | None = None) -> GGUFFile:
+    """The GGUF file at ``path``. Raises like ``open_checkpoint``."""
     with open_regular(path) as file:
         _check_format(file.read(32), file.seek(0, 2), path)
     checkpoint = GGUFFile(path, home)

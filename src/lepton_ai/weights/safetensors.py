@@ -7,18 +7,17 @@ bfloat16 only through a tensor library; panels are packed straight from the map.
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NoReturn, TypeGuard
+from typing import Final, TypeGuard
 
 from lepton_ai.errors import InvalidModel, UnsupportedModel, WeightMismatch
 from lepton_ai.weights.files import shown
 from lepton_ai.weights.formats import WeightType
+from lepton_ai.weights.json_object import parse_object
 from lepton_ai.weights.mapped import ByteArray, MappedFile
 from lepton_ai.weights.store import StoredTensor
 
@@ -126,35 +125,12 @@ def parse_header(data: ByteArray, label: str) -> dict[str, TensorEntry]:
     if not 2 <= length <= limit:
         raise InvalidModel(f"{label}: length of the header: expected 2 to {limit} bytes, got {length}", param="model")
     start = _LENGTH_BYTES + length
-    header = _parse_json(data[_LENGTH_BYTES:start].tobytes(), label)
+    header = parse_object(data[_LENGTH_BYTES:start].tobytes(), f"{label}: header")
     _check_metadata(header.pop("__metadata__", {}), label)
     entries = [_parse_entry(name, value, start, label) for name, value in header.items()]
     entries.sort(key=lambda entry: (entry.begin, entry.end))
     _check_places(entries, start, len(data), label)
     return {entry.name: entry for entry in entries}
-
-
-def _parse_json(header: bytes, label: str) -> dict[str, object]:
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is no number of JSON")
-
-    try:
-        parsed = json.loads(header.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-        raise InvalidModel(f"{label}: header: expected JSON, got what is not: {reason}", param="model") from None
-    if not isinstance(parsed, dict):
-        raise InvalidModel(f"{label}: header: expected an object, got {type(parsed).__name__}", param="model")
-    return parsed
-
-
-def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object; JSON itself would let the last of two equal keys win."""
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"key {shown(twice)} stands there twice")
-    return result
 
 
 def _check_metadata(metadata: object, label: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,16 +16,41 @@ from lepton_ai.weights.formats import WeightType
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor as it lies in a file. ``data`` is its raw bytes, a read-only view of the memory map.
+class Columns:
+    """Where the rows of a matrix are columns in its file: from column ``first`` on, of ``total``."""
 
-    ``shape`` is row-major (outermost first), whatever order the file uses.
+    first: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor as it lies in a file. ``stored`` is its raw bytes, a read-only view of the memory map.
+
+    ``shape`` is row-major (outermost first), whatever order the file uses. With ``columns``, ``stored`` is that of the
+    whole transposed matrix, of an unquantised type.
     """
 
     name: str
     shape: tuple[int, ...]
     type: WeightType
-    data: npt.NDArray[np.uint8]
+    stored: npt.NDArray[np.uint8]
+    columns: Columns | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the tensor itself."""
+        return math.prod(self.shape) // self.type.block_elements * self.type.block_bytes
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8]:
+        """Raw bytes, row after row: a view of the map, or a copy of this one tensor where its file has columns."""
+        if self.columns is None:
+            return self.stored
+        num_outputs, num_inputs = self.shape
+        matrix = self.stored.reshape(num_inputs, self.columns.total, self.type.block_bytes)
+        rows = matrix[:, self.columns.first : self.columns.first + num_outputs].transpose(1, 0, 2)
+        return np.ascontiguousarray(rows).reshape(-1)
 
 
 class WeightStore(Protocol):

@@ -148,7 +148,7 @@ def narrowed(store: MemoryStore) -> MemoryStore:
     for name, tensor in store.tensors.items():
         if len(tensor.shape) == 2:
             raw = quantize(tensor.data.view("<f4").reshape(tensor.shape), WeightType.Q8_0)
-            tensors[name] = replace(tensor, type=WeightType.Q8_0, data=np.frombuffer(raw, np.uint8))
+            tensors[name] = replace(tensor, type=WeightType.Q8_0, stored=np.frombuffer(raw, np.uint8))
     return MemoryStore(tensors)
 
 

@@ -1,0 +1,170 @@
+"""Families on small random checkpoints: what ``transformers`` computed of them is a golden, the weights are made anew.
+
+Everything here runs in the product's environment and in that of ``transformers`` alike. Weights are scaled so that
+attention is peaked and the first norm's epsilon counts: a change of one per cent of any constant must show.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+FOLDER = Path(__file__).parent / "golden" / "families"
+NUM_TOKENS = 96
+VOCAB_SIZE = 80
+
+Config = Mapping[str, object]
+Shapes = Mapping[str, Sequence[int]]
+F32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A ``config.json``, and changes of it that must show in the logits: the keys to replace, by what is changed."""
+
+    name: str
+    config: Config
+    changes: Mapping[str, Config] = field(default_factory=dict)
+
+
+_SMALL: Config = {
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "hidden_act": "silu",
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+}
+_EPS: Mapping[str, Config] = {"eps": {"rms_norm_eps": 1.01e-5}}
+_LLAMA3: Config = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+_YARN: Config = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+
+CASES = (
+    Case(
+        "llama",
+        {"model_type": "llama", **_SMALL, "rope_theta": 10000.0},
+        {**_EPS, "theta": {"rope_theta": 10100.0}},
+    ),
+    Case(
+        "llama-head-dim",
+        {
+            "model_type": "llama",
+            **_SMALL,
+            "head_dim": 32,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
+        },
+        {"theta": {"rope_parameters": {"rope_type": "default", "rope_theta": 5.05e5}}},
+    ),
+    Case(
+        "llama3-scaling",
+        {"model_type": "llama", **_SMALL, "rope_theta": 500.0, "rope_scaling": _LLAMA3},
+        {
+            "factor": {"rope_scaling": {**_LLAMA3, "factor": 8.08}},
+            "low": {"rope_scaling": {**_LLAMA3, "low_freq_factor": 1.01}},
+            "high": {"rope_scaling": {**_LLAMA3, "high_freq_factor": 4.04}},
+        },
+    ),
+    Case(
+        "linear-scaling",
+        {"model_type": "llama", **_SMALL, "rope_theta": 10000.0, "rope_scaling": {"type": "linear", "factor": 2.0}},
+        {"factor": {"rope_scaling": {"type": "linear", "factor": 2.02}}},
+    ),
+    Case(
+        "yarn-scaling",
+        {"model_type": "qwen2", **_SMALL, "rope_theta": 10000.0, "rope_scaling": _YARN},
+        {
+            "factor": {"rope_scaling": {**_YARN, "factor": 4.04}},
+            "scale": {"rope_scaling": {**_YARN, "attention_factor": 1.15}},
+            "beta": {"rope_scaling": {**_YARN, "beta_fast": 2.0}},
+        },
+    ),
+    Case(
+        "mistral",
+        {"model_type": "mistral", **_SMALL, "rope_theta": 10000.0, "sliding_window": 20},
+        {**_EPS, "window": {"sliding_window": 21}, "no window": {"sliding_window": None}},
+    ),
+    Case(
+        "qwen2",
+        {"model_type": "qwen2", **_SMALL, "rope_theta": 10000.0, "tie_word_embeddings": True},
+        {**_EPS, "theta": {"rope_theta": 10100.0}},
+    ),
+    Case(
+        "qwen2-windows",
+        {
+            "model_type": "qwen2",
+            **_SMALL,
+            "rope_theta": 10000.0,
+            "use_sliding_window": True,
+            "sliding_window": 20,
+            "max_window_layers": 1,
+        },
+        {"window": {"sliding_window": 21}, "layers": {"max_window_layers": 2}},
+    ),
+)
+
+
+def case(name: str) -> Case:
+    """The case called ``name``."""
+    return next(c for c in CASES if c.name == name)
+
+
+def token_ids(name: str) -> npt.NDArray[np.int32]:
+    """The tokens that are run, the same for every run of a case."""
+    return _generator(name, "ids").integers(0, VOCAB_SIZE, NUM_TOKENS).astype(np.int32)
+
+
+def random_weights(name: str, shapes: Shapes) -> dict[str, F32Array]:
+    """The weights of a case, for tensors of these names and shapes."""
+    return {tensor: _values(_generator(name, tensor), tensor, tuple(shape)) for tensor, shape in shapes.items()}
+
+
+def _generator(name: str, what: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(f"{name} {what}".encode()))
+
+
+def _values(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> F32Array:
+    if len(shape) == 1:
+        centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+        return rng.normal(centre, 0.1, shape).astype(np.float32)
+    if "embed_tokens" in name:
+        return rng.normal(0, 0.004, shape).astype(np.float32)
+    gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.0
+    return rng.normal(0, gain / np.sqrt(shape[-1]), shape).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyGolden:
+    """What ``transformers`` says: ``logits`` ``[T, V]`` in f64, and the error of its f32, root mean square."""
+
+    shapes: Shapes
+    logits: npt.NDArray[np.float64]
+    f32_error: float
+
+
+def read_golden(name: str) -> FamilyGolden:
+    """The golden of a case."""
+    with np.load(FOLDER / f"{name}.npz") as file:
+        shapes = json.loads(bytes(file["shapes"]))
+        return FamilyGolden(shapes, file["logits"], float(file["f32_error"]))
+
+
+def write_golden(name: str, golden: FamilyGolden) -> None:
+    """Keep the golden of a case."""
+    shapes = np.frombuffer(json.dumps(golden.shapes).encode(), np.uint8)
+    np.savez_compressed(FOLDER / f"{name}.npz", shapes=shapes, logits=golden.logits, f32_error=golden.f32_error)
