@@ -13,9 +13,8 @@ from tests.weights.fuzzing import EXTREMES, mutate_bytes
 from tests.weights.gguf_writer import EncodedGGUF, Tensor, Typed, Value, encode_gguf
 
 from lepton_ai.errors import LeptonError
-from lepton_ai.weights.checkpoint import open_gguf
+from lepton_ai.weights.checkpoint import GGUFCheckpoint, open_gguf
 from lepton_ai.weights.formats import WeightType, dequantize
-from lepton_ai.weights.gguf import GGUFFile
 from lepton_ai.weights.gguf_values import ValueType
 
 
@@ -85,7 +84,7 @@ def _base_files() -> list[EncodedGGUF]:
     ]
 
 
-def _use_getters(checkpoint: GGUFFile, key: str) -> None:
+def _use_getters(checkpoint: GGUFCheckpoint, key: str) -> None:
     metadata = checkpoint.metadata
     getters: tuple[Callable[[str], object], ...] = (
         metadata.get_int,

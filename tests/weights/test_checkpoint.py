@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.weights.gguf_writer import Value, write_gguf
+from tests.weights.gguf_writer import write_gguf
 
 from lepton_ai.errors import InvalidModel, LeptonError, ModelNotFound, StorageError, UnsupportedModel
 from lepton_ai.weights.checkpoint import open_checkpoint
@@ -90,13 +90,3 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("lepton_ai.weights.files._open_without_waiting", refuse)
     _refused(tmp_path / "model.gguf", StorageError, "cannot be read: Permission denied")
-
-
-@pytest.mark.parametrize(("metadata", "is_whole"), [({"split.count": 1}, True), ({"split.count": 3}, False)])
-def test_one_part_of_several(tmp_path: Path, metadata: dict[str, Value], is_whole: bool) -> None:
-    path = tmp_path / "model-00001-of-00003.gguf"
-    write_gguf(path, metadata, {})
-    if is_whole:
-        open_checkpoint(path).close()
-    else:
-        _refused(path, UnsupportedModel, "expected a whole model, got one of 3 parts")

@@ -19,9 +19,8 @@ from lepton_ai.engine.loading import LoadOptions
 from lepton_ai.graph.passes import lower
 from lepton_ai.graph.passes.plan import Plan, PlanRow, format_plan
 from lepton_ai.models.registry import load_model
-from lepton_ai.weights.checkpoint import open_gguf
+from lepton_ai.weights.checkpoint import GGUFCheckpoint, open_gguf
 from lepton_ai.weights.formats import WeightType
-from lepton_ai.weights.gguf import GGUFFile
 from lepton_ai.weights.sources.resolve import resolve
 from lepton_ai.weights.store import check_strict
 
@@ -61,7 +60,7 @@ def inspect(
             _show_summary(file, summarize(file, policy), wants_json=json)
 
 
-def make_plan(file: GGUFFile, policy: Policy, num_tokens: int) -> tuple[Plan, Mapping[str, WeightType]]:
+def make_plan(file: GGUFCheckpoint, policy: Policy, num_tokens: int) -> tuple[Plan, Mapping[str, WeightType]]:
     """The plan that ``LLM`` would run, and the stored types of its weights. Raises what loading a model raises."""
     model = load_model(file.metadata, file)
     traced = model.build(head="logits")
@@ -100,7 +99,7 @@ def _plan_cells(row: PlanRow) -> tuple[str, ...]:
     return row.op, row.name, row.shape, row.dtype, f"{row.offset:,}", f"{row.num_bytes:,}", inputs, weights
 
 
-def _show_summary(file: GGUFFile, summary: Summary, *, wants_json: bool) -> None:
+def _show_summary(file: GGUFCheckpoint, summary: Summary, *, wants_json: bool) -> None:
     if wants_json:
         print_json({**asdict(summary), "metadata": {key: _json_value(file, key) for key in file.metadata}})
         return
@@ -136,11 +135,11 @@ def _bytes_per_token(num_bytes: int | None) -> str:
     return "-" if num_bytes is None else f"{num_bytes:,} bytes a token"
 
 
-def _is_array(file: GGUFFile, key: str) -> bool:
+def _is_array(file: GGUFCheckpoint, key: str) -> bool:
     return file.metadata.type_name(key).startswith("array")
 
 
-def _json_value(file: GGUFFile, key: str) -> object:
+def _json_value(file: GGUFCheckpoint, key: str) -> object:
     """Arrays may hold a vocabulary, so they are described; JSON has no word for what is not finite."""
     if _is_array(file, key):
         return file.metadata.type_name(key)
@@ -148,7 +147,7 @@ def _json_value(file: GGUFFile, key: str) -> object:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _shown_value(file: GGUFFile, key: str) -> str:
+def _shown_value(file: GGUFCheckpoint, key: str) -> str:
     if _is_array(file, key):
         return "-"
     text = str(file.metadata[key])

@@ -11,8 +11,8 @@ from lepton_ai.errors import UnsupportedModel
 from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.base import Model
 from lepton_ai.models.registry import load_model
+from lepton_ai.weights.checkpoint import GGUFCheckpoint
 from lepton_ai.weights.formats import WeightType
-from lepton_ai.weights.gguf import GGUFFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Summary:
     types: Sequence[TypeSummary]
 
 
-def summarize(file: GGUFFile, policy: Policy) -> Summary:
+def summarize(file: GGUFCheckpoint, policy: Policy) -> Summary:
     """Read the header and the digest. Raises InvalidModel for hyper-parameters that are out of bounds."""
     types = _summarize_types(file)
     num_parameters = sum(t.num_parameters for t in types)
@@ -61,7 +61,7 @@ def summarize(file: GGUFFile, policy: Policy) -> Summary:
     template = file.metadata.get_str("tokenizer.chat_template", "")
     return Summary(
         path=str(file.path),
-        size_bytes=file.path.stat().st_size,
+        size_bytes=file.num_bytes,
         version=file.version,
         digest=file.digest,
         name=file.metadata.get_str("general.name", ""),
@@ -80,7 +80,7 @@ def summarize(file: GGUFFile, policy: Policy) -> Summary:
     )
 
 
-def _summarize_types(file: GGUFFile) -> list[TypeSummary]:
+def _summarize_types(file: GGUFCheckpoint) -> list[TypeSummary]:
     """Largest share first."""
     tensors = [file.get(name) for name in file.names()]
     summaries = []
@@ -93,7 +93,7 @@ def _summarize_types(file: GGUFFile) -> list[TypeSummary]:
     return sorted(summaries, key=lambda summary: -summary.num_bytes)
 
 
-def _load(file: GGUFFile) -> tuple[Model | None, str | None]:
+def _load(file: GGUFCheckpoint) -> tuple[Model | None, str | None]:
     """A file whose architecture Lepton does not run can still be looked into."""
     try:
         return load_model(file.metadata, file), None

@@ -15,8 +15,7 @@ from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.base import Head, Model
 from lepton_ai.models.registry import load_model
 from lepton_ai.text.tokenizer import Tokenizer
-from lepton_ai.weights.checkpoint import open_gguf
-from lepton_ai.weights.gguf import GGUFFile
+from lepton_ai.weights.checkpoint import GGUFCheckpoint, open_gguf
 from lepton_ai.weights.packed import PackedCache
 from lepton_ai.weights.sources.progress import NoProgress, Progress
 from lepton_ai.weights.sources.resolve import resolve
@@ -69,7 +68,7 @@ class LoadedModel:
     """A model with its tokenizer, compiled to logits, and the KV cache for generating."""
 
     path: Path
-    file: GGUFFile
+    file: GGUFCheckpoint
     model: Model
     tokenizer: Tokenizer
     options: LoadOptions
@@ -127,7 +126,7 @@ def choose_device(options: LoadOptions, environment: Environment) -> ChosenDevic
 
 
 def _load(
-    path: Path, file: GGUFFile, options: LoadOptions, environment: Environment, device: ChosenDevice
+    path: Path, file: GGUFCheckpoint, options: LoadOptions, environment: Environment, device: ChosenDevice
 ) -> LoadedModel:
     model = load_model(file.metadata, file)
     graph = model.build(head="logits")

@@ -11,7 +11,7 @@ from lepton_ai.models.base import Family, Model
 from lepton_ai.models.hf import translate
 from lepton_ai.models.metadata import Metadata
 from lepton_ai.weights.checkpoint import Checkpoint
-from lepton_ai.weights.gguf import GGUFFile
+from lepton_ai.weights.folder import CheckpointFolder
 from lepton_ai.weights.store import WeightStore
 
 FAMILIES: Final = {"llama": "llama", "qwen2": "llama"}
@@ -43,7 +43,7 @@ def read_model(checkpoint: Checkpoint, *, allowed_config_keys: Collection[str] =
     ``allowed_config_keys`` are keys of a ``config.json`` that no family knows and that change nothing, as the user
     vouches. Raises InvalidModel, UnsupportedModel or WeightMismatch.
     """
-    if isinstance(checkpoint, GGUFFile):
+    if not isinstance(checkpoint, CheckpointFolder):
         return load_model(checkpoint.metadata, checkpoint), checkpoint
     model_type = checkpoint.config.get("model_type")
     module = MODEL_TYPES.get(model_type) if isinstance(model_type, str) else None

@@ -11,6 +11,7 @@ from lepton_ai.weights.files import open_regular
 from lepton_ai.weights.folder import CheckpointFolder
 from lepton_ai.weights.gguf import GGUFFile
 from lepton_ai.weights.gguf_header import GGUF_MAGIC
+from lepton_ai.weights.gguf_split import SplitGGUF, num_parts
 
 _FOREIGN_FORMATS: Final = (
     (b"PK\x03\x04", "a zip archive, such as a PyTorch checkpoint"),
@@ -23,34 +24,39 @@ _FOREIGN_FORMATS: Final = (
 _LFS_POINTER: Final = b"version https://git-lfs"
 
 
-Checkpoint: TypeAlias = GGUFFile | CheckpointFolder
+GGUFCheckpoint: TypeAlias = GGUFFile | SplitGGUF
+"""A GGUF model, in one file or several."""
+
+Checkpoint: TypeAlias = GGUFCheckpoint | CheckpointFolder
 """What can be opened; each is a ``WeightStore`` and a context manager."""
 
 
 def open_checkpoint(path: Path, home: Path | None = None) -> Checkpoint:
     """The checkpoint at ``path``; ``home`` is where its digest is remembered.
 
-    Raises ModelNotFound if there is no file, UnsupportedModel for another format or one part of a split model,
-    InvalidModel for a file that is empty or malformed, and StorageError for one that cannot be read.
+    Of a model in several GGUF files, ``path`` is that of the first.
+
+    Raises ModelNotFound if there is no file, UnsupportedModel for another format, InvalidModel for a file that is empty
+    or malformed, WeightMismatch for files that do not belong together, and StorageError for one that cannot be read.
     """
     if os.path.isdir(path):
         return CheckpointFolder(path, home)
     return open_gguf(path, home)
 
 
-def open_gguf(path: Path, home: Path | None = None) -> GGUFFile:
-    """The GGUF file at ``path``. Raises like ``open_checkpoint``."""
+def open_gguf(path: Path, home: Path | None = None) -> GGUFCheckpoint:
+    """The GGUF model at ``path``. Raises like ``open_checkpoint``."""
     with open_regular(path) as file:
         _check_format(file.read(32), file.seek(0, 2), path)
     checkpoint = GGUFFile(path, home)
     try:
-        num_parts = checkpoint.metadata.get_int("split.count", 1)
-        if num_parts > 1:
-            raise UnsupportedModel(f"{path}: expected a whole model, got one of {num_parts} parts", param="model")
+        if num_parts(checkpoint.metadata) <= 1:
+            return checkpoint
     except BaseException:
         checkpoint.close()
         raise
-    return checkpoint
+    checkpoint.close()
+    return SplitGGUF(path, home)
 
 
 def _check_format(head: bytes, size: int, path: Path) -> None:
