@@ -11,6 +11,7 @@ from lepton_ai.models.base import Model
 from lepton_ai.models.llama import LlamaConfig, LlamaModel
 from lepton_ai.models.registry import load_model
 from lepton_ai.weights.formats import WeightType
+from lepton_ai.weights.store import check_strict
 
 
 def config_of(architecture: str) -> LlamaConfig:
@@ -50,6 +51,14 @@ def test_tied_head_reads_the_embedding_table() -> None:
     graph = model.build(head="logits")
     assert graph.nodes[-1].weights == graph.nodes[0].weights
     assert "output.weight" not in store.names()
+
+
+def test_a_head_beside_the_table_that_it_is_tied_to_is_ignored() -> None:
+    _, store = tiny_model()
+    model = load_model(metadata("llama", {"is_head_tied": True}), store)
+    graph = model.build(head="logits")
+    assert graph.nodes[-1].weights == graph.nodes[0].weights
+    check_strict(store, graph.weights(), model.ignorable_names())
 
 
 def test_weights_of_a_qwen2_layer() -> None:

@@ -42,6 +42,10 @@ class HFConfig:
         self._read.add(key)
         return self._values.get(key)
 
+    def ignore(self, *keys: str) -> None:
+        """Count keys as read that change nothing in what the family computes."""
+        self._read.update(keys)
+
     def take_int(self, key: str, default: int | None = None) -> int:
         """An integer."""
         value = self._present(key, default)

@@ -11,13 +11,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lepton_ai.errors import InvalidModel, UnsupportedModel
+from lepton_ai.errors import UnsupportedModel
 from lepton_ai.graph import ops
 from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.tensor import DType, Weight, symbol
 from lepton_ai.graph.trace import Trace, Value
 from lepton_ai.models.base import LOGIT_ROWS, POSITIONS, TARGETS, TOKEN_IDS, Head, ModelConfig
+from lepton_ai.models.dimensions import (
+    EMBEDDING,
+    HEAD,
+    MAX_CONTEXT,
+    MAX_FEED_FORWARD,
+    MAX_HEAD_DIM,
+    MAX_HEADS,
+    MAX_HIDDEN,
+    MAX_LAYERS,
+    read_vocab_size,
+)
 from lepton_ai.models.hf import HFLayout
 from lepton_ai.models.hf_config import HFConfig, rope_keys, window_keys
 from lepton_ai.models.metadata import Hyperparameters, Metadata
@@ -27,11 +38,6 @@ from lepton_ai.weights.store import WeightStore
 
 ARCHITECTURES = ("llama", "qwen2")
 MODEL_TYPES = ("llama", "mistral", "qwen2")
-
-_EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
-
-_MAX_LAYERS, _MAX_HIDDEN, _MAX_FEED_FORWARD, _MAX_HEADS = 1024, 1 << 17, 1 << 20, 1024
-_MAX_HEAD_DIM, _MAX_VOCAB, _MAX_CONTEXT = 1024, 1 << 22, 1 << 24
 
 _REFUSED = (
     "expert_count",
@@ -72,20 +78,20 @@ def parse(metadata: Metadata, store: WeightStore) -> LlamaModel:
     architecture = metadata.get_str("general.architecture")
     params = Hyperparameters(metadata, architecture)
     params.refuse_options(_REFUSED)
-    hidden_size = params.count("embedding_length", _MAX_HIDDEN)
-    num_heads = params.count("attention.head_count", _MAX_HEADS)
-    num_kv_heads = params.count("attention.head_count_kv", _MAX_HEADS, default=num_heads)
+    hidden_size = params.count("embedding_length", MAX_HIDDEN)
+    num_heads = params.count("attention.head_count", MAX_HEADS)
+    num_kv_heads = params.count("attention.head_count_kv", MAX_HEADS, default=num_heads)
     if num_heads % num_kv_heads:
         raise params.wrong("attention.head_count_kv", f"a divisor of {num_heads} heads", num_kv_heads)
     head_dim = _head_dim(params, hidden_size, num_heads)
-    num_layers = params.count("block_count", _MAX_LAYERS)
+    num_layers = params.count("block_count", MAX_LAYERS)
     config = LlamaConfig(
         architecture=architecture,
-        vocab_size=_vocab_size(params, store),
-        context_length=params.count("context_length", _MAX_CONTEXT),
+        vocab_size=read_vocab_size(params, store),
+        context_length=params.count("context_length", MAX_CONTEXT),
         num_layers=num_layers,
         hidden_size=hidden_size,
-        feed_forward_size=params.count("feed_forward_length", _MAX_FEED_FORWARD),
+        feed_forward_size=params.count("feed_forward_length", MAX_FEED_FORWARD),
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
@@ -93,7 +99,7 @@ def parse(metadata: Metadata, store: WeightStore) -> LlamaModel:
         rope=read_rope(params, store, head_dim),
         is_rope_interleaved=params.flag("rope.is_interleaved", default=architecture == "llama"),
         has_qkv_bias=architecture == "qwen2",
-        is_head_tied=_HEAD not in store.names(),
+        is_head_tied=params.flag("is_head_tied", default=HEAD not in store.names()),
         windows=params.windows(num_layers, default=[True] * num_layers),
     )
     return LlamaModel(config)
@@ -101,33 +107,23 @@ def parse(metadata: Metadata, store: WeightStore) -> LlamaModel:
 
 def _head_dim(params: Hyperparameters, hidden_size: int, num_heads: int) -> int:
     if "attention.key_length" in params:
-        head_dim = params.count("attention.key_length", _MAX_HEAD_DIM)
+        head_dim = params.count("attention.key_length", MAX_HEAD_DIM)
     else:
         head_dim, rest = divmod(hidden_size, num_heads)
         if rest:
             raise params.wrong("attention.head_count", f"a divisor of embedding_length {hidden_size}", num_heads)
-    if head_dim % 2 or not 2 <= head_dim <= _MAX_HEAD_DIM:
-        raise params.wrong("attention.key_length", f"an even number from 2 to {_MAX_HEAD_DIM}", head_dim)
-    value_length = params.count("attention.value_length", _MAX_HEAD_DIM, default=head_dim)
+    if head_dim % 2 or not 2 <= head_dim <= MAX_HEAD_DIM:
+        raise params.wrong("attention.key_length", f"an even number from 2 to {MAX_HEAD_DIM}", head_dim)
+    value_length = params.count("attention.value_length", MAX_HEAD_DIM, default=head_dim)
     if value_length != head_dim:
         raise params.wrong("attention.value_length", f"the key length {head_dim}", value_length)
-    rotated = params.count("rope.dimension_count", _MAX_HEAD_DIM, default=head_dim)
+    rotated = params.count("rope.dimension_count", MAX_HEAD_DIM, default=head_dim)
     if rotated != head_dim:
         raise UnsupportedModel(
             f"{params.key('rope.dimension_count')}: expected all {head_dim} elements of a head, got {rotated}",
             param="model",
         )
     return head_dim
-
-
-def _vocab_size(params: Hyperparameters, store: WeightStore) -> int:
-    shape = store.get(_EMBEDDING).shape
-    if len(shape) != 2 or not 1 <= shape[0] <= _MAX_VOCAB:
-        raise InvalidModel(f"{_EMBEDDING}: expected 1 to {_MAX_VOCAB} rows, got shape {shape}", param="model")
-    declared = params.count("vocab_size", _MAX_VOCAB, default=shape[0])
-    if declared != shape[0]:
-        raise params.wrong("vocab_size", f"the {shape[0]} rows of {_EMBEDDING}", declared)
-    return shape[0]
 
 
 def _translate(config: HFConfig) -> dict[str, object]:
@@ -148,12 +144,12 @@ def _translate(config: HFConfig) -> dict[str, object]:
         "attention.layer_norm_rms_epsilon": config.take_float("rms_norm_eps", 1e-6),
         "vocab_size": config.take_int("vocab_size"),
         "rope.is_interleaved": False,
+        "is_head_tied": config.take_bool("tie_word_embeddings", False),
         **rope_keys(config),
         **window_keys(config, is_used=config.take_bool("use_sliding_window", model_type == "mistral")),
     }
     if (head_dim := config.take("head_dim")) is not None:
         keys["attention.key_length"] = keys["attention.value_length"] = head_dim
-    config.take("tie_word_embeddings")  # a checkpoint that ties them holds no head
     return keys
 
 
@@ -192,8 +188,8 @@ class LlamaModel:
         return tuple(map(self.config.kv, range(self.config.num_layers)))
 
     def ignorable_names(self) -> Sequence[str]:
-        """The rotary factors: they are read when the model is parsed, not by the graph."""
-        return (ROPE_FACTORS,)
+        """The rotary factors, read when the model is parsed, and a head beside the table that it is tied to."""
+        return (ROPE_FACTORS, HEAD) if self.config.is_head_tied else (ROPE_FACTORS,)
 
     def build(self, *, head: Head) -> Graph:
         """Trace the forward. The final norm sees only the rows whose logits are wanted."""
@@ -202,7 +198,7 @@ class LlamaModel:
         token_ids = trace.input(TOKEN_IDS, (num_tokens,), DType.I32)
         positions = trace.input(POSITIONS, (num_tokens,), DType.I32)
         logit_rows = trace.input(LOGIT_ROWS, (num_rows,), DType.I32)
-        embedding_table = Weight(_EMBEDDING, (config.vocab_size, config.hidden_size))
+        embedding_table = Weight(EMBEDDING, (config.vocab_size, config.hidden_size))
         x = ops.embedding(token_ids, embedding_table, name="token_embd")
         table = ops.rope_table(positions, config.rope.inverse_frequencies, name="rope_table", scale=config.rope.scale)
         for layer in range(config.num_layers):
@@ -210,7 +206,7 @@ class LlamaModel:
             x = self._feed_forward_block(x, layer)
         x = ops.gather_rows(x, logit_rows, name="output_rows")
         x = self._norm(x, "output_norm")
-        head_matrix = embedding_table if config.is_head_tied else Weight(_HEAD, embedding_table.shape)
+        head_matrix = embedding_table if config.is_head_tied else Weight(HEAD, embedding_table.shape)
         if head == "logits":
             return trace.finish([ops.linear(x, head_matrix, name=head)])
         targets = trace.input(TARGETS, (num_rows,), DType.I32)
