@@ -32,6 +32,12 @@ def test_layers_and_endings_are_kept() -> None:
     assert renamed.get("output.weight").name == "output.weight" and renamed.digest == store.digest
 
 
+def test_old_names_of_norms() -> None:
+    store = _store(**{"LayerNorm.gamma": np.ones(3, np.float32), "LayerNorm.beta": np.zeros(3, np.float32)})
+    renamed = RenamedStore(store, one_to_one({"LayerNorm": "norm"}))
+    assert renamed.names() == ("norm.weight", "norm.bias")
+
+
 def test_a_name_that_no_pattern_knows_is_kept_for_strict_loading() -> None:
     store = _store(**{"h.1.attn.extra": np.ones(2, np.float32), "h.1.attn.bias": np.ones(2, np.float32)})
     renamed = RenamedStore(store, one_to_one({"h.{}.ln": "blk.{}.norm"}), ignored=("h.{}.attn",))

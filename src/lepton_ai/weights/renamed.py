@@ -1,7 +1,7 @@
 """A checkpoint's tensors under the names that models use, split and turned where the checkpoint joins or turns them.
 
-Names here are patterns: ``{}`` stands for a layer's number, and what follows the pattern (``.weight``, ``.bias``) is
-kept. One tensor of a file may become several, its rows (or columns, if ``is_transposed``) shared out evenly.
+Names here are patterns: ``{}`` stands for a layer's number, and what follows the pattern (``.weight``, ``.bias``, or what
+old checkpoints call them in norms, ``.gamma`` and ``.beta``) is kept. One tensor of a file may become several, its rows (or columns, if ``is_transposed``) shared out evenly.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from lepton_ai.errors import InvalidModel, WeightMismatch
 from lepton_ai.weights.store import Columns, StoredTensor, WeightStore
+
+
+_OLD_ENDINGS: Final[Mapping[str, str]] = {".gamma": ".weight", ".beta": ".bias"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ class RenamedStore:
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
-    return re.compile(re.escape(pattern).replace(r"\{\}", r"(\d{1,4})") + r"(\.weight|\.bias|)")
+    return re.compile(re.escape(pattern).replace(r"\{\}", r"(\d{1,4})") + r"(\.weight|\.bias|\.gamma|\.beta|)")
 
 
 def _targets(name: str, bare: str, patterns: Sequence[tuple[re.Pattern[str], Rename]]) -> Iterable[tuple[str, _Place]]:
@@ -113,7 +117,7 @@ def _targets(name: str, bare: str, patterns: Sequence[tuple[re.Pattern[str], Ren
             *numbers, ending = match.groups()
             for index, target in enumerate(rename.targets):
                 place = _Place(name, index, len(rename.targets), rename.is_transposed)
-                yield target.format(*numbers) + ending, place
+                yield target.format(*numbers) + _OLD_ENDINGS.get(ending, ending), place
             return
     yield name, _Place(name, 0, 1, is_transposed=False)
 
