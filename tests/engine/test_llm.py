@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 from collections.abc import Iterator
@@ -80,6 +81,37 @@ def test_stream_joins_to_the_completion(llm: LLM) -> None:
     chunks = list(llm.stream(PROMPTS[0], params))
     assert "".join(c.text for c in chunks) == whole.text
     assert whole.text == llm.tokenizer.decode(list(whole.token_ids))
+
+
+def test_streams_of_one_event_loop_run_together(llm: LLM) -> None:
+    params = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)
+
+    async def text_of(prompt: str) -> str:
+        return "".join([chunk.text async for chunk in llm.stream(prompt, params)])
+
+    async def run() -> list[str]:
+        return await asyncio.gather(*(text_of(prompt) for prompt in PROMPTS[:3]))
+
+    assert asyncio.run(run()) == [completion.text for completion in llm.generate(PROMPTS[:3], params)]
+
+
+def test_a_cancelled_task_cancels_its_stream(llm: LLM) -> None:
+    async def run() -> None:
+        async def consume() -> None:
+            async for _ in llm.stream(PROMPTS[1], SamplingParams(max_tokens=100, ignore_eos=True)):
+                started.set()
+
+        started = asyncio.Event()
+        task = asyncio.create_task(consume())
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    llm.generate("a", GREEDY)
+    llm._client.check_integrity()
+    assert not llm._client._active
 
 
 def test_leaving_a_stream_frees_everything(llm: LLM) -> None:

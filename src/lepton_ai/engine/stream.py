@@ -11,7 +11,10 @@ from lepton_ai.engine.outputs import Chunk
 
 
 class Stream(Iterator[Chunk]):
-    """Chunks as they are made. Leaving early cancels the request: by ``close``, ``with``, or dropping the stream."""
+    """Chunks as they are made. Leaving early cancels the request: by ``close``, ``with``, or dropping the stream.
+
+    In ``async for`` the steps run in a thread of the event loop's own, and the loop goes on meanwhile.
+    """
 
     def __init__(self, client: EngineClient, generation: Generation) -> None:
         self._client = client
@@ -21,6 +24,21 @@ class Stream(Iterator[Chunk]):
         chunk = self._client.next_chunk(self._generation)
         if chunk is None:
             raise StopIteration
+        return chunk
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        import asyncio  # who is in a coroutine has it already; the command line need not load it
+
+        try:
+            chunk = await asyncio.to_thread(self._client.next_chunk, self._generation)
+        except asyncio.CancelledError:
+            self.cancel()  # the thread is then free after the step under way
+            raise
+        if chunk is None:
+            raise StopAsyncIteration
         return chunk
 
     @property

@@ -1,7 +1,8 @@
 """A checkpoint's tensors under the names that models use, split and turned where the checkpoint joins or turns them.
 
-Names here are patterns: ``{}`` stands for a layer's number, and what follows the pattern (``.weight``, ``.bias``, or what
-old checkpoints call them in norms, ``.gamma`` and ``.beta``) is kept. One tensor of a file may become several, its rows (or columns, if ``is_transposed``) shared out evenly.
+Names here are patterns: ``{}`` stands for a layer's number, and what follows stays: ``.weight``, ``.bias``, or what
+old checkpoints call them in norms, ``.gamma`` and ``.beta``. One tensor of a file may become several, its rows (or
+columns, if ``is_transposed``) shared out evenly.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Final
 
 from lepton_ai.errors import InvalidModel, WeightMismatch
 from lepton_ai.weights.store import Columns, StoredTensor, WeightStore
-
 
 _OLD_ENDINGS: Final[Mapping[str, str]] = {".gamma": ".weight", ".beta": ".bias"}
 
