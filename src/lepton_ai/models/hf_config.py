@@ -129,7 +129,7 @@ class HFConfig:
         return InvalidModel(f"{self._path}: {key}: expected {expected}, got {got!r:.80}", param="model")
 
 
-def rope_keys(config: HFConfig) -> dict[str, object]:
+def rope_keys(config: HFConfig, *, default_base: float = 10000.0) -> dict[str, object]:
     """The keys ``rope.*`` of a family with one rotation: ``rope_theta`` and ``rope_scaling`` of version 4 of the
     library, ``rope_parameters`` of version 5.
 
@@ -137,7 +137,7 @@ def rope_keys(config: HFConfig) -> dict[str, object]:
     """
     parameters = config.take_object("rope_parameters") or HFConfig({})
     scaling = config.take_object("rope_scaling") or parameters
-    base = parameters.take_float("rope_theta", config.take_float("rope_theta", 10000.0))
+    base = parameters.take_float("rope_theta", config.take_float("rope_theta", default_base))
     keys: dict[str, object] = {"rope.freq_base": base}
     kind = scaling.take_str("rope_type", scaling.take_str("type", "default"))
     scaling.take("rope_theta")

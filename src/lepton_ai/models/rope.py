@@ -66,6 +66,11 @@ def _unsupported(params: Hyperparameters, name: str, expected: str, got: str) ->
     return UnsupportedModel(f"{params.key(name)}: expected {expected}, got {got}", param="model")
 
 
+def plain_rope(base: float, head_dim: int) -> Rope:
+    """The rotation that is not stretched."""
+    return _rope(_plain(base, head_dim))
+
+
 def _rope(frequencies: F32Array, scale: float = 1.0) -> Rope:
     return Rope(tuple(float(f) for f in frequencies), scale)
 
