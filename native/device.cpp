@@ -5,12 +5,19 @@
 #include <unistd.h>
 
 #include <chrono>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 namespace lepton {
 
 #if defined(__x86_64__)
 extern const KernelTable kKernelsAvx2;
 extern const KernelTable kKernelsAvx512;
+#elif defined(__aarch64__)
+extern const KernelTable kKernelsI8mm;
+extern const KernelTable kKernelsNeonDot;
 #endif
 extern const KernelTable kKernelsGeneric;
 
@@ -45,6 +52,10 @@ bool can_run(const std::string& isa) {
            __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
   if (isa == "avx2")
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#elif defined(__aarch64__)
+  const bool has_dot = getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+  if (isa == "neondot") return has_dot;
+  if (isa == "i8mm") return has_dot && (getauxval(AT_HWCAP2) & HWCAP2_I8MM);
 #endif
   return isa == "generic";
 }
@@ -53,6 +64,8 @@ std::vector<const KernelTable*> built_kernels() {
   return {
 #if defined(__x86_64__)
       &kKernelsAvx512, &kKernelsAvx2,
+#elif defined(__aarch64__)
+      &kKernelsI8mm, &kKernelsNeonDot,
 #endif
       &kKernelsGeneric};
 }

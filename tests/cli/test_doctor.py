@@ -8,7 +8,7 @@ from tests.cli.conftest import Lepton
 
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.backend import CpuBackend
-from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.backends.cpu.device import CpuDevice, choose_isa
 from lepton_ai.cli import doctor
 from lepton_ai.cli.kernel_rates import NUM_ROWS, Bandwidth, KernelRate, measure_bandwidth, measure_linear
 from lepton_ai.weights.formats import WeightType
@@ -48,10 +48,21 @@ def test_for_people(lepton: Lepton, quick: list[int], home: Path) -> None:
     assert fields["threads"].strip() == "1: --threads asks for them"
     assert fields["read from memory"].strip() == "14.0 GB/s"
     assert fields["home"].strip().startswith(f"{home}, writable")
-    best = _native.available_isas()[0]
+    best = choose_isa(None)
     assert fields["instruction set"].strip().startswith(f"{best}: the best")
     assert f"{best}* x1  {best}* x64" in result.out
     assert "\nQ4_0 " in result.out
+
+
+def test_what_is_not_yet_measured_is_said(
+    lepton: Lepton, quick: list[int], monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setattr(_native, "available_isas", lambda: ["i8mm", "neondot", "generic"])
+    fields = dict(line.split("  ", 1) for line in lepton("doctor").out.partition("\n\n")[0].splitlines())
+    assert fields["kernels for"].strip() == "i8mm (not yet measured), neondot (not yet measured), generic"
+    assert fields["instruction set"].strip() == "generic: the best measured one that this machine runs"
+    processor = lepton("doctor", "--json").json()["processor"]
+    assert isinstance(processor, dict) and processor["unmeasured_isas"] == ["i8mm", "neondot"]
 
 
 def test_as_json(lepton: Lepton, quick: list[int], monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from lepton_ai.backends.cpu import _native
+from lepton_ai.backends.cpu.device import choose_isa
 from lepton_ai.cli import machine
 from lepton_ai.cli.machine import Processor
 from lepton_ai.config import Environment
@@ -17,7 +19,7 @@ def environment(tmp_path: Path) -> Environment:
 
 
 def _processor(*, num_cores: int, num_allowed_cores: int, quota_cores: float | None = None) -> Processor:
-    return Processor("a processor", "x86_64", num_cores, num_allowed_cores, quota_cores, ("generic",))
+    return Processor("a processor", "x86_64", num_cores, num_allowed_cores, quota_cores, ("generic",), ())
 
 
 def _memory_files(folder: Path, limit: str) -> tuple[Path, Path]:
@@ -60,12 +62,22 @@ def test_threads_that_are_asked_for(environment: Environment) -> None:
 
 
 def test_instruction_set(environment: Environment) -> None:
-    best = machine.read_processor().available_isas[0]
-    assert machine.choose_instruction_set(environment).value == best
+    assert machine.choose_instruction_set(environment).value == choose_isa(None)
     forced = dataclasses.replace(environment, cpu_isa="generic")
     assert machine.choose_instruction_set(forced) == machine.Choice("generic", "LEPTON_CPU_ISA asks for it")
     with pytest.raises(HardwareUnsupported, match="sse9"):
         machine.choose_instruction_set(dataclasses.replace(environment, cpu_isa="sse9"))
+
+
+def test_an_instruction_set_that_is_not_yet_measured(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_native, "available_isas", lambda: ["i8mm", "neondot", "generic"])
+    assert machine.read_processor().unmeasured_isas == ("i8mm", "neondot")
+    chosen = machine.choose_instruction_set(environment)
+    assert chosen == machine.Choice("generic", "the best measured one that this machine runs")
+    forced = machine.choose_instruction_set(dataclasses.replace(environment, cpu_isa="i8mm"))
+    assert forced == machine.Choice("i8mm", "LEPTON_CPU_ISA asks for it, though it is not yet measured")
+    monkeypatch.setattr(_native, "available_isas", lambda: ["avx2", "generic"])
+    assert machine.choose_instruction_set(environment) == machine.Choice("avx2", "the best that this machine runs")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice
 
-ISAS = ("generic", "avx2", "avx512vnni")
+ISAS = ("generic", "avx2", "avx512vnni", "neondot", "i8mm")
 
 
 def _device(isa: str, num_threads: int) -> CpuDevice:

@@ -87,7 +87,7 @@ def _print_report(report: Report) -> None:
             ("threads", f"{report.threads.value}: {report.threads.reason}"),
             ("processor", f"{processor.name}, {processor.architecture}"),
             ("cores", f"{processor.num_cores}, of which {processor.num_allowed_cores} are allowed; quota: {quota}"),
-            ("kernels for", ", ".join(processor.available_isas)),
+            ("kernels for", _kernels_for(processor)),
             (
                 "memory",
                 f"{format_bytes(memory.total_bytes)}, {format_bytes(memory.available_bytes)} available; limit: {limit}",
@@ -101,6 +101,11 @@ def _print_report(report: Report) -> None:
     )
     print_line()
     _print_kernels(report)
+
+
+def _kernels_for(processor: Processor) -> str:
+    labels = {isa: f"{isa} (not yet measured)" for isa in processor.unmeasured_isas}
+    return ", ".join(labels.get(isa, isa) for isa in processor.available_isas)
 
 
 def _storage_fields(storage: Storage) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from lepton_ai.backends.cpu import _native
-from lepton_ai.backends.cpu.device import cgroup_cores, choose_isa, usable_cores
+from lepton_ai.backends.cpu.device import MEASURED_ISAS, cgroup_cores, choose_isa, usable_cores
 from lepton_ai.config import Environment
 from lepton_ai.engine.memory import available_memory_bytes
 from lepton_ai.errors import InvalidRequest
@@ -25,7 +25,8 @@ _PACKAGES = ("numpy", "tokenizers", "jinja2", "rich", "typer")
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """Cores and instruction sets. ``available_isas`` are those that this build has kernels for, the best first.
+    """Cores and instruction sets. ``available_isas`` are those that this build has kernels for, the best first;
+    ``unmeasured_isas`` those of them that run only where they are asked for, until they are measured.
 
     ``quota_cores`` is None without a control group's quota.
     """
@@ -36,6 +37,7 @@ class Processor:
     num_allowed_cores: int
     quota_cores: float | None
     available_isas: tuple[str, ...]
+    unmeasured_isas: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +78,15 @@ class IndexAccess:
 
 def read_processor() -> Processor:
     """The processor as the operating system shows it to this process."""
+    available_isas = tuple(_native.available_isas())
     return Processor(
         name=_cpu_name(),
         architecture=platform.machine(),
         num_cores=os.cpu_count() or 1,
         num_allowed_cores=len(os.sched_getaffinity(0)),
         quota_cores=cgroup_cores(),
-        available_isas=tuple(_native.available_isas()),
+        available_isas=available_isas,
+        unmeasured_isas=tuple(isa for isa in available_isas if isa not in MEASURED_ISAS),
     )
 
 
@@ -98,7 +102,11 @@ def _cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 def choose_instruction_set(environment: Environment) -> Choice:
     """As the CPU backend chooses it. Raises HardwareUnsupported for one that this machine lacks."""
     isa = choose_isa(environment.cpu_isa)
-    return Choice(isa, "LEPTON_CPU_ISA asks for it" if environment.cpu_isa else "the best that this machine runs")
+    if environment.cpu_isa:
+        measured = "" if isa in MEASURED_ISAS else ", though it is not yet measured"
+        return Choice(isa, f"LEPTON_CPU_ISA asks for it{measured}")
+    is_best = isa == _native.available_isas()[0]
+    return Choice(isa, "the best that this machine runs" if is_best else "the best measured one that this machine runs")
 
 
 def choose_threads(processor: Processor, environment: Environment, requested: int | None) -> Choice:

@@ -1,10 +1,12 @@
-"""What the machine is said to have: cores under a quota, caches."""
+"""What the machine is said to have: cores under a quota, caches; which of its instruction sets is used."""
 
 from pathlib import Path
 
 import pytest
 
-from lepton_ai.backends.cpu.device import cgroup_cores, shared_cache_bytes
+from lepton_ai.backends.cpu import _native
+from lepton_ai.backends.cpu.device import MEASURED_ISAS, cgroup_cores, choose_isa, shared_cache_bytes
+from lepton_ai.errors import HardwareUnsupported
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,33 @@ def test_a_cache_of_unknown_size_is_a_typical_one(tmp_path: Path, size: str | No
     if size is not None:
         (tmp_path / "index0" / "size").write_text(size)
     assert shared_cache_bytes(tmp_path) == 16 << 20
+
+
+@pytest.mark.parametrize(
+    ("available", "chosen"),
+    [
+        (["avx512vnni", "avx2", "generic"], "avx512vnni"),
+        (["avx2", "generic"], "avx2"),
+        (["i8mm", "neondot", "generic"], "generic"),
+        (["neondot", "generic"], "generic"),
+    ],
+)
+def test_only_what_is_measured_is_chosen_unasked(
+    monkeypatch: pytest.MonkeyPatch, available: list[str], chosen: str
+) -> None:
+    monkeypatch.setattr(_native, "available_isas", lambda: available)
+    assert choose_isa(None) == chosen
+    assert [choose_isa(isa) for isa in available] == available
+    with pytest.raises(HardwareUnsupported, match=f"{', '.join(available)} on this machine, got 'sse9'"):
+        choose_isa("sse9")
+
+
+def test_each_measured_instruction_set_has_kernels_somewhere() -> None:
+    sources = Path(__file__).parents[3] / "native" / "kernels"
+    built = {
+        line.split('"')[1]
+        for path in sources.glob("isa_*.cpp")
+        for line in path.read_text().splitlines()
+        if "LEPTON_NAME" in line
+    }
+    assert {"generic"} < MEASURED_ISAS < built
