@@ -13,11 +13,11 @@ CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
 MODEL ?= smollm2
 PROMPT ?= Explain in a few sentences why the sky is blue.
 
-.PHONY: help demo test check bench parity fuzz format clean
+.PHONY: help demo test test-arm check bench parity fuzz format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(VENV)/.core ## Install, pull a small chat model, and stream an answer.
 	$(VENV)/bin/lepton pull $(MODEL)
@@ -25,6 +25,9 @@ demo: $(VENV)/.core ## Install, pull a small chat model, and stream an answer.
 
 test: $(VENV)/.dev ## Run the tests.
 	$(PY) -m pytest
+
+test-arm: $(VENV)/.dev ## Run the tests of kernels on arm64, in QEMU: some minutes.
+	$(PY) scripts/test_arm.py
 
 check: $(VENV)/.dev ## Check format, lint, types, import direction and documentation.
 	$(VENV)/bin/ruff format --check .
