@@ -24,7 +24,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 # What each part of the package may import of the others. "" is the package itself: names made lazily.
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "errors": frozenset(),
-    "": frozenset({"version", "engine", "errors"}),
+    "": frozenset({"version", "engine", "errors", "text"}),
     "version": frozenset(),
     "config": frozenset({"errors"}),
     "graph": frozenset({"errors", "config"}),

@@ -19,17 +19,22 @@ from lepton_ai.version import __version__
 if TYPE_CHECKING:
     from lepton_ai.engine.llm import LLM
     from lepton_ai.engine.outputs import Chunk, Completion, Score, TokenLogprob, Usage
+    from lepton_ai.engine.pretrained import CausalOutput, GPTModel
     from lepton_ai.engine.sampling_params import SamplingParams
     from lepton_ai.errors import LeptonError
+    from lepton_ai.text.tokenizer import Tokenizer
 
 __all__ = [
     "LLM",
+    "CausalOutput",
     "Chunk",
     "Completion",
+    "GPTModel",
     "LeptonError",
     "SamplingParams",
     "Score",
     "TokenLogprob",
+    "Tokenizer",
     "Usage",
     "__version__",
 ]
@@ -41,8 +46,12 @@ def __getattr__(name: str) -> object:
             module = "lepton_ai.engine.llm"
         case "Chunk" | "Completion" | "Score" | "TokenLogprob" | "Usage":
             module = "lepton_ai.engine.outputs"
+        case "CausalOutput" | "GPTModel":
+            module = "lepton_ai.engine.pretrained"
         case "SamplingParams":
             module = "lepton_ai.engine.sampling_params"
+        case "Tokenizer":
+            module = "lepton_ai.text.tokenizer"
         case "LeptonError":
             module = "lepton_ai.errors"
         case _:

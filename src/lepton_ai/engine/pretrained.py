@@ -1,0 +1,83 @@
+"""Models as callables: ids in, logits out, for those who think in tensors rather than in requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lepton_ai.backends.base import Float32Array, Int32Array
+from lepton_ai.engine.llm import LLM
+from lepton_ai.engine.outputs import Completion
+from lepton_ai.engine.prompts import Prompt
+from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from lepton_ai.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class CausalOutput:
+    """``logits`` ``[T, V]`` f32: row ``t`` is what the model says of the token after token ``t``.
+
+    NumPy arrays speak DLPack: ``torch.from_dlpack(output.logits)`` shares the memory.
+    """
+
+    logits: Float32Array
+
+
+class GPTModel:
+    """A decoder. Use it as a context manager, from any number of threads.
+
+        with GPTModel.from_pretrained("gpt-2-medium") as model:
+            output = model(model.tokenizer.encode("Hello"))
+
+    What ``LLM`` offers beyond (streams, chats, scores) is in ``llm``.
+    """
+
+    def __init__(self, llm: LLM) -> None:
+        self.llm = llm
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, **options: Any) -> GPTModel:
+        """The model of this name or path. ``options`` and errors are those of ``LLM``."""
+        return cls(LLM(model, **options))
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self.llm.tokenizer
+
+    def __call__(self, ids: Sequence[int] | Int32Array) -> CausalOutput:
+        """Logits after each of the tokens ``ids`` ``[T]``. They take ``4 * T * V`` bytes; ``LLM.logits`` gives pieces.
+
+        Raises InvalidRequest for no ids or one that the vocabulary lacks, ContextLengthExceeded, OutOfMemory.
+        """
+        return CausalOutput(np.concatenate(list(self.llm.logits(ids))))
+
+    def generate(self, prompt: Prompt, params: SamplingParams | None = None, **settings: Any) -> Completion:
+        """Complete a prompt. ``settings`` are fields of ``SamplingParams``: ``max_tokens=16, temperature=0.0``.
+
+        Raises InvalidRequest for both ``params`` and ``settings``, and like ``LLM.generate``.
+        """
+        if params is not None and settings:
+            raise InvalidRequest("params: expected params or single settings, got both", param="params")
+        (completion,) = self.llm.generate([prompt], params or SamplingParams(**settings))
+        return completion
+
+    def close(self) -> None:
+        """Let go of the model. A second time does nothing."""
+        self.llm.close()
+
+    def __enter__(self) -> GPTModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
