@@ -13,7 +13,7 @@ CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
 MODEL ?= smollm2
 PROMPT ?= Explain in a few sentences why the sky is blue.
 
-.PHONY: help demo test test-arm check bench parity fuzz format clean
+.PHONY: help demo test test-arm check bench parity wheels fuzz format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -47,6 +47,9 @@ format: $(VENV)/.dev ## Format the sources.
 	$(VENV)/bin/ruff check --fix-only .
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(CXX_SOURCES)
+
+wheels: $(VENV)/.dev ## Build the wheel that is published, and try it in a fresh environment.
+	$(PY) scripts/make_wheels.py
 
 fuzz: $(VENV)/.dev ## Throw 100,000 mutated files at each reader of files from outside.
 	$(PY) scripts/fuzz.py gguf --inputs 100000
