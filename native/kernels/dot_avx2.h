@@ -18,39 +18,6 @@ struct Sums {
   __m256i half[2];
 };
 
-static inline __m256i load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-
-// Quad q of eight channels (half h) as unsigned bytes.
-template <int BITS, bool PACKED>
-static inline __m256i load_quad(const uint8_t* data, int q, int h) {
-  if constexpr (!PACKED || BITS == 8) {
-    return load_bytes(data + q * 64 + h * 32);
-  } else {
-    const __m256i plane = load_bytes(data + (q & 3) * 64 + h * 32);
-    const __m256i low = _mm256_and_si256(q >= 4 ? _mm256_srli_epi16(plane, 4) : plane, _mm256_set1_epi8(15));
-    if constexpr (BITS == 5) {
-      const __m256i high = load_bytes(data + 256 + h * 32);
-      const __m256i bit = q <= 4 ? _mm256_slli_epi16(high, 4 - q) : _mm256_srli_epi16(high, q - 4);
-      return _mm256_or_si256(low, _mm256_and_si256(bit, _mm256_set1_epi8(16)));
-    } else if constexpr (BITS == 6) {
-      const __m256i high = load_bytes(data + 256 + (q >> 2) * 64 + h * 32);
-      const int shift = 4 - 2 * (q & 3);
-      const __m256i bits = shift >= 0 ? _mm256_slli_epi16(high, shift) : _mm256_srli_epi16(high, -shift);
-      return _mm256_or_si256(low, _mm256_and_si256(bits, _mm256_set1_epi8(48)));
-    } else {
-      return low;
-    }
-  }
-}
-
-template <int BITS>
-static inline void unpack_group(const uint8_t* data, uint8_t* out) {
-#pragma GCC unroll 8
-  for (int q = 0; q < kQuads; ++q)
-    for (int h = 0; h < 2; ++h)
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + q * 64 + h * 32), load_quad<BITS, true>(data, q, h));
-}
-
 static inline __m256i broadcast_quad(const int8_t* x) {
   int32_t v;
   __builtin_memcpy(&v, x, 4);
@@ -58,7 +25,7 @@ static inline __m256i broadcast_quad(const int8_t* x) {
 }
 
 // Sums of 16-bit products over quads [Q0, Q1), `depth` of them between widenings. NIBBLE: -1 whole value, else 0 or 1.
-template <int BITS, bool PACKED, int NIBBLE, int DEPTH, int ROWS, int Q0, int Q1>
+template <int BITS, int STORED, int NIBBLE, int DEPTH, int ROWS, int Q0, int Q1>
 static inline void dot_pass(const uint8_t* data, const int8_t* const* x, Sums* out) {
   const __m256i ones = _mm256_set1_epi16(1);
   __m256i acc[ROWS][2];
@@ -67,7 +34,7 @@ static inline void dot_pass(const uint8_t* data, const int8_t* const* x, Sums* o
     const bool is_first = (q - Q0) % DEPTH == 0, is_last = (q - Q0) % DEPTH == DEPTH - 1 || q == Q1 - 1;
     __m256i w[2];
     for (int h = 0; h < 2; ++h) {
-      w[h] = load_quad<BITS, PACKED>(data, q, h);
+      w[h] = load_quad<BITS, STORED>(data + h * 32, q);
       if constexpr (NIBBLE >= 0)
         w[h] = _mm256_and_si256(NIBBLE ? _mm256_srli_epi16(w[h], 4) : w[h], _mm256_set1_epi8(15));
     }
@@ -85,18 +52,18 @@ static inline void dot_pass(const uint8_t* data, const int8_t* const* x, Sums* o
   }
 }
 
-template <int BITS, bool PACKED, int ROWS, int Q0, int Q1>
+template <int BITS, int STORED, int ROWS, int Q0, int Q1>
 static inline void dot_q8(const uint8_t* data, const int8_t* const* x, Sums* out) {
   if constexpr (BITS == 8) {
     Sums high[ROWS];
-    dot_pass<8, PACKED, 1, 8, ROWS, Q0, Q1>(data, x, high);
-    dot_pass<8, PACKED, 0, 8, ROWS, Q0, Q1>(data, x, out);
+    dot_pass<8, STORED, 1, 8, ROWS, Q0, Q1>(data, x, high);
+    dot_pass<8, STORED, 0, 8, ROWS, Q0, Q1>(data, x, out);
     for (int r = 0; r < ROWS; ++r)
       for (int h = 0; h < 2; ++h)
         out[r].half[h] = _mm256_add_epi32(out[r].half[h], _mm256_slli_epi32(high[r].half[h], 4));
   } else {
     constexpr int depth = BITS == 4 ? 8 : BITS == 5 ? 4 : 2;
-    dot_pass<BITS, PACKED, -1, depth, ROWS, Q0, Q1>(data, x, out);
+    dot_pass<BITS, STORED, -1, depth, ROWS, Q0, Q1>(data, x, out);
   }
 }
 
@@ -112,7 +79,7 @@ static inline void join_terms(const int8_t* first, const int8_t* second, int16_t
 }
 
 // Weights times 16-bit inputs: pairs of products are added in 32 bits at once.
-template <int BITS, bool PACKED, int ROWS, int Q0, int Q1>
+template <int BITS, int STORED, int ROWS, int Q0, int Q1>
 static inline void dot_q16(const uint8_t* data, const int8_t* const* x, int64_t term_stride, Sums* out) {
   alignas(32) int16_t inputs[ROWS][kGroup];
   for (int r = 0; r < ROWS; ++r) join_terms(x[r], x[r] + term_stride, inputs[r]);
@@ -122,7 +89,7 @@ static inline void dot_q16(const uint8_t* data, const int8_t* const* x, int64_t 
   for (int q = Q0; q < Q1; ++q) {
     __m256i even[2], odd[2];
     for (int h = 0; h < 2; ++h) {
-      const __m256i w = load_quad<BITS, PACKED>(data, q, h);
+      const __m256i w = load_quad<BITS, STORED>(data + h * 32, q);
       even[h] = _mm256_and_si256(w, _mm256_set1_epi16(255));
       odd[h] = _mm256_srli_epi16(w, 8);
     }
@@ -141,14 +108,14 @@ static inline void dot_q16(const uint8_t* data, const int8_t* const* x, int64_t 
     for (int h = 0; h < 2; ++h) out[r].half[h] = acc[r][h];
 }
 
-template <int BITS, bool PACKED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
+template <int BITS, int STORED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
 static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, int64_t term_stride,
                        const int32_t* offsets, int offset_shift, Sums* out) {
   static_assert(PANELS == 1, "a tile has as many sums as there are registers");
   if constexpr (TERMS == 1)
-    dot_q8<BITS, PACKED, ROWS, Q0, Q1>(data, x, out);
+    dot_q8<BITS, STORED, ROWS, Q0, Q1>(data, x, out);
   else
-    dot_q16<BITS, PACKED, ROWS, Q0, Q1>(data, x, term_stride, out);
+    dot_q16<BITS, STORED, ROWS, Q0, Q1>(data, x, term_stride, out);
   if (offset_shift >= 0)
     for (int r = 0; r < ROWS; ++r) {
       const __m256i offset = _mm256_slli_epi32(_mm256_set1_epi32(offsets[r]), offset_shift);

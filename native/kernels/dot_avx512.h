@@ -16,42 +16,14 @@ struct Sums {
   __m512i v;
 };
 
-template <int BITS, bool PACKED>
-static inline __m512i load_quad(const uint8_t* data, int q) {
-  if constexpr (!PACKED || BITS == 8) {
-    return _mm512_loadu_si512(data + q * 64);
-  } else {
-    const __m512i plane = _mm512_loadu_si512(data + (q & 3) * 64);
-    const __m512i low = _mm512_and_si512(q >= 4 ? _mm512_srli_epi16(plane, 4) : plane, _mm512_set1_epi8(15));
-    if constexpr (BITS == 5) {
-      const __m512i high = _mm512_loadu_si512(data + 256);
-      const __m512i bit = q <= 4 ? _mm512_slli_epi16(high, 4 - q) : _mm512_srli_epi16(high, q - 4);
-      return _mm512_or_si512(low, _mm512_and_si512(bit, _mm512_set1_epi8(16)));
-    } else if constexpr (BITS == 6) {
-      const __m512i high = _mm512_loadu_si512(data + 256 + (q >> 2) * 64);
-      const int shift = 4 - 2 * (q & 3);
-      const __m512i bits = shift >= 0 ? _mm512_slli_epi16(high, shift) : _mm512_srli_epi16(high, -shift);
-      return _mm512_or_si512(low, _mm512_and_si512(bits, _mm512_set1_epi8(48)));
-    } else {
-      return low;
-    }
-  }
-}
-
-template <int BITS>
-static inline void unpack_group(const uint8_t* data, uint8_t* out) {
-#pragma GCC unroll 8
-  for (int q = 0; q < kQuads; ++q) _mm512_storeu_si512(out + q * 64, load_quad<BITS, true>(data, q));
-}
-
 // Adds the products of quads [Q0, Q1) with the term that starts at x[row].
-template <int BITS, bool PACKED, int ROWS, int PANELS, int Q0, int Q1>
+template <int BITS, int STORED, int ROWS, int PANELS, int Q0, int Q1>
 static inline void add_products(const uint8_t* data, int64_t panel_stride, const int8_t* const* x, int64_t term,
                                 Sums* out) {
 #pragma GCC unroll 8
   for (int q = Q0; q < Q1; ++q) {
     __m512i w[PANELS];
-    for (int n = 0; n < PANELS; ++n) w[n] = load_quad<BITS, PACKED>(data + n * panel_stride, q);
+    for (int n = 0; n < PANELS; ++n) w[n] = load_quad<BITS, STORED>(data + n * panel_stride, q);
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r) {
       int32_t quad;
@@ -62,12 +34,12 @@ static inline void add_products(const uint8_t* data, int64_t panel_stride, const
   }
 }
 
-template <int BITS, bool PACKED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
+template <int BITS, int STORED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
 static inline void dot(const uint8_t* data, int64_t panel_stride, const int8_t* const* x, int64_t term_stride,
                        const int32_t* offsets, int offset_shift, Sums* out) {
   if constexpr (TERMS == 2) {
     for (int i = 0; i < ROWS * PANELS; ++i) out[i].v = _mm512_setzero_si512();
-    add_products<BITS, PACKED, ROWS, PANELS, Q0, Q1>(data, panel_stride, x, 0, out);
+    add_products<BITS, STORED, ROWS, PANELS, Q0, Q1>(data, panel_stride, x, 0, out);
   }
 #pragma GCC unroll 8
   for (int r = 0; r < ROWS; ++r) {
@@ -80,7 +52,7 @@ static inline void dot(const uint8_t* data, int64_t panel_stride, const int8_t* 
       sum.v = TERMS == 1 ? start : _mm512_add_epi32(_mm512_slli_epi32(sum.v, 8), start);
     }
   }
-  add_products<BITS, PACKED, ROWS, PANELS, Q0, Q1>(data, panel_stride, x, (TERMS - 1) * term_stride, out);
+  add_products<BITS, STORED, ROWS, PANELS, Q0, Q1>(data, panel_stride, x, (TERMS - 1) * term_stride, out);
 }
 
 static inline VF sums_to_float(const Sums& sums, int) { return _mm512_cvtepi32_ps(sums.v); }

@@ -16,7 +16,6 @@ constexpr int kPackedRows = 4;
 constexpr int kTileRows = 4, kTilePanels = 1;
 
 typedef int16_t VS __attribute__((vector_size(16)));
-typedef uint16_t VU __attribute__((vector_size(16)));
 
 // 16 channels of 32-bit sums.
 struct Sums {
@@ -31,38 +30,6 @@ static inline VI multiply_pairs(VS a, VS b) {
   const VI x = reinterpret_cast<VI>(a), y = reinterpret_cast<VI>(b);
   return (x << 16 >> 16) * (y << 16 >> 16) + (x >> 16) * (y >> 16);
 #endif
-}
-
-static inline VU load_bytes(const uint8_t* p) {
-  VU v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
-}
-
-// Quad q of four channels as unsigned bytes, two in each 16-bit lane. Shifts may cross bytes; masks take that away.
-template <int BITS, bool PACKED>
-static inline VU load_quad(const uint8_t* data, int q, int part) {
-  const uint8_t* at = data + part * 16;
-  if constexpr (!PACKED || BITS == 8) {
-    return load_bytes(at + q * 64);
-  } else {
-    const VU low = (load_bytes(at + (q & 3) * 64) >> (q & 4)) & 0x0f0f;
-    if constexpr (BITS == 5)
-      return low | ((load_bytes(at + 256) >> q & 0x0101) << 4);
-    else if constexpr (BITS == 6)
-      return low | ((load_bytes(at + 256 + (q >> 2) * 64) >> (2 * (q & 3)) & 0x0303) << 4);
-    else
-      return low;
-  }
-}
-
-template <int BITS>
-static inline void unpack_group(const uint8_t* data, uint8_t* out) {
-  for (int q = 0; q < kQuads; ++q)
-    for (int part = 0; part < 4; ++part) {
-      const VU u = load_quad<BITS, true>(data, q, part);
-      __builtin_memcpy(out + q * 64 + part * 16, &u, sizeof u);
-    }
 }
 
 // Activations of one row in 16 bits: the even and the odd inputs of each quad, repeated for four channels.
@@ -97,7 +64,7 @@ static inline void repeat_quads(const int8_t* x, int64_t term_stride, RepeatedQu
 // out[row][panel] = the sum over quads Q0 ... Q1-1 of u * x[row], plus offsets[row] << offset_shift, which stands for
 // the offset of u; a negative shift means that there is none. Panels lie `panel_stride` bytes apart, the second of two
 // terms of x `term_stride` bytes after the first.
-template <int BITS, bool PACKED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
+template <int BITS, int STORED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
 static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, int64_t term_stride,
                        const int32_t* offsets, int offset_shift, Sums* out) {
   static_assert(PANELS == 1, "a tile has as many sums as there are registers");
@@ -111,7 +78,7 @@ static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, int
     }
 #pragma GCC unroll 8
     for (int q = Q0; q < Q1; ++q) {
-      const VU u = load_quad<BITS, PACKED>(data, q, part);
+      const VB u = load_quad<BITS, STORED>(data + part * 16, q);
       const VS even = reinterpret_cast<VS>(u & 255), odd = reinterpret_cast<VS>(u >> 8);
 #pragma GCC unroll 4
       for (int r = 0; r < ROWS; ++r)

@@ -4,6 +4,7 @@
 #include "../candidates.h"
 #include "../step.h"
 #include LEPTON_VEC
+#include "codes.h"
 #include LEPTON_DOT
 #include "exp.h"
 #include "quantize.h"

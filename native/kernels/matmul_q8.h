@@ -46,6 +46,7 @@ static inline __attribute__((always_inline)) void add_groups(const uint8_t* data
                                                              bool is_streamed, VF (*acc)[PANELS][kParts]) {
   constexpr KindInfo info = kind_info(KIND);
   constexpr int shift = offset_shift(info.offset), halves = kHalves<KIND>;
+  constexpr int stored = PACKED ? info.bits : 8;
   constexpr int middle = halves == 2 ? kQuads / 2 : kQuads;
   for (int g = 0; g < groups; ++g) {
     const uint8_t* weights = data + g * group_stride;
@@ -63,10 +64,10 @@ static inline __attribute__((always_inline)) void add_groups(const uint8_t* data
     for (int h = 0; h < halves; ++h) {
       for (int r = 0; r < ROWS; ++r) offsets[r] = shift < 0 ? 0 : group_offset_of(*last[r], h, halves);
       if (h == 0)
-        dot<info.bits, PACKED, TERMS, ROWS, PANELS, 0, middle>(weights, panel_stride, q, term_stride, offsets, shift,
+        dot<info.bits, stored, TERMS, ROWS, PANELS, 0, middle>(weights, panel_stride, q, term_stride, offsets, shift,
                                                                sums[h]);
       else
-        dot<info.bits, PACKED, TERMS, ROWS, PANELS, middle, kQuads>(weights, panel_stride, q, term_stride, offsets,
+        dot<info.bits, stored, TERMS, ROWS, PANELS, middle, kQuads>(weights, panel_stride, q, term_stride, offsets,
                                                                     shift, sums[h]);
     }
 #pragma GCC unroll 8
@@ -138,10 +139,11 @@ struct UnpackedBlock {
   int groups;
 
   inline void fill(const uint8_t* panel, int64_t panel_stride) {
+    constexpr KindInfo info = kind_info(KIND);
     for (int n = 0; n < PANELS; ++n, panel += panel_stride) {
       expand_scales<KIND>(panel, groups, scales[n]);
       for (int g = 0; g < groups; ++g)
-        unpack_group<kind_info(KIND).bits>(panel + group_offset(KIND, g), weights[n] + g * kGroup * kPanelWidth);
+        unpack_group<info.bits, info.bits>(panel + group_offset(KIND, g), weights[n] + g * kGroup * kPanelWidth);
     }
   }
 

@@ -11,6 +11,7 @@ constexpr int W = 8;
 constexpr int kNumRegisters = 16;
 using VF = __m256;
 using VI = __m256i;
+using VB = __m256i;
 
 static inline VF load(const float* p) { return _mm256_loadu_ps(p); }
 // v in a register: left to itself, GCC may load it again for each use.
@@ -88,6 +89,12 @@ static inline VF load_bfloat(const uint16_t* p) {
 }
 static inline void store_half(uint16_t* p, VF v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline VB load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+static inline void store_bytes(uint8_t* p, VB v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+static inline VB move_bits(VB v, int shift, int mask) {
+  const VB moved = shift > 0 ? _mm256_slli_epi16(v, shift) : shift < 0 ? _mm256_srli_epi16(v, -shift) : v;
+  return _mm256_and_si256(moved, _mm256_set1_epi8(static_cast<char>(mask)));
 }
 static inline VF quad_input(const uint8_t* plane, int j) {
   const __m256i lanes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(plane));

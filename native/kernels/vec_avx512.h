@@ -11,6 +11,7 @@ constexpr int W = 16;
 constexpr int kNumRegisters = 32;
 using VF = __m512;
 using VI = __m512i;
+using VB = __m512i;
 
 static inline VF load(const float* p) { return _mm512_loadu_ps(p); }
 // v in a register: left to itself, GCC may load it again for each use.
@@ -77,6 +78,12 @@ static inline VF load_bfloat(const uint16_t* p) {
 }
 static inline void store_half(uint16_t* p, VF v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline VB load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+static inline void store_bytes(uint8_t* p, VB v) { _mm512_storeu_si512(p, v); }
+static inline VB move_bits(VB v, int shift, int mask) {
+  const VB moved = shift > 0 ? _mm512_slli_epi16(v, shift) : shift < 0 ? _mm512_srli_epi16(v, -shift) : v;
+  return _mm512_and_si512(moved, _mm512_set1_epi8(static_cast<char>(mask)));
 }
 static inline VF quad_input(const uint8_t* plane, int j) {
   const __m512i lanes = _mm512_loadu_si512(plane);

@@ -11,6 +11,7 @@ constexpr int W = 4;  // f32 lanes
 constexpr int kNumRegisters = 16;
 typedef float VF __attribute__((vector_size(16)));
 typedef int32_t VI __attribute__((vector_size(16)));
+typedef uint16_t VB __attribute__((vector_size(16)));  // bytes, two in each lane
 
 static inline VF load(const float* p) {
   VF v;
@@ -119,6 +120,16 @@ static inline VF load_half(const uint16_t* p) {
 static inline VF load_bfloat(const uint16_t* p) { return reinterpret_cast<VF>(VI{p[0], p[1], p[2], p[3]} << 16); }
 static inline void store_half(uint16_t* p, VF v) {
   for (int i = 0; i < W; ++i) p[i] = float_to_half(v[i]);
+}
+static inline VB load_bytes(const uint8_t* p) {
+  VB v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+static inline void store_bytes(uint8_t* p, VB v) { __builtin_memcpy(p, &v, sizeof v); }
+// Each byte moved up by `shift` bits, or down by -shift, and masked: the mask drops what came from its neighbour.
+static inline VB move_bits(VB v, int shift, int mask) {
+  return (shift > 0 ? v << shift : v >> -shift) & static_cast<uint16_t>(mask * 0x0101);
 }
 // Four-byte lanes of a quad plane: input j of each channel as f32.
 static inline VF quad_input(const uint8_t* plane, int j) {
