@@ -17,12 +17,9 @@ struct StorageInfo {
   PanelKind kind;
 };
 
-constexpr StorageInfo kStorage[] = {
-    {"F32", 1, 4, PanelKind::F32},      {"F16", 1, 2, PanelKind::F16},      {"BF16", 1, 2, PanelKind::BF16},
-    {"Q4_0", 32, 18, PanelKind::U4},    {"Q4_1", 32, 20, PanelKind::U4M},   {"Q5_0", 32, 22, PanelKind::U5},
-    {"Q5_1", 32, 24, PanelKind::U5M},   {"Q8_0", 32, 34, PanelKind::U8},    {"Q4_K", 256, 144, PanelKind::U4K},
-    {"Q5_K", 256, 176, PanelKind::U5K}, {"Q6_K", 256, 210, PanelKind::U6K},
-};
+#define LEPTON_STORAGE_INFO(name, block, bytes, kind) {#name, block, bytes, PanelKind::kind},
+constexpr StorageInfo kStorage[] = {LEPTON_STORAGE_TYPES(LEPTON_STORAGE_INFO)};
+#undef LEPTON_STORAGE_INFO
 
 const StorageInfo& info_of(StorageType type) { return kStorage[static_cast<int>(type)]; }
 
@@ -124,6 +121,13 @@ void pack_k6_block(const uint8_t* block, int ch, uint8_t* out) {
   for (int g = 0; g < kBlockGroups; ++g) place(6, ch, u + g * kGroup, out + group_offset(PanelKind::U6K, g));
 }
 
+void pack_super_block(StorageType type, const uint8_t* block, int ch, uint8_t* out) {
+  if (type == StorageType::Q6_K)
+    pack_k6_block(block, ch, out);
+  else
+    pack_k45_block(type, block, ch, out);
+}
+
 float wide_value(StorageType type, const uint8_t* row, int64_t i) {
   if (type == StorageType::F32) {
     float value;
@@ -200,18 +204,14 @@ void pack_panel(StorageType type, PanelKind kind, const uint8_t* rows, int64_t n
   std::memset(panel, 0, panel_bytes(kind, num_inputs));
   for (int ch = 0; ch < kPanelWidth && index * kPanelWidth + ch < num_outputs; ++ch) {
     const uint8_t* row = rows + (index * kPanelWidth + ch) * bytes;
-    const int64_t blocks = num_inputs / kBlock;
     if (is_wide(info_of(type).kind)) {
       if (kind == PanelKind::U8)
         quantize_wide_row(type, row, num_inputs, ch, panel);
       else
         pack_wide_row(type, row, num_inputs, ch, panel);
-    } else if (type == StorageType::Q4_K || type == StorageType::Q5_K) {
-      for (int64_t b = 0; b < blocks; ++b)
-        pack_k45_block(type, row + b * info_of(type).bytes, ch, panel + b * block_bytes(kind));
-    } else if (type == StorageType::Q6_K) {
-      for (int64_t b = 0; b < blocks; ++b)
-        pack_k6_block(row + b * info_of(type).bytes, ch, panel + b * block_bytes(kind));
+    } else if (kind_info(kind).two_level) {
+      for (int64_t b = 0; b < num_inputs / kBlock; ++b)
+        pack_super_block(type, row + b * info_of(type).bytes, ch, panel + b * block_bytes(kind));
     } else {
       pack_simple_row(type, kind, row, num_inputs, ch, panel);
     }

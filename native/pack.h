@@ -8,7 +8,22 @@
 
 namespace lepton {
 
-enum class StorageType { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K };
+// Name, elements and bytes of a block, and the kind of panel that holds the type.
+#define LEPTON_STORAGE_TYPES(X) \
+  X(F32, 1, 4, F32)             \
+  X(F16, 1, 2, F16)             \
+  X(BF16, 1, 2, BF16)           \
+  X(Q4_0, 32, 18, U4)           \
+  X(Q4_1, 32, 20, U4M)          \
+  X(Q5_0, 32, 22, U5)           \
+  X(Q5_1, 32, 24, U5M)          \
+  X(Q8_0, 32, 34, U8)           \
+  X(Q4_K, 256, 144, U4K)        \
+  X(Q5_K, 256, 176, U5K)        \
+  X(Q6_K, 256, 210, U6K)
+#define LEPTON_STORAGE_NAME(name, block, bytes, kind) name,
+enum class StorageType { LEPTON_STORAGE_TYPES(LEPTON_STORAGE_NAME) };
+#undef LEPTON_STORAGE_NAME
 
 // The type of this name; throws std::invalid_argument for another.
 StorageType parse_storage_type(const std::string& name);

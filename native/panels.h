@@ -39,7 +39,9 @@ constexpr int kBlock = kGroup * kBlockGroups;
 #define LEPTON_KIND_NAME(kind) kind,
 enum class PanelKind : int32_t { LEPTON_PANEL_KINDS(LEPTON_KIND_NAME) };
 #undef LEPTON_KIND_NAME
-constexpr int kNumPanelKinds = 11;
+#define LEPTON_KIND_COUNT(kind) +1
+constexpr int kNumPanelKinds = LEPTON_PANEL_KINDS(LEPTON_KIND_COUNT);
+#undef LEPTON_KIND_COUNT
 
 // Whether a panel holds values, not codes with scales.
 static constexpr bool is_wide(PanelKind kind) {
