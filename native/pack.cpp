@@ -54,7 +54,7 @@ void pack_simple_row(StorageType type, PanelKind kind, const uint8_t* row, int64
     uint8_t* scales = panel + g * (info.scale_bytes + info.group_bytes);
     uint8_t u[kGroup];
     put_half(scales, ch, block);
-    if (type == StorageType::Q4_0) {
+    if (type == StorageType::Q4_0 || type == StorageType::IQ4_NL) {
       unpack_nibbles(block + 2, u);
     } else if (type == StorageType::Q4_1) {
       put_half(scales, kPanelWidth + ch, block + 2);
@@ -69,7 +69,7 @@ void pack_simple_row(StorageType type, PanelKind kind, const uint8_t* row, int64
     } else {
       for (int i = 0; i < kGroup; ++i) u[i] = static_cast<uint8_t>(block[2 + i] ^ 0x80);
     }
-    place(info.bits, ch, u, scales + info.scale_bytes);
+    place(info.stored_bits, ch, u, scales + info.scale_bytes);
   }
 }
 

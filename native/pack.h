@@ -20,7 +20,8 @@ namespace lepton {
   X(Q8_0, 32, 34, U8)           \
   X(Q4_K, 256, 144, U4K)        \
   X(Q5_K, 256, 176, U5K)        \
-  X(Q6_K, 256, 210, U6K)
+  X(Q6_K, 256, 210, U6K)        \
+  X(IQ4_NL, 32, 18, T4)
 #define LEPTON_STORAGE_NAME(name, block, bytes, kind) name,
 enum class StorageType { LEPTON_STORAGE_TYPES(LEPTON_STORAGE_NAME) };
 #undef LEPTON_STORAGE_NAME

@@ -8,6 +8,7 @@
 //   u5  u4, then 64 bytes whose bit q is the fifth bit of quad q
 //   u6  u4, then two planes of 64 bytes: two bits each for quads 0-3 and 4-7
 //   u8  eight planes of 64 bytes, one for each quad
+//   t4  as u4, but a code stands for the 8-bit value of that place in kCodebook
 //   f16, bf16, f32  32 x 16 values, input-major, without scales
 //
 // Values are unsigned; the signed weight is (u - offset). One-level kinds put 16 f16 scales (and 16 f16 minima) in
@@ -35,7 +36,7 @@ constexpr int kQuads = 8;        // quads in a group
 constexpr int kBlockGroups = 8;  // groups in a super-block
 constexpr int kBlock = kGroup * kBlockGroups;
 
-#define LEPTON_PANEL_KINDS(X) X(F32) X(F16) X(BF16) X(U4) X(U4M) X(U5) X(U5M) X(U8) X(U4K) X(U5K) X(U6K)
+#define LEPTON_PANEL_KINDS(X) X(F32) X(F16) X(BF16) X(U4) X(U4M) X(U5) X(U5M) X(U8) X(U4K) X(U5K) X(U6K) X(T4)
 #define LEPTON_KIND_NAME(kind) kind,
 enum class PanelKind : int32_t { LEPTON_PANEL_KINDS(LEPTON_KIND_NAME) };
 #undef LEPTON_KIND_NAME
@@ -49,7 +50,8 @@ static constexpr bool is_wide(PanelKind kind) {
 }
 
 struct KindInfo {
-  int bits;         // per weight, scales apart
+  int bits;         // of a weight, scales apart
+  int stored_bits;  // of its code: fewer where a codebook gives the weight
   int offset;       // signed weight = u - offset
   bool has_min;     // y += min * sum(x)
   bool two_level;   // header for each super-block
@@ -59,20 +61,25 @@ struct KindInfo {
 
 static constexpr KindInfo kind_info(PanelKind kind) {
   switch (kind) {
-    case PanelKind::F32: return {32, 0, false, false, 0, kGroup * kPanelWidth * 4};
+    case PanelKind::F32: return {32, 32, 0, false, false, 0, kGroup * kPanelWidth * 4};
     case PanelKind::F16:
-    case PanelKind::BF16: return {16, 0, false, false, 0, kGroup * kPanelWidth * 2};
-    case PanelKind::U4: return {4, 8, false, false, 32, 256};
-    case PanelKind::U4M: return {4, 0, true, false, 64, 256};
-    case PanelKind::U5: return {5, 16, false, false, 32, 320};
-    case PanelKind::U5M: return {5, 0, true, false, 64, 320};
-    case PanelKind::U8: return {8, 128, false, false, 32, 512};
-    case PanelKind::U4K: return {4, 0, true, true, 256, 256};
-    case PanelKind::U5K: return {5, 0, true, true, 256, 320};
-    case PanelKind::U6K: return {6, 32, false, true, 288, 384};
+    case PanelKind::BF16: return {16, 16, 0, false, false, 0, kGroup * kPanelWidth * 2};
+    case PanelKind::U4: return {4, 4, 8, false, false, 32, 256};
+    case PanelKind::U4M: return {4, 4, 0, true, false, 64, 256};
+    case PanelKind::U5: return {5, 5, 16, false, false, 32, 320};
+    case PanelKind::U5M: return {5, 5, 0, true, false, 64, 320};
+    case PanelKind::U8: return {8, 8, 128, false, false, 32, 512};
+    case PanelKind::U4K: return {4, 4, 0, true, true, 256, 256};
+    case PanelKind::U5K: return {5, 5, 0, true, true, 256, 320};
+    case PanelKind::U6K: return {6, 6, 32, false, true, 288, 384};
+    case PanelKind::T4: return {8, 4, 128, false, false, 32, 256};
   }
   return {};
 }
+
+// What the codes of an IQ4 type stand for (ggml-common.h, kvalues_iq4nl), plus 128.
+alignas(16) static constexpr uint8_t kCodebook[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                                      129, 141, 153, 166, 181, 197, 217, 241};
 
 static constexpr int64_t num_groups(int64_t num_inputs) { return (num_inputs + kGroup - 1) / kGroup; }
 static constexpr int64_t num_panels(int64_t num_outputs) { return (num_outputs + kPanelWidth - 1) / kPanelWidth; }

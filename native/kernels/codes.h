@@ -16,6 +16,8 @@ static inline LEPTON_INLINE VB load_quad(const uint8_t* data, int q) {
       return low | move_bits(load_bytes(data + 256), 4 - q, 16);
     else if constexpr (STORED == 6)
       return low | move_bits(load_bytes(data + 256 + (q >> 2) * 64), 4 - 2 * (q & 3), 48);
+    else if constexpr (BITS == 8)
+      return look_up(kCodebook, low);
     else
       return low;
   }

@@ -20,7 +20,7 @@ static inline const float* unpack_float(const uint8_t* block, const Scales<KIND>
     return out;
   } else {
     alignas(64) uint8_t unpacked[kGroup * kPanelWidth];
-    unpack_group<info.bits, info.bits>(block + group_offset(KIND, g), unpacked);
+    unpack_group<info.bits, info.stored_bits>(block + group_offset(KIND, g), unpacked);
     for (int q = 0; q < kQuads; ++q) {
       const int s = kHalves<KIND> == 2 ? 2 * g + q / 4 : g;
       for (int p = 0; p < kParts; ++p) {

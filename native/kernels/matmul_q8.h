@@ -46,7 +46,7 @@ static inline __attribute__((always_inline)) void add_groups(const uint8_t* data
                                                              bool is_streamed, VF (*acc)[PANELS][kParts]) {
   constexpr KindInfo info = kind_info(KIND);
   constexpr int shift = offset_shift(info.offset), halves = kHalves<KIND>;
-  constexpr int stored = PACKED ? info.bits : 8;
+  constexpr int stored = PACKED ? info.stored_bits : 8;
   constexpr int middle = halves == 2 ? kQuads / 2 : kQuads;
   for (int g = 0; g < groups; ++g) {
     const uint8_t* weights = data + g * group_stride;
@@ -143,7 +143,7 @@ struct UnpackedBlock {
     for (int n = 0; n < PANELS; ++n, panel += panel_stride) {
       expand_scales<KIND>(panel, groups, scales[n]);
       for (int g = 0; g < groups; ++g)
-        unpack_group<info.bits, info.bits>(panel + group_offset(KIND, g), weights[n] + g * kGroup * kPanelWidth);
+        unpack_group<info.bits, info.stored_bits>(panel + group_offset(KIND, g), weights[n] + g * kGroup * kPanelWidth);
     }
   }
 

@@ -96,6 +96,9 @@ static inline VB move_bits(VB v, int shift, int mask) {
   const VB moved = shift > 0 ? _mm256_slli_epi16(v, shift) : shift < 0 ? _mm256_srli_epi16(v, -shift) : v;
   return _mm256_and_si256(moved, _mm256_set1_epi8(static_cast<char>(mask)));
 }
+static inline VB look_up(const uint8_t* table, VB codes) {
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(*reinterpret_cast<const __m128i*>(table)), codes);
+}
 static inline VF quad_input(const uint8_t* plane, int j) {
   const __m256i lanes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(plane));
   return to_float(_mm256_and_si256(_mm256_srlv_epi32(lanes, _mm256_set1_epi32(8 * j)), _mm256_set1_epi32(255)));

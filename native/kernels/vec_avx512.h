@@ -85,6 +85,9 @@ static inline VB move_bits(VB v, int shift, int mask) {
   const VB moved = shift > 0 ? _mm512_slli_epi16(v, shift) : shift < 0 ? _mm512_srli_epi16(v, -shift) : v;
   return _mm512_and_si512(moved, _mm512_set1_epi8(static_cast<char>(mask)));
 }
+static inline VB look_up(const uint8_t* table, VB codes) {
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(*reinterpret_cast<const __m128i*>(table)), codes);
+}
 static inline VF quad_input(const uint8_t* plane, int j) {
   const __m512i lanes = _mm512_loadu_si512(plane);
   return to_float(_mm512_and_si512(_mm512_srlv_epi32(lanes, _mm512_set1_epi32(8 * j)), _mm512_set1_epi32(255)));

@@ -131,6 +131,13 @@ static inline void store_bytes(uint8_t* p, VB v) { __builtin_memcpy(p, &v, sizeo
 static inline VB move_bits(VB v, int shift, int mask) {
   return (shift > 0 ? v << shift : v >> -shift) & static_cast<uint16_t>(mask * 0x0101);
 }
+// table[code] for each byte; the table has 16, on a boundary of 16.
+static inline VB look_up(const uint8_t* table, VB codes) {
+  uint8_t bytes[sizeof(VB)];
+  store_bytes(bytes, codes);
+  for (uint8_t& byte : bytes) byte = table[byte];
+  return load_bytes(bytes);
+}
 // Four-byte lanes of a quad plane: input j of each channel as f32.
 static inline VF quad_input(const uint8_t* plane, int j) {
   VI lanes;

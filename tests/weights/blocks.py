@@ -18,6 +18,7 @@ HALF_OFFSETS: Mapping[WeightType, tuple[int, ...]] = {
     WeightType.Q4_K: (0, 2),
     WeightType.Q5_K: (0, 2),
     WeightType.Q6_K: (208,),
+    WeightType.IQ4_NL: (0,),
 }
 """Where the f16 scales and minima lie in a block."""
 

@@ -30,6 +30,7 @@ TENSOR_TYPE_TAGS: Mapping[WeightType, int] = {
     WeightType.Q4_K: 12,
     WeightType.Q5_K: 13,
     WeightType.Q6_K: 14,
+    WeightType.IQ4_NL: 20,
 }
 
 

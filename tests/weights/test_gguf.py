@@ -162,7 +162,7 @@ def test_strict_loading(tmp_path: Path) -> None:
             check_strict(model, [*wanted, Weight("lost", (3, 4))])
         with pytest.raises(WeightMismatch, match=r"blk\.1\.weight has shape \(5, 1\), expected \(1, 5\)"):
             check_strict(model, [wanted[0], Weight("blk.1.weight", (1, 5)), *wanted[2:]])
-        with pytest.raises(WeightMismatch, match="; and 3 more") as raised:
+        with pytest.raises(WeightMismatch, match=f"; and {len(wanted) - 8} more$") as raised:
             check_strict(model, [])
         assert str(raised.value).count("unexpected") == 8
 

@@ -35,6 +35,7 @@ class WeightType(enum.Enum):
     Q4_K = "Q4_K"
     Q5_K = "Q5_K"
     Q6_K = "Q6_K"
+    IQ4_NL = "IQ4_NL"
 
     @property
     def block_elements(self) -> int:
@@ -76,8 +77,13 @@ _GEOMETRY: Final[Mapping[WeightType, tuple[int, int, int]]] = {
     WeightType.Q4_K: (256, 144, 4),
     WeightType.Q5_K: (256, 176, 5),
     WeightType.Q6_K: (256, 210, 6),
+    WeightType.IQ4_NL: (32, 18, 4),
 }
 """Elements and bytes of a block, bits of a code."""
+
+
+IQ4_VALUES: Final = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+"""What the 16 codes of IQ4_NL and IQ4_XS stand for (``kvalues_iq4nl``)."""
 
 
 def dequantize(data: Bytes, weight_type: WeightType, shape: tuple[int, ...]) -> Floats:
@@ -195,6 +201,14 @@ def _q6_k(blocks: Bytes) -> Floats:
     return (scales[:, :, np.newaxis] * codes.reshape(-1, 16, 16).astype(np.float32)).reshape(-1, 256)
 
 
+def _iq4_values(codes: Bytes) -> Floats:
+    return np.array(IQ4_VALUES, np.float32)[_nibbles(codes, 16)]
+
+
+def _iq4_nl(blocks: Bytes) -> Floats:
+    return _half(blocks, 0) * _iq4_values(blocks[:, 2:])
+
+
 _DECODERS: Final[Mapping[WeightType, Callable[[Bytes], Floats]]] = {
     WeightType.F32: _f32,
     WeightType.F16: _f16,
@@ -207,4 +221,5 @@ _DECODERS: Final[Mapping[WeightType, Callable[[Bytes], Floats]]] = {
     WeightType.Q4_K: _q4_k,
     WeightType.Q5_K: _q5_k,
     WeightType.Q6_K: _q6_k,
+    WeightType.IQ4_NL: _iq4_nl,
 }

@@ -5,9 +5,10 @@ import pytest
 from tests.models.tiny import random_tensor
 
 from lepton_ai.backends.reference.weights import DenseWeight, GroupedWeight, hold, quantize_groups, quantize_to_8_bits
-from lepton_ai.weights.formats import WeightType, dequantize
+from lepton_ai.weights.formats import IQ4_VALUES, WeightType, dequantize
 
 NARROW = [t for t in WeightType if t.bits <= 8]
+CODEBOOK = (WeightType.IQ4_NL,)
 
 
 @pytest.mark.parametrize("weight_type", list(WeightType))
@@ -25,7 +26,9 @@ def test_codes_fit_the_width_of_the_type(weight_type: WeightType) -> None:
     held = hold(random_tensor("w", (4, 512), weight_type, seed=2))
     assert isinstance(held, GroupedWeight)
     low = 0 if held.minima is not None else -(2 ** (weight_type.bits - 1))
-    assert (held.codes.min(), held.codes.max()) == (low, low + 2**weight_type.bits - 1)
+    codes = IQ4_VALUES if weight_type in CODEBOOK else range(low, low + 2**weight_type.bits)
+    assert (held.codes.min(), held.codes.max()) == (min(codes), max(codes))
+    assert set(held.codes.flat) <= set(codes)
     assert held.group == (16 if weight_type is WeightType.Q6_K else 32)
     has_minima = weight_type in (WeightType.Q4_1, WeightType.Q5_1, WeightType.Q4_K, WeightType.Q5_K)
     assert (held.minima is not None) == has_minima

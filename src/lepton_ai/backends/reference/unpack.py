@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lepton_ai.backends.base import Float32Array
-from lepton_ai.weights.formats import WeightType
+from lepton_ai.weights.formats import IQ4_VALUES, WeightType
 
 Bytes = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int8]
@@ -16,7 +16,7 @@ Unpacked = tuple[Codes, Float32Array, Float32Array | None]
 
 
 def unpack(blocks: Bytes, weight_type: WeightType) -> Unpacked:
-    """Codes ``[B, elements]`` (offset taken off), scales and minima ``[B, groups]`` of ``B`` blocks.
+    """Codes ``[B, elements]`` (offset taken off, or looked up), scales and minima ``[B, groups]`` of ``B`` blocks.
 
     ``value = scale * code + minimum``. ``weight_type`` is a block type: none of F32, F16 and BF16.
     """
@@ -90,6 +90,14 @@ def _unpack_q6_k(blocks: Bytes) -> Unpacked:
     return _signed(low | high << 4, 32), scales, None
 
 
+def _iq4_values(packed: Bytes) -> Codes:
+    return np.array(IQ4_VALUES, np.int8)[_nibbles(packed)]
+
+
+def _unpack_iq4_nl(blocks: Bytes) -> Unpacked:
+    return _iq4_values(blocks[:, 2:]), _half(blocks, 0), None
+
+
 _UNPACKERS = {
     WeightType.Q4_0: _unpack_q4_0,
     WeightType.Q4_1: _unpack_q4_1,
@@ -99,4 +107,5 @@ _UNPACKERS = {
     WeightType.Q4_K: _unpack_q4_k,
     WeightType.Q5_K: _unpack_q5_k,
     WeightType.Q6_K: _unpack_q6_k,
+    WeightType.IQ4_NL: _unpack_iq4_nl,
 }

@@ -34,7 +34,7 @@ class GroupedWeight:
     """A matrix ``(N, C)``: ``value = scale * code + minimum`` with one scale (and minimum) per group of a row.
 
     ``codes`` ``[N, P]`` with the type's offset taken off, zero past column C; ``P`` is C rounded up to 32; ``scales``
-    and ``minima`` ``[N, P / group]``. ``bits`` is the width of a code.
+    and ``minima`` ``[N, P / group]``. ``bits`` is the width of a code as it is stored.
     """
 
     codes: Codes
