@@ -121,9 +121,21 @@ void pack_k6_block(const uint8_t* block, int ch, uint8_t* out) {
   for (int g = 0; g < kBlockGroups; ++g) place(6, ch, u + g * kGroup, out + group_offset(PanelKind::U6K, g));
 }
 
+void pack_iq4_xs_block(const uint8_t* block, int ch, uint8_t* out) {
+  put_half(out, ch, block);
+  for (int i = 0; i < 6; ++i) out[32 + i * kPanelWidth + ch] = block[2 + i];
+  for (int g = 0; g < kBlockGroups; ++g) {
+    uint8_t u[kGroup];
+    unpack_nibbles(block + 8 + g * 16, u);
+    place(4, ch, u, out + group_offset(PanelKind::T4K, g));
+  }
+}
+
 void pack_super_block(StorageType type, const uint8_t* block, int ch, uint8_t* out) {
   if (type == StorageType::Q6_K)
     pack_k6_block(block, ch, out);
+  else if (type == StorageType::IQ4_XS)
+    pack_iq4_xs_block(block, ch, out);
   else
     pack_k45_block(type, block, ch, out);
 }

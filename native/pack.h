@@ -21,7 +21,8 @@ namespace lepton {
   X(Q4_K, 256, 144, U4K)        \
   X(Q5_K, 256, 176, U5K)        \
   X(Q6_K, 256, 210, U6K)        \
-  X(IQ4_NL, 32, 18, T4)
+  X(IQ4_NL, 32, 18, T4)         \
+  X(IQ4_XS, 256, 136, T4K)
 #define LEPTON_STORAGE_NAME(name, block, bytes, kind) name,
 enum class StorageType { LEPTON_STORAGE_TYPES(LEPTON_STORAGE_NAME) };
 #undef LEPTON_STORAGE_NAME

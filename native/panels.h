@@ -18,6 +18,8 @@
 //             low nibbles (scale low, minimum high) of group g; byte [8 + i][ch] the upper two bits: (scale, minimum)
 //             pairs of groups 2i (low nibble) and 2i + 1 (high nibble)
 //   u6k       f16 d[16], then i8 sub-scale[16][16 ch], one for each 16 inputs
+//   t4k       f16 d[16], then 6 x 16 bytes of 6-bit sub-scales, plus 32: bytes [0][ch] and [1][ch] hold the upper two
+//             bits of groups 0-3 and 4-7; byte [2 + i][ch] the low nibbles of groups 2i and 2i + 1
 //
 // So every kind has the size of the file format it comes from. Channels and inputs past the end are zero weights.
 #pragma once
@@ -36,7 +38,7 @@ constexpr int kQuads = 8;        // quads in a group
 constexpr int kBlockGroups = 8;  // groups in a super-block
 constexpr int kBlock = kGroup * kBlockGroups;
 
-#define LEPTON_PANEL_KINDS(X) X(F32) X(F16) X(BF16) X(U4) X(U4M) X(U5) X(U5M) X(U8) X(U4K) X(U5K) X(U6K) X(T4)
+#define LEPTON_PANEL_KINDS(X) X(F32) X(F16) X(BF16) X(U4) X(U4M) X(U5) X(U5M) X(U8) X(U4K) X(U5K) X(U6K) X(T4) X(T4K)
 #define LEPTON_KIND_NAME(kind) kind,
 enum class PanelKind : int32_t { LEPTON_PANEL_KINDS(LEPTON_KIND_NAME) };
 #undef LEPTON_KIND_NAME
@@ -73,6 +75,7 @@ static constexpr KindInfo kind_info(PanelKind kind) {
     case PanelKind::U5K: return {5, 5, 0, true, true, 256, 320};
     case PanelKind::U6K: return {6, 6, 32, false, true, 288, 384};
     case PanelKind::T4: return {8, 4, 128, false, false, 32, 256};
+    case PanelKind::T4K: return {8, 4, 128, false, true, 128, 256};
   }
   return {};
 }

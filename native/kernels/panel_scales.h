@@ -16,6 +16,24 @@ struct Scales {
   VF min[kBlockGroups][kParts];
 };
 
+// The integer scales and minima of 16 channels, number `s` of a super-block; `packed` is what follows its f16 scales.
+template <PanelKind KIND>
+static inline void sub_scales(const uint8_t* packed, int s, int8_t* scale, int8_t* min) {
+  for (int ch = 0; ch < kPanelWidth; ++ch, ++packed) {
+    if constexpr (KIND == PanelKind::U6K) {
+      scale[ch] = static_cast<int8_t>(packed[s * kPanelWidth]);
+    } else if constexpr (KIND == PanelKind::T4K) {
+      const int low = packed[(2 + s / 2) * kPanelWidth] >> (4 * (s & 1)) & 15;
+      const int high = packed[s / 4 * kPanelWidth] >> (2 * (s & 3)) & 3;
+      scale[ch] = static_cast<int8_t>((low | high << 4) - 32);
+    } else {
+      const int low = packed[s * kPanelWidth], high = packed[(8 + s / 2) * kPanelWidth] >> (4 * (s & 1));
+      scale[ch] = static_cast<int8_t>((low & 15) | (high & 3) << 4);
+      min[ch] = static_cast<int8_t>(low >> 4 | (high & 12) << 2);
+    }
+  }
+}
+
 // The scales of up to eight groups of a super-block as f32.
 template <PanelKind KIND>
 static inline void expand_scales(const uint8_t* block, int groups, Scales<KIND>& out) {
@@ -30,26 +48,13 @@ static inline void expand_scales(const uint8_t* block, int groups, Scales<KIND>&
     }
   } else {
     const uint16_t* super = reinterpret_cast<const uint16_t*>(block);
-    if constexpr (KIND == PanelKind::U6K) {
-      const int8_t* sub = reinterpret_cast<const int8_t*>(block + 32);
-      for (int g = 0; g < 2 * groups; ++g)
-        for (int p = 0; p < kParts; ++p)
-          out.scale[g][p] = load_half(super + p * W) * load_scales(sub + g * kPanelWidth + p * W);
-    } else {
-      const uint8_t* low = block + 64;
-      const uint8_t* high = block + 192;
-      for (int g = 0; g < groups; ++g) {
-        uint8_t scale[kPanelWidth], min[kPanelWidth];
-        for (int ch = 0; ch < kPanelWidth; ++ch) {
-          const uint8_t l = low[g * kPanelWidth + ch];
-          const uint8_t h = static_cast<uint8_t>(high[(g >> 1) * kPanelWidth + ch] >> (4 * (g & 1)));
-          scale[ch] = static_cast<uint8_t>((l & 15) | ((h & 3) << 4));
-          min[ch] = static_cast<uint8_t>((l >> 4) | ((h & 12) << 2));
-        }
-        for (int p = 0; p < kParts; ++p) {
-          out.scale[g][p] = load_half(super + p * W) * load_scales(scale + p * W);
-          out.min[g][p] = set1(0.0f) - load_half(super + kPanelWidth + p * W) * load_scales(min + p * W);
-        }
+    for (int s = 0; s < groups * kHalves<KIND>; ++s) {
+      int8_t scale[kPanelWidth], min[kPanelWidth];
+      sub_scales<KIND>(block + (info.has_min ? 4 : 2) * kPanelWidth, s, scale, min);
+      for (int p = 0; p < kParts; ++p) {
+        out.scale[s][p] = load_half(super + p * W) * load_scales(scale + p * W);
+        if constexpr (info.has_min)
+          out.min[s][p] = set1(0.0f) - load_half(super + kPanelWidth + p * W) * load_scales(min + p * W);
       }
     }
   }

@@ -95,8 +95,5 @@ static inline VF quad_input(const uint8_t* plane, int j) {
 static inline VF load_scales(const int8_t* p) {
   return to_float(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
-static inline VF load_scales(const uint8_t* p) {
-  return to_float(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-}
 
 }  // namespace lepton::LEPTON_ISA

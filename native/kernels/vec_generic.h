@@ -145,6 +145,5 @@ static inline VF quad_input(const uint8_t* plane, int j) {
   return to_float(lanes >> (8 * j) & 255);
 }
 static inline VF load_scales(const int8_t* p) { return VF{float(p[0]), float(p[1]), float(p[2]), float(p[3])}; }
-static inline VF load_scales(const uint8_t* p) { return VF{float(p[0]), float(p[1]), float(p[2]), float(p[3])}; }
 
 }  // namespace lepton::LEPTON_ISA

@@ -19,6 +19,7 @@ HALF_OFFSETS: Mapping[WeightType, tuple[int, ...]] = {
     WeightType.Q5_K: (0, 2),
     WeightType.Q6_K: (208,),
     WeightType.IQ4_NL: (0,),
+    WeightType.IQ4_XS: (0,),
 }
 """Where the f16 scales and minima lie in a block."""
 

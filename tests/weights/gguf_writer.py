@@ -31,6 +31,7 @@ TENSOR_TYPE_TAGS: Mapping[WeightType, int] = {
     WeightType.Q5_K: 13,
     WeightType.Q6_K: 14,
     WeightType.IQ4_NL: 20,
+    WeightType.IQ4_XS: 23,
 }
 
 

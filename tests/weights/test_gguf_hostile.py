@@ -100,7 +100,7 @@ UNSUPPORTED: list[tuple[str, int, str]] = [
     ("version", 4, "expected GGUF version 2 or 3, got version 4"),
     ("version", 3 << 24, "expected a little-endian GGUF, got a big-endian one"),
     ("tensor a: type", 9, "tensor 'a': expected type F32, .*, got Q8_1"),
-    ("tensor a: type", 23, "tensor 'a': expected type F32, .*, got IQ4_XS"),
+    ("tensor a: type", 21, "tensor 'a': expected type F32, .*, got IQ3_S"),
     ("tensor a: type", 34, "tensor 'a': expected type F32, .*, got TQ1_0"),
     ("tensor a: type", 4, "tensor 'a': expected type F32, .*, got unknown type 4"),
     ("tensor a: type", 2**32 - 1, "tensor 'a': expected type F32, .*, got unknown type 4294967295"),

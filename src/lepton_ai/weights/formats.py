@@ -36,6 +36,7 @@ class WeightType(enum.Enum):
     Q5_K = "Q5_K"
     Q6_K = "Q6_K"
     IQ4_NL = "IQ4_NL"
+    IQ4_XS = "IQ4_XS"
 
     @property
     def block_elements(self) -> int:
@@ -78,6 +79,7 @@ _GEOMETRY: Final[Mapping[WeightType, tuple[int, int, int]]] = {
     WeightType.Q5_K: (256, 176, 5),
     WeightType.Q6_K: (256, 210, 6),
     WeightType.IQ4_NL: (32, 18, 4),
+    WeightType.IQ4_XS: (256, 136, 4),
 }
 """Elements and bytes of a block, bits of a code."""
 
@@ -209,6 +211,13 @@ def _iq4_nl(blocks: Bytes) -> Floats:
     return _half(blocks, 0) * _iq4_values(blocks[:, 2:])
 
 
+def _iq4_xs(blocks: Bytes) -> Floats:
+    """Bytes 2-3 hold the upper two bits of eight scales, bytes 4-7 their low nibbles; 32 is taken off."""
+    scales = _nibbles(blocks[:, 4:8], 1) | (_bit_planes(blocks[:, 2:4], 1, 2) << np.uint8(4))
+    scale = _half(blocks, 0) * (scales.view(np.int8) - np.int8(32)).astype(np.float32)
+    return (scale[:, :, np.newaxis] * _iq4_values(blocks[:, 8:]).reshape(-1, 8, 32)).reshape(-1, 256)
+
+
 _DECODERS: Final[Mapping[WeightType, Callable[[Bytes], Floats]]] = {
     WeightType.F32: _f32,
     WeightType.F16: _f16,
@@ -222,4 +231,5 @@ _DECODERS: Final[Mapping[WeightType, Callable[[Bytes], Floats]]] = {
     WeightType.Q5_K: _q5_k,
     WeightType.Q6_K: _q6_k,
     WeightType.IQ4_NL: _iq4_nl,
+    WeightType.IQ4_XS: _iq4_xs,
 }

@@ -8,7 +8,7 @@ from lepton_ai.backends.reference.weights import DenseWeight, GroupedWeight, hol
 from lepton_ai.weights.formats import IQ4_VALUES, WeightType, dequantize
 
 NARROW = [t for t in WeightType if t.bits <= 8]
-CODEBOOK = (WeightType.IQ4_NL,)
+CODEBOOK = (WeightType.IQ4_NL, WeightType.IQ4_XS)
 
 
 @pytest.mark.parametrize("weight_type", list(WeightType))

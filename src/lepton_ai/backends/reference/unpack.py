@@ -98,6 +98,14 @@ def _unpack_iq4_nl(blocks: Bytes) -> Unpacked:
     return _iq4_values(blocks[:, 2:]), _half(blocks, 0), None
 
 
+def _unpack_iq4_xs(blocks: Bytes) -> Unpacked:
+    """Each 16 bytes hold a group. Scales are 6 bits wide: their upper pairs of bits in 2 bytes, low nibbles in 4."""
+    high = blocks[:, 2:4, None] >> np.array([0, 2, 4, 6], dtype=np.uint8) & 3
+    low = blocks[:, 4:8, None] >> np.array([0, 4], dtype=np.uint8) & 15
+    scales = _signed(low.reshape(-1, 8) | high.reshape(-1, 8) << 4, 32)
+    return _iq4_values(blocks[:, 8:].reshape(-1, 8, 16)), _half(blocks, 0) * scales.astype(np.float32), None
+
+
 _UNPACKERS = {
     WeightType.Q4_0: _unpack_q4_0,
     WeightType.Q4_1: _unpack_q4_1,
@@ -108,4 +116,5 @@ _UNPACKERS = {
     WeightType.Q5_K: _unpack_q5_k,
     WeightType.Q6_K: _unpack_q6_k,
     WeightType.IQ4_NL: _unpack_iq4_nl,
+    WeightType.IQ4_XS: _unpack_iq4_xs,
 }
