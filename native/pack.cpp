@@ -25,17 +25,22 @@ const StorageInfo& info_of(StorageType type) { return kStorage[static_cast<int>(
 
 // Places 32 unsigned values of channel `ch` into a group's data.
 void place(int bits, int ch, const uint8_t* u, uint8_t* data) {
+  const auto put = [&](int plane, int lane, int value, int shift) {
+    data[plane * 64 + lane] |= static_cast<uint8_t>(value << shift);
+  };
   for (int q = 0; q < kQuads; ++q)
     for (int j = 0; j < 4; ++j) {
-      const uint8_t value = u[4 * q + j];
-      const int lane = 4 * ch + j;
+      const int value = u[4 * q + j], lane = 4 * ch + j;
       if (bits == 8) {
-        data[q * 64 + lane] = value;
-        continue;
+        put(q, lane, value, 0);
+      } else if (bits < 4) {
+        put(q >> 2, lane, value & 3, 2 * (q & 3));
+        if (bits == 3) put(2, lane, value >> 2, q);
+      } else {
+        put(q & 3, lane, value & 15, q & 4);
+        if (bits == 5) put(4, lane, value >> 4, q);
+        if (bits == 6) put(4 + (q >> 2), lane, value >> 4, 2 * (q & 3));
       }
-      data[(q & 3) * 64 + lane] |= static_cast<uint8_t>((value & 15) << (q >= 4 ? 4 : 0));
-      if (bits == 5) data[256 + lane] |= static_cast<uint8_t>((value >> 4) << q);
-      if (bits == 6) data[256 + (q >> 2) * 64 + lane] |= static_cast<uint8_t>((value >> 4) << (2 * (q & 3)));
     }
 }
 
@@ -121,6 +126,18 @@ void pack_k6_block(const uint8_t* block, int ch, uint8_t* out) {
   for (int g = 0; g < kBlockGroups; ++g) place(6, ch, u + g * kGroup, out + group_offset(PanelKind::U6K, g));
 }
 
+void pack_q3_k_block(const uint8_t* block, int ch, uint8_t* out) {
+  const uint8_t *high = block, *low = block + 32, *scales = block + 96;
+  put_half(out, ch, block + 108);
+  for (int i = 0; i < 12; ++i) out[32 + i * kPanelWidth + ch] = scales[i];
+  for (int g = 0; g < kBlockGroups; ++g) {
+    uint8_t u[kGroup];
+    for (int i = 0; i < kGroup; ++i)
+      u[i] = static_cast<uint8_t>((low[(g >> 2) * 32 + i] >> (2 * (g & 3)) & 3) | (high[i] >> g & 1) << 2);
+    place(3, ch, u, out + group_offset(PanelKind::U3K, g));
+  }
+}
+
 void pack_iq4_xs_block(const uint8_t* block, int ch, uint8_t* out) {
   put_half(out, ch, block);
   for (int i = 0; i < 6; ++i) out[32 + i * kPanelWidth + ch] = block[2 + i];
@@ -134,6 +151,8 @@ void pack_iq4_xs_block(const uint8_t* block, int ch, uint8_t* out) {
 void pack_super_block(StorageType type, const uint8_t* block, int ch, uint8_t* out) {
   if (type == StorageType::Q6_K)
     pack_k6_block(block, ch, out);
+  else if (type == StorageType::Q3_K)
+    pack_q3_k_block(block, ch, out);
   else if (type == StorageType::IQ4_XS)
     pack_iq4_xs_block(block, ch, out);
   else

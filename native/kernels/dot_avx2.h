@@ -1,5 +1,5 @@
 // Integer dot products on AVX2: unsigned weights times signed activations through maddubs, added in 16 bits as deep as
-// the weight's width allows (u4 eight products of pairs, u5 four, u6 two), then widened. An 8-bit weight is two
+// the weight's width allows (u3 and u4 eight products of pairs, u5 four, u6 two), then widened. An 8-bit weight is two
 // nibbles.
 #pragma once
 
@@ -62,7 +62,7 @@ static inline void dot_q8(const uint8_t* data, const int8_t* const* x, Sums* out
       for (int h = 0; h < 2; ++h)
         out[r].half[h] = _mm256_add_epi32(out[r].half[h], _mm256_slli_epi32(high[r].half[h], 4));
   } else {
-    constexpr int depth = BITS == 4 ? 8 : BITS == 5 ? 4 : 2;
+    constexpr int depth = BITS <= 4 ? 8 : BITS == 5 ? 4 : 2;
     dot_pass<BITS, STORED, -1, depth, ROWS, Q0, Q1>(data, x, out);
   }
 }

@@ -27,12 +27,12 @@ static inline void prefetch_ahead(const uint8_t* data, int64_t num_bytes, bool i
     for (int64_t line = 0; line < num_bytes; line += 64) __builtin_prefetch(data + line);
 }
 
-// Offsets of weights are multiples of 8 by a power of two: its exponent; -1 for no offset.
+// Offsets of weights are 4, or multiples of 8 by a power of two: its exponent; -1 for no offset.
 constexpr int offset_shift(int offset) {
-  return offset == 8 ? 0 : offset == 16 ? 1 : offset == 32 ? 2 : offset == 128 ? 4 : -1;
+  return offset == 4 || offset == 8 ? 0 : offset == 16 ? 1 : offset == 32 ? 2 : offset == 128 ? 4 : -1;
 }
 
-// What the offset of 8 adds to the sums over half `h` of a group, of `halves` in all.
+// What an offset of 8 adds to the sums over half `h` of a group, of `halves` in all: a multiple of 8.
 static inline int32_t group_offset_of(const Q8Group& group, int h, int halves) {
   return halves == 1 ? group.offset : h == 0 ? group.first_half : group.offset - group.first_half;
 }
@@ -62,7 +62,8 @@ static inline __attribute__((always_inline)) void add_groups(const uint8_t* data
     int32_t offsets[ROWS];
 #pragma GCC unroll 2
     for (int h = 0; h < halves; ++h) {
-      for (int r = 0; r < ROWS; ++r) offsets[r] = shift < 0 ? 0 : group_offset_of(*last[r], h, halves);
+      for (int r = 0; r < ROWS; ++r)
+        offsets[r] = shift < 0 ? 0 : group_offset_of(*last[r], h, halves) / (info.offset == 4 ? 2 : 1);
       if (h == 0)
         dot<info.bits, stored, TERMS, ROWS, PANELS, 0, middle>(weights, panel_stride, q, term_stride, offsets, shift,
                                                                sums[h]);

@@ -8,7 +8,7 @@ namespace lepton::LEPTON_ISA {
 constexpr int kParts = kPanelWidth / W;  // vector registers of one row of 16 channels
 
 template <PanelKind KIND>
-constexpr int kHalves = KIND == PanelKind::U6K ? 2 : 1;  // scales in a group of 32 inputs
+constexpr int kHalves = KIND == PanelKind::U3K || KIND == PanelKind::U6K ? 2 : 1;  // scales in a group of 32 inputs
 
 template <PanelKind KIND>
 struct Scales {
@@ -22,6 +22,10 @@ static inline void sub_scales(const uint8_t* packed, int s, int8_t* scale, int8_
   for (int ch = 0; ch < kPanelWidth; ++ch, ++packed) {
     if constexpr (KIND == PanelKind::U6K) {
       scale[ch] = static_cast<int8_t>(packed[s * kPanelWidth]);
+    } else if constexpr (KIND == PanelKind::U3K) {
+      const int low = packed[(s & 7) * kPanelWidth] >> (s >= 8 ? 4 : 0) & 15;
+      const int high = packed[(8 + (s & 3)) * kPanelWidth] >> (2 * (s / 4)) & 3;
+      scale[ch] = static_cast<int8_t>((low | high << 4) - 32);
     } else if constexpr (KIND == PanelKind::T4K) {
       const int low = packed[(2 + s / 2) * kPanelWidth] >> (4 * (s & 1)) & 15;
       const int high = packed[s / 4 * kPanelWidth] >> (2 * (s & 3)) & 3;

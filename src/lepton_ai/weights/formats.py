@@ -18,6 +18,7 @@ import numpy.typing as npt
 from lepton_ai.errors import InvalidModel
 
 Bytes = npt.NDArray[np.uint8]
+SignedBytes = npt.NDArray[np.int8]
 Floats = npt.NDArray[np.float32]
 
 
@@ -32,6 +33,7 @@ class WeightType(enum.Enum):
     Q5_0 = "Q5_0"
     Q5_1 = "Q5_1"
     Q8_0 = "Q8_0"
+    Q3_K = "Q3_K"
     Q4_K = "Q4_K"
     Q5_K = "Q5_K"
     Q6_K = "Q6_K"
@@ -75,6 +77,7 @@ _GEOMETRY: Final[Mapping[WeightType, tuple[int, int, int]]] = {
     WeightType.Q5_0: (32, 22, 5),
     WeightType.Q5_1: (32, 24, 5),
     WeightType.Q8_0: (32, 34, 8),
+    WeightType.Q3_K: (256, 110, 3),
     WeightType.Q4_K: (256, 144, 4),
     WeightType.Q5_K: (256, 176, 5),
     WeightType.Q6_K: (256, 210, 6),
@@ -179,12 +182,25 @@ def _k_scales(packed: Bytes) -> tuple[Floats, Floats]:
     return scales.astype(np.float32), minima.astype(np.float32)
 
 
+def _scaled_sixteens(d: Floats, scales: SignedBytes, codes: SignedBytes) -> Floats:
+    """``(d * scale) * code`` for the sixteen groups of 16 of Q3_K and Q6_K."""
+    scale = (d * scales.astype(np.float32))[:, :, np.newaxis]
+    return (scale * codes.reshape(-1, 16, 16).astype(np.float32)).reshape(-1, 256)
+
+
 def _scaled_with_minima(blocks: Bytes, codes: Bytes) -> Floats:
     """``(d * scale) * code - (dmin * minimum)`` for the eight groups of 32 of Q4_K and Q5_K."""
     scales, minima = _k_scales(blocks[:, 4:16])
     scale = (_half(blocks, 0) * scales)[:, :, np.newaxis]
     minimum = (_half(blocks, 2) * minima)[:, :, np.newaxis]
     return (scale * codes.reshape(-1, 8, 32).astype(np.float32) - minimum).reshape(-1, 256)
+
+
+def _q3_k(blocks: Bytes) -> Floats:
+    """Bytes 96-103 hold the low nibbles of 16 scales, bytes 104-107 their upper two bits; 32 is taken off."""
+    codes = _bit_planes(blocks[:, 32:96], 32, 2) | (_bit_planes(blocks[:, :32], 32, 1) << np.uint8(2))
+    scales = _nibbles(blocks[:, 96:104], 8) | (_bit_planes(blocks[:, 104:108], 4, 2) << np.uint8(4))
+    return _scaled_sixteens(_half(blocks, 108), scales.view(np.int8) - np.int8(32), codes.view(np.int8) - np.int8(4))
 
 
 def _q4_k(blocks: Bytes) -> Floats:
@@ -199,8 +215,7 @@ def _q5_k(blocks: Bytes) -> Floats:
 def _q6_k(blocks: Bytes) -> Floats:
     low, high = _nibbles(blocks[:, :128], 64), _bit_planes(blocks[:, 128:192], 32, 2)
     codes = (low | (high << np.uint8(4))).view(np.int8) - np.int8(32)
-    scales = _half(blocks, 208) * blocks[:, 192:208].view(np.int8).astype(np.float32)
-    return (scales[:, :, np.newaxis] * codes.reshape(-1, 16, 16).astype(np.float32)).reshape(-1, 256)
+    return _scaled_sixteens(_half(blocks, 208), blocks[:, 192:208].view(np.int8), codes)
 
 
 def _iq4_values(codes: Bytes) -> Floats:
@@ -227,6 +242,7 @@ _DECODERS: Final[Mapping[WeightType, Callable[[Bytes], Floats]]] = {
     WeightType.Q5_0: _q5_0,
     WeightType.Q5_1: _q5_1,
     WeightType.Q8_0: _q8_0,
+    WeightType.Q3_K: _q3_k,
     WeightType.Q4_K: _q4_k,
     WeightType.Q5_K: _q5_k,
     WeightType.Q6_K: _q6_k,

@@ -69,6 +69,20 @@ def _k_scales(blocks: Bytes) -> tuple[Float32Array, Float32Array]:
     return _half(blocks, 0) * scales.astype(np.float32), -(_half(blocks, 2) * minima.astype(np.float32))
 
 
+def _unpack_q3_k(blocks: Bytes) -> Unpacked:
+    """Two halves of 128 codes in 32 bytes of pairs of bits each; the third bit of group g of 32 is bit g of 32 bytes.
+
+    Of sixteen 6-bit scales, 8 bytes hold the low nibbles and 4 bytes the upper pairs of bits.
+    """
+    pairs = np.array([0, 2, 4, 6], dtype=np.uint8)[:, None]
+    low = blocks[:, 32:96].reshape(-1, 2, 1, 32) >> pairs & 3
+    third = blocks[:, None, :32] >> np.arange(8, dtype=np.uint8)[:, None] & 1
+    high = blocks[:, None, 104:108] >> pairs & 3
+    scales = _signed(_nibbles(blocks[:, 96:104]) | high.reshape(-1, 16) << 4, 32)
+    codes = _signed(low.reshape(-1, 8, 32) | third << 2, 4)
+    return codes, _half(blocks, 108) * scales.astype(np.float32), None
+
+
 def _unpack_q4_k(blocks: Bytes) -> Unpacked:
     """Each 32 bytes hold two groups: low halves the first, high halves the second."""
     return _signed(_nibbles(blocks[:, 16:].reshape(-1, 4, 32)), 0), *_k_scales(blocks)
@@ -112,6 +126,7 @@ _UNPACKERS = {
     WeightType.Q5_0: _unpack_q5_0,
     WeightType.Q5_1: _unpack_q5_1,
     WeightType.Q8_0: _unpack_q8_0,
+    WeightType.Q3_K: _unpack_q3_k,
     WeightType.Q4_K: _unpack_q4_k,
     WeightType.Q5_K: _unpack_q5_k,
     WeightType.Q6_K: _unpack_q6_k,
