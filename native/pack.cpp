@@ -126,6 +126,18 @@ void pack_k6_block(const uint8_t* block, int ch, uint8_t* out) {
   for (int g = 0; g < kBlockGroups; ++g) place(6, ch, u + g * kGroup, out + group_offset(PanelKind::U6K, g));
 }
 
+void pack_q2_k_block(const uint8_t* block, int ch, uint8_t* out) {
+  const uint8_t* pairs = block + 16;
+  put_half(out, ch, block + 80);
+  put_half(out, kPanelWidth + ch, block + 82);
+  for (int s = 0; s < 16; ++s) out[64 + s * kPanelWidth + ch] = block[s];
+  for (int g = 0; g < kBlockGroups; ++g) {
+    uint8_t u[kGroup];
+    for (int i = 0; i < kGroup; ++i) u[i] = pairs[(g >> 2) * 32 + i] >> (2 * (g & 3)) & 3;
+    place(2, ch, u, out + group_offset(PanelKind::U2K, g));
+  }
+}
+
 void pack_q3_k_block(const uint8_t* block, int ch, uint8_t* out) {
   const uint8_t *high = block, *low = block + 32, *scales = block + 96;
   put_half(out, ch, block + 108);
@@ -151,6 +163,8 @@ void pack_iq4_xs_block(const uint8_t* block, int ch, uint8_t* out) {
 void pack_super_block(StorageType type, const uint8_t* block, int ch, uint8_t* out) {
   if (type == StorageType::Q6_K)
     pack_k6_block(block, ch, out);
+  else if (type == StorageType::Q2_K)
+    pack_q2_k_block(block, ch, out);
   else if (type == StorageType::Q3_K)
     pack_q3_k_block(block, ch, out);
   else if (type == StorageType::IQ4_XS)

@@ -4,8 +4,8 @@
 // a group, four consecutive inputs of one channel (a "quad") stand together, channel after channel, so that a 32-bit
 // lane of a vector register always belongs to one channel:
 //
-//   u3  two planes of 64 bytes: the low two bits each of quads 0-3 and 4-7; then 64 bytes whose bit q is the third of
-//       quad q
+//   u2  two planes of 64 bytes: two bits each for quads 0-3 and 4-7
+//   u3  u2, then 64 bytes whose bit q is the third bit of quad q
 //   u4  four planes of 64 bytes; byte [ch * 4 + j] of plane p holds quad p in its low and quad p + 4 in its high nibble
 //   u5  u4, then 64 bytes whose bit q is the fifth bit of quad q
 //   u6  u4, then two planes of 64 bytes: two bits each for quads 0-3 and 4-7
@@ -20,6 +20,8 @@
 //             low nibbles (scale low, minimum high) of group g; byte [8 + i][ch] the upper two bits: (scale, minimum)
 //             pairs of groups 2i (low nibble) and 2i + 1 (high nibble)
 //   u6k       f16 d[16], then i8 sub-scale[16][16 ch], one for each 16 inputs
+//   u2k       f16 d[16], f16 dmin[16], then 16 x 16 bytes, one for each 16 inputs: 4-bit sub-scale (low nibble) and
+//             sub-minimum (high nibble)
 //   u3k       f16 d[16], then 12 x 16 bytes of 6-bit sub-scales, plus 32, one for each 16 inputs: byte [i][ch] holds
 //             the low nibbles of numbers i and 8 + i; byte [8 + i][ch] the upper two bits of i, 4 + i, 8 + i and 12 + i
 //   t4k       f16 d[16], then 6 x 16 bytes of 6-bit sub-scales, plus 32: bytes [0][ch] and [1][ch] hold the upper two
@@ -43,7 +45,7 @@ constexpr int kBlockGroups = 8;  // groups in a super-block
 constexpr int kBlock = kGroup * kBlockGroups;
 
 #define LEPTON_PANEL_KINDS(X) \
-  X(F32) X(F16) X(BF16) X(U4) X(U4M) X(U5) X(U5M) X(U8) X(U4K) X(U5K) X(U6K) X(T4) X(T4K) X(U3K)
+  X(F32) X(F16) X(BF16) X(U4) X(U4M) X(U5) X(U5M) X(U8) X(U4K) X(U5K) X(U6K) X(T4) X(T4K) X(U3K) X(U2K)
 #define LEPTON_KIND_NAME(kind) kind,
 enum class PanelKind : int32_t { LEPTON_PANEL_KINDS(LEPTON_KIND_NAME) };
 #undef LEPTON_KIND_NAME
@@ -82,6 +84,7 @@ static constexpr KindInfo kind_info(PanelKind kind) {
     case PanelKind::T4: return {8, 4, 128, false, false, 32, 256};
     case PanelKind::T4K: return {8, 4, 128, false, true, 128, 256};
     case PanelKind::U3K: return {3, 3, 4, false, true, 224, 192};
+    case PanelKind::U2K: return {2, 2, 0, true, true, 320, 128};
   }
   return {};
 }

@@ -10,9 +10,12 @@ template <int BITS, int STORED>
 static inline LEPTON_INLINE VB load_quad(const uint8_t* data, int q) {
   if constexpr (STORED == 8) {
     return load_bytes(data + q * 64);
-  } else if constexpr (STORED == 3) {
+  } else if constexpr (STORED < 4) {
     const VB low = move_bits(load_bytes(data + (q >> 2) * 64), -2 * (q & 3), 3);
-    return low | move_bits(load_bytes(data + 128), 2 - q, 4);
+    if constexpr (STORED == 3)
+      return low | move_bits(load_bytes(data + 128), 2 - q, 4);
+    else
+      return low;
   } else {
     const VB low = move_bits(load_bytes(data + (q & 3) * 64), -(q & 4), 15);
     if constexpr (STORED == 5)

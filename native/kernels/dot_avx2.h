@@ -1,5 +1,5 @@
 // Integer dot products on AVX2: unsigned weights times signed activations through maddubs, added in 16 bits as deep as
-// the weight's width allows (u3 and u4 eight products of pairs, u5 four, u6 two), then widened. An 8-bit weight is two
+// the weight's width allows (up to u4 eight products of pairs, u5 four, u6 two), then widened. An 8-bit weight is two
 // nibbles.
 #pragma once
 

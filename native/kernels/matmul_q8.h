@@ -7,7 +7,8 @@
 // TERMS: how many 8-bit rows make one row of x. The integer that two of them make is multiplied exactly.
 //
 // The order of additions of an output depends only on the panel kind and the inner size: groups of 32 inputs in
-// ascending order, each an exact integer sum, then one fused multiply-add for the scale and one for the minimum.
+// ascending order (16 in kinds with a scale for each), an exact integer sum for each, then one fused multiply-add for
+// the scale and one for the minimum.
 #pragma once
 
 #include "panel_scales.h"
@@ -35,6 +36,12 @@ constexpr int offset_shift(int offset) {
 // What an offset of 8 adds to the sums over half `h` of a group, of `halves` in all: a multiple of 8.
 static inline int32_t group_offset_of(const Q8Group& group, int h, int halves) {
   return halves == 1 ? group.offset : h == 0 ? group.first_half : group.offset - group.first_half;
+}
+
+// The scaled sum over half `h` of a group, of `halves` in all: what a minimum is multiplied by.
+static inline float scaled_sum_of(const Q8Group& group, int h, int halves) {
+  if (halves == 1) return group.scaled_sum;
+  return group.scale * static_cast<float>(group_offset_of(group, h, halves) / -8);
 }
 
 // Adds `groups` groups of weights times those of the rows x to acc[row][panel]. Panels lie `panel_stride` bytes apart,
@@ -73,15 +80,18 @@ static inline __attribute__((always_inline)) void add_groups(const uint8_t* data
     }
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r) {
-      const VF scale = set1(last[r]->scale), scaled_sum = set1(last[r]->scaled_sum);
+      const VF scale = set1(last[r]->scale);
 #pragma GCC unroll 2
       for (int n = 0; n < PANELS; ++n) {
-        for (int h = 0; h < halves; ++h)
+        for (int h = 0; h < halves; ++h) {
+          const int s = g * halves + h;
           for (int p = 0; p < kParts; ++p)
-            acc[r][n][p] = fma(sums_to_float(sums[h][r * PANELS + n], p) * scale, scales[n].scale[g * halves + h][p],
-                               acc[r][n][p]);
-        if constexpr (info.has_min)
-          for (int p = 0; p < kParts; ++p) acc[r][n][p] = fma(scales[n].min[g][p], scaled_sum, acc[r][n][p]);
+            acc[r][n][p] = fma(sums_to_float(sums[h][r * PANELS + n], p) * scale, scales[n].scale[s][p], acc[r][n][p]);
+          if constexpr (info.has_min) {
+            const VF scaled_sum = set1(scaled_sum_of(*last[r], h, halves));
+            for (int p = 0; p < kParts; ++p) acc[r][n][p] = fma(scales[n].min[s][p], scaled_sum, acc[r][n][p]);
+          }
+        }
       }
     }
   }

@@ -8,12 +8,13 @@ namespace lepton::LEPTON_ISA {
 constexpr int kParts = kPanelWidth / W;  // vector registers of one row of 16 channels
 
 template <PanelKind KIND>
-constexpr int kHalves = KIND == PanelKind::U3K || KIND == PanelKind::U6K ? 2 : 1;  // scales in a group of 32 inputs
+constexpr int kHalves =  // scales in a group of 32 inputs, and minima in kinds that have them
+    KIND == PanelKind::U2K || KIND == PanelKind::U3K || KIND == PanelKind::U6K ? 2 : 1;
 
 template <PanelKind KIND>
 struct Scales {
   VF scale[kBlockGroups * kHalves<KIND>][kParts];
-  VF min[kBlockGroups][kParts];
+  VF min[kBlockGroups * kHalves<KIND>][kParts];
 };
 
 // The integer scales and minima of 16 channels, number `s` of a super-block; `packed` is what follows its f16 scales.
@@ -22,6 +23,9 @@ static inline void sub_scales(const uint8_t* packed, int s, int8_t* scale, int8_
   for (int ch = 0; ch < kPanelWidth; ++ch, ++packed) {
     if constexpr (KIND == PanelKind::U6K) {
       scale[ch] = static_cast<int8_t>(packed[s * kPanelWidth]);
+    } else if constexpr (KIND == PanelKind::U2K) {
+      scale[ch] = packed[s * kPanelWidth] & 15;
+      min[ch] = packed[s * kPanelWidth] >> 4;
     } else if constexpr (KIND == PanelKind::U3K) {
       const int low = packed[(s & 7) * kPanelWidth] >> (s >= 8 ? 4 : 0) & 15;
       const int high = packed[(8 + (s & 3)) * kPanelWidth] >> (2 * (s / 4)) & 3;

@@ -15,6 +15,7 @@ HALF_OFFSETS: Mapping[WeightType, tuple[int, ...]] = {
     WeightType.Q5_0: (0,),
     WeightType.Q5_1: (0, 2),
     WeightType.Q8_0: (0,),
+    WeightType.Q2_K: (80, 82),
     WeightType.Q3_K: (108,),
     WeightType.Q4_K: (0, 2),
     WeightType.Q5_K: (0, 2),

@@ -27,6 +27,7 @@ TENSOR_TYPE_TAGS: Mapping[WeightType, int] = {
     WeightType.Q4_1: 3,
     WeightType.Q5_0: 6,
     WeightType.Q8_0: 8,
+    WeightType.Q2_K: 10,
     WeightType.Q3_K: 11,
     WeightType.Q4_K: 12,
     WeightType.Q5_K: 13,

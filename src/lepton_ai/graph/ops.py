@@ -81,7 +81,8 @@ def linear(x: Value, weight: Weight, *, name: str, bias: Weight | None = None) -
     f32 input: weights are dequantised to f32 and multiplied in f32. q8 input: per group ``g`` of 32 inputs, in
     ascending order, ``acc = fma(f32(idot) * x_scale[g], w_scale, acc)`` with the exact integer dot product ``idot`` of
     the group (offset of the weight type included), then ``acc = fma(w_min, x_scale[g] * isum, acc)`` if it has minima;
-    a weight group of 16 makes two such terms. q16 input: the same with the integers that its two rows make.
+    weight groups of 16 take the two halves of a group in turn. q16 input: the same with the integers that its two rows
+    make.
     """
     num_outputs, num_inputs = weight.shape
     assert num_inputs == _last(x), f"{name}: weight {weight.shape} for rows of {_last(x)}"

@@ -33,6 +33,7 @@ class WeightType(enum.Enum):
     Q5_0 = "Q5_0"
     Q5_1 = "Q5_1"
     Q8_0 = "Q8_0"
+    Q2_K = "Q2_K"
     Q3_K = "Q3_K"
     Q4_K = "Q4_K"
     Q5_K = "Q5_K"
@@ -77,6 +78,7 @@ _GEOMETRY: Final[Mapping[WeightType, tuple[int, int, int]]] = {
     WeightType.Q5_0: (32, 22, 5),
     WeightType.Q5_1: (32, 24, 5),
     WeightType.Q8_0: (32, 34, 8),
+    WeightType.Q2_K: (256, 84, 2),
     WeightType.Q3_K: (256, 110, 3),
     WeightType.Q4_K: (256, 144, 4),
     WeightType.Q5_K: (256, 176, 5),
@@ -170,16 +172,16 @@ def _q8_0(blocks: Bytes) -> Floats:
     return blocks[:, 2:].view(np.int8).astype(np.float32) * _half(blocks, 0)
 
 
-def _k_scales(packed: Bytes) -> tuple[Floats, Floats]:
-    """The eight 6-bit scales and eight 6-bit minima of Q4_K and Q5_K, from their 12 bytes: both ``[n, 8]``.
+def _k_scales(blocks: Bytes) -> tuple[Floats, Floats]:
+    """The scales and minima of Q4_K and Q5_K, both ``[n, 8]``: two f16 times the 6-bit integers of 12 bytes.
 
     Bytes 0-3 hold scales 0-3 and bytes 4-7 minima 0-3 in their low 6 bits, and the top 2 bits of numbers 4-7 above
     them; bytes 8-11 hold the low 4 bits of scales 4-7 (low nibble) and of minima 4-7 (high nibble).
     """
-    scales, minima, low = packed[:, 0:4], packed[:, 4:8], packed[:, 8:12]
+    scales, minima, low = blocks[:, 4:8], blocks[:, 8:12], blocks[:, 12:16]
     scales = np.concatenate([scales & 0x3F, (low & 0x0F) | ((scales >> 2) & 0x30)], axis=1)
     minima = np.concatenate([minima & 0x3F, (low >> 4) | ((minima >> 2) & 0x30)], axis=1)
-    return scales.astype(np.float32), minima.astype(np.float32)
+    return _half(blocks, 0) * scales.astype(np.float32), _half(blocks, 2) * minima.astype(np.float32)
 
 
 def _scaled_sixteens(d: Floats, scales: SignedBytes, codes: SignedBytes) -> Floats:
@@ -188,12 +190,17 @@ def _scaled_sixteens(d: Floats, scales: SignedBytes, codes: SignedBytes) -> Floa
     return (scale * codes.reshape(-1, 16, 16).astype(np.float32)).reshape(-1, 256)
 
 
-def _scaled_with_minima(blocks: Bytes, codes: Bytes) -> Floats:
-    """``(d * scale) * code - (dmin * minimum)`` for the eight groups of 32 of Q4_K and Q5_K."""
-    scales, minima = _k_scales(blocks[:, 4:16])
-    scale = (_half(blocks, 0) * scales)[:, :, np.newaxis]
-    minimum = (_half(blocks, 2) * minima)[:, :, np.newaxis]
-    return (scale * codes.reshape(-1, 8, 32).astype(np.float32) - minimum).reshape(-1, 256)
+def _scaled_with_minima(scales: Floats, minima: Floats, codes: Bytes) -> Floats:
+    """``scale * code - minimum`` with scales and minima ``[n, groups]``."""
+    groups = codes.reshape(*scales.shape, -1).astype(np.float32)
+    return (scales[:, :, np.newaxis] * groups - minima[:, :, np.newaxis]).reshape(codes.shape)
+
+
+def _q2_k(blocks: Bytes) -> Floats:
+    """Each of the first 16 bytes holds the scale (low nibble) and the minimum of 16 codes."""
+    scales = _half(blocks, 80) * (blocks[:, :16] & 0x0F).astype(np.float32)
+    minima = _half(blocks, 82) * (blocks[:, :16] >> 4).astype(np.float32)
+    return _scaled_with_minima(scales, minima, _bit_planes(blocks[:, 16:80], 32, 2))
 
 
 def _q3_k(blocks: Bytes) -> Floats:
@@ -204,12 +211,12 @@ def _q3_k(blocks: Bytes) -> Floats:
 
 
 def _q4_k(blocks: Bytes) -> Floats:
-    return _scaled_with_minima(blocks, _nibbles(blocks[:, 16:], 32))
+    return _scaled_with_minima(*_k_scales(blocks), _nibbles(blocks[:, 16:], 32))
 
 
 def _q5_k(blocks: Bytes) -> Floats:
     high = _bit_planes(blocks[:, 16:48], 32, 1) << np.uint8(4)
-    return _scaled_with_minima(blocks, _nibbles(blocks[:, 48:], 32) | high)
+    return _scaled_with_minima(*_k_scales(blocks), _nibbles(blocks[:, 48:], 32) | high)
 
 
 def _q6_k(blocks: Bytes) -> Floats:
@@ -242,6 +249,7 @@ _DECODERS: Final[Mapping[WeightType, Callable[[Bytes], Floats]]] = {
     WeightType.Q5_0: _q5_0,
     WeightType.Q5_1: _q5_1,
     WeightType.Q8_0: _q8_0,
+    WeightType.Q2_K: _q2_k,
     WeightType.Q3_K: _q3_k,
     WeightType.Q4_K: _q4_k,
     WeightType.Q5_K: _q5_k,

@@ -8,7 +8,7 @@ from lepton_ai.backends.reference.weights import DenseWeight, GroupedWeight, hol
 from lepton_ai.weights.formats import IQ4_VALUES, WeightType, dequantize
 
 NARROW = [t for t in WeightType if t.bits <= 8]
-SIXTEENS = (WeightType.Q3_K, WeightType.Q6_K)
+SIXTEENS = (WeightType.Q2_K, WeightType.Q3_K, WeightType.Q6_K)
 CODEBOOK = (WeightType.IQ4_NL, WeightType.IQ4_XS)
 
 
@@ -31,7 +31,7 @@ def test_codes_fit_the_width_of_the_type(weight_type: WeightType) -> None:
     assert (held.codes.min(), held.codes.max()) == (min(codes), max(codes))
     assert set(held.codes.flat) <= set(codes)
     assert held.group == (16 if weight_type in SIXTEENS else 32)
-    has_minima = weight_type in (WeightType.Q4_1, WeightType.Q5_1, WeightType.Q4_K, WeightType.Q5_K)
+    has_minima = weight_type in (WeightType.Q4_1, WeightType.Q5_1, WeightType.Q2_K, WeightType.Q4_K, WeightType.Q5_K)
     assert (held.minima is not None) == has_minima
 
 

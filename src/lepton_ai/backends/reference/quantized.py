@@ -67,10 +67,8 @@ def fma(a: Float32Array, b: Float32Array, c: Float32Array) -> Float32Array:
 def matmul_quantized(x: Q8Rows, weight: GroupedWeight, num_terms: int) -> Float32Array:
     """``x @ weight^T`` -> ``[T, N]`` with the integers that the first ``num_terms`` 8-bit rows of each row of x make.
 
-    Groups of 32 inputs in ascending order, an exact integer dot product for each.
-
-    ``acc = fma(f32(idot) * x_scale, w_scale, acc)``, twice for weight groups of 16; then with minima
-    ``acc = fma(w_min, x_scale * f32(isum), acc)``.
+    Weight groups (of 32 inputs, or of 16) in ascending order, an exact integer dot product for each:
+    ``acc = fma(f32(idot) * x_scale, w_scale, acc)``, then with minima ``acc = fma(w_min, x_scale * f32(isum), acc)``.
     """
     integers, scales = x.integers(num_terms)
     w_codes = weight.codes.astype(np.float64)

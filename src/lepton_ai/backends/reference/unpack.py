@@ -69,6 +69,13 @@ def _k_scales(blocks: Bytes) -> tuple[Float32Array, Float32Array]:
     return _half(blocks, 0) * scales.astype(np.float32), -(_half(blocks, 2) * minima.astype(np.float32))
 
 
+def _unpack_q2_k(blocks: Bytes) -> Unpacked:
+    """Two halves of 128 codes in 32 bytes of pairs of bits each; a byte of scale and minimum for each 16."""
+    codes = blocks[:, 16:80].reshape(-1, 2, 1, 32) >> np.array([0, 2, 4, 6], dtype=np.uint8)[:, None] & 3
+    scales, minima = (blocks[:, :16] & 15).astype(np.float32), (blocks[:, :16] >> 4).astype(np.float32)
+    return _signed(codes, 0), _half(blocks, 80) * scales, -(_half(blocks, 82) * minima)
+
+
 def _unpack_q3_k(blocks: Bytes) -> Unpacked:
     """Two halves of 128 codes in 32 bytes of pairs of bits each; the third bit of group g of 32 is bit g of 32 bytes.
 
@@ -126,6 +133,7 @@ _UNPACKERS = {
     WeightType.Q5_0: _unpack_q5_0,
     WeightType.Q5_1: _unpack_q5_1,
     WeightType.Q8_0: _unpack_q8_0,
+    WeightType.Q2_K: _unpack_q2_k,
     WeightType.Q3_K: _unpack_q3_k,
     WeightType.Q4_K: _unpack_q4_k,
     WeightType.Q5_K: _unpack_q5_k,
