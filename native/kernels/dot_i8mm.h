@@ -2,7 +2,7 @@
 // Two rows are taken together by the product of two 2 x 8 matrices, channels by rows; a single one by dot products.
 #pragma once
 
-#include "quads_neon.h"
+#include "sums_neon.h"
 
 namespace lepton::LEPTON_ISA {
 
@@ -17,14 +17,14 @@ struct PartSums {
 };
 
 // Adds the products of quads [Q0, Q1) of four channels with the terms that start at x[0] ... x[ROWS - 1].
-template <int BITS, bool PACKED, int ROWS, int Q0, int Q1>
+template <int BITS, int STORED, int ROWS, int Q0, int Q1>
 static inline void add_products(const uint8_t* data, int part, const int8_t* const* x, int64_t term,
                                 PartSums<ROWS / 2>& sums) {
   static_assert((Q1 - Q0) % 2 == 0);
 #pragma GCC unroll 4
   for (int q = Q0; q < Q1; q += 2) {
-    const uint8x16_t first = load_quad<BITS, PACKED>(data, q, part);
-    const uint8x16_t second = load_quad<BITS, PACKED>(data, q + 1, part);
+    const uint8x16_t first = load_quad<BITS, STORED>(data + part * 16, q);
+    const uint8x16_t second = load_quad<BITS, STORED>(data + part * 16, q + 1);
     const uint32x4_t even = vreinterpretq_u32_u8(first), odd = vreinterpretq_u32_u8(second);
     const uint8x16_t low = vreinterpretq_u8_u32(vzip1q_u32(even, odd));
     const uint8x16_t high = vreinterpretq_u8_u32(vzip2q_u32(even, odd));
@@ -51,17 +51,17 @@ static inline void shift_term(PartSums<PAIRS>& sums) {
   sums.single = vshlq_n_s32(sums.single, 8);
 }
 
-template <int BITS, bool PACKED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
+template <int BITS, int STORED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
 static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, int64_t term_stride,
                        const int32_t* offsets, int offset_shift, Sums* out) {
   static_assert(PANELS == 1, "a tile has as many sums as there are registers");
 #pragma GCC unroll 4
   for (int part = 0; part < 4; ++part) {
     PartSums<ROWS / 2> sums = {};
-    add_products<BITS, PACKED, ROWS, Q0, Q1>(data, part, x, 0, sums);
+    add_products<BITS, STORED, ROWS, Q0, Q1>(data, part, x, 0, sums);
     if constexpr (TERMS == 2) {
       shift_term(sums);
-      add_products<BITS, PACKED, ROWS, Q0, Q1>(data, part, x, term_stride, sums);
+      add_products<BITS, STORED, ROWS, Q0, Q1>(data, part, x, term_stride, sums);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; ++r) {

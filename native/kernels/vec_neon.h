@@ -11,6 +11,7 @@ constexpr int W = 4;
 constexpr int kNumRegisters = 32;
 using VF = float32x4_t;
 using VI = int32x4_t;
+using VB = uint8x16_t;
 
 static inline VF load(const float* p) { return vld1q_f32(p); }
 // v in a register: left to itself, GCC may load it again for each use.
@@ -70,6 +71,12 @@ static inline float half_to_float(uint16_t h) {
   return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0);
 }
 static inline uint16_t float_to_half(float f) { return vget_lane_u16(vreinterpret_u16_f16(vcvt_f16_f32(set1(f))), 0); }
+static inline VB load_bytes(const uint8_t* p) { return vld1q_u8(p); }
+static inline void store_bytes(uint8_t* p, VB v) { vst1q_u8(p, v); }
+static inline VB move_bits(VB v, int shift, int mask) {
+  return vandq_u8(vshlq_u8(v, vdupq_n_s8(static_cast<int8_t>(shift))), vdupq_n_u8(static_cast<uint8_t>(mask)));
+}
+static inline VB look_up(const uint8_t* table, VB codes) { return vqtbl1q_u8(vld1q_u8(table), codes); }
 static inline VF quad_input(const uint8_t* plane, int j) {
   const uint32x4_t lanes = vshlq_u32(vreinterpretq_u32_u8(vld1q_u8(plane)), vdupq_n_s32(-8 * j));
   return vcvtq_f32_u32(vandq_u32(lanes, vdupq_n_u32(255)));
@@ -78,11 +85,6 @@ static inline VF load_scales(const int8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, sizeof four);
   return to_float(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
-}
-static inline VF load_scales(const uint8_t* p) {
-  uint32_t four;
-  __builtin_memcpy(&four, p, sizeof four);
-  return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four))))));
 }
 
 }  // namespace lepton::LEPTON_ISA
