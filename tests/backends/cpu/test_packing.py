@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from tests.models.tiny import MemoryStore, step, tiny_model
 
+from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.backend import CpuBackend
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.cpu.executable import CpuExecutable
 from lepton_ai.config import Limits, Policy
 from lepton_ai.models.base import Head
+from lepton_ai.weights.formats import WeightType
 from lepton_ai.weights.packed import PackedCache
 
 MODEL, STORE = tiny_model()
@@ -36,6 +38,12 @@ class Notes:
         self.said.append(text)
 
     def finish(self) -> None: ...
+
+
+@pytest.mark.parametrize("weight_type", list(WeightType))
+def test_panels_have_the_size_of_the_file(weight_type: WeightType) -> None:
+    kind = _native.panel_kind(weight_type.value, quantize=False)
+    assert _native.matrix_bytes(kind, 48, 512) == weight_type.num_bytes((48, 512))
 
 
 @pytest.fixture(scope="module")
