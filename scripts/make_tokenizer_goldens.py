@@ -3,10 +3,12 @@
 Needs ``llama-cpp-python`` and ``gguf`` (token ids, metadata) and ``transformers`` (rendered chats), none of which
 the product uses:
 
-    python scripts/make_tokenizer_goldens.py --data DIR --model smollm2=FILE --model qwen2=FILE
+    python scripts/make_tokenizer_goldens.py --data DIR --model smollm2=FILE --model qwen2=FILE \\
+        --digests gemma3=FILE --bert minilm=DIR
 
-``--data`` is a folder with the text files named in ``_CORPORA``. Everything is seeded: the same inputs give the
-same files.
+``--data`` is a folder with the text files named in ``_CORPORA``. ``--digests`` takes GGUF files of which a checksum of
+each string's ids is enough, ``--bert`` folders with a ``tokenizer.json``. The pre-tokenizers of ``_PRETOKENIZERS`` are
+tried on the vocabulary of ``smollm2``. Everything is seeded: the same inputs give the same files.
 """
 
 from __future__ import annotations
@@ -16,11 +18,17 @@ import gzip
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 NUM_STRINGS = 5000
 OUTPUT = Path(__file__).resolve().parent.parent / "tests" / "text" / "golden"
+
+_PRETOKENIZERS = ("default", "gpt-2", "llama-bpe")
 
 _CORPORA = {"wiki.test.raw": 900, "sst2-dev.tsv": 300, "banking77-test.csv": 300, "tnews-dev.json": 500}
 
@@ -216,7 +224,60 @@ def encode_all(model: Path, strings: list[bytes]) -> dict[str, object]:
     return {"plain": plain, "with_controls": with_controls}
 
 
-def read_metadata(model: Path) -> dict[str, object]:
+def digest(ids: Sequence[int]) -> str:
+    """CRC-32 of ids as little-endian i32, in eight hexadecimal digits."""
+    return f"{zlib.crc32(struct.pack(f'<{len(ids)}i', *ids)):08x}"
+
+
+def digest_all(model: Path, strings: list[bytes]) -> dict[str, object]:
+    """``encode_all`` as digests, those of all strings in one row."""
+    from llama_cpp import Llama
+
+    llama = Llama(str(model), vocab_only=True, verbose=False)
+    return {
+        name: "".join(digest(llama.tokenize(text, add_bos=False, special=special)) for text in strings)
+        for name, special in (("plain", False), ("with_controls", True))
+    }
+
+
+def digest_pretokenizers(metadata: Mapping[str, Any], strings: list[bytes]) -> dict[str, object]:
+    """llama.cpp's ids of every string as digests, with each of ``_PRETOKENIZERS`` before the same BPE."""
+    import gguf
+
+    digests = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in _PRETOKENIZERS:
+            path = Path(folder) / f"{name}.gguf"
+            writer = gguf.GGUFWriter(path, "llama")
+            writer.add_tokenizer_model("gpt2")
+            writer.add_tokenizer_pre(name)
+            writer.add_token_list(metadata["tokenizer.ggml.tokens"])
+            writer.add_token_types(metadata["tokenizer.ggml.token_type"])
+            writer.add_token_merges(metadata["tokenizer.ggml.merges"])
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.close()
+            digests[name] = digest_all(path, strings)["plain"]
+    return digests
+
+
+def digest_bert(folder: Path, strings: list[bytes]) -> dict[str, object]:
+    """The ids of transformers as digests, and its vocabulary by id."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    # Every malformed byte as one U+FFFD, which is what the product reads.
+    texts = [re.sub("[\ud800-\udfff]", "\ufffd", raw.decode("utf-8", errors="surrogateescape")) for raw in strings]
+    digests = "".join(digest(tokenizer(text).input_ids) for text in texts)
+    pairs = [tokenizer(texts[i], texts[i + 1]) for i in range(0, 100, 2)]
+    return {
+        "tokens": tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))),
+        "plain": digests,
+        "pairs": [[pair.input_ids, pair.token_type_ids] for pair in pairs],
+    }
+
+
+def read_metadata(model: Path) -> dict[str, Any]:
     """The tokenizer's part of a GGUF file's metadata."""
     import gguf
 
@@ -253,6 +314,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", action="append", required=True, metavar="NAME=FILE")
+    parser.add_argument("--digests", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--bert", action="append", default=[], metavar="NAME=DIR")
     arguments = parser.parse_args()
     strings = make_strings(arguments.data)
     # Latin-1 spells bytes one to one, so that broken UTF-8 survives JSON.
@@ -264,8 +327,15 @@ def main() -> None:
         write(f"{name}_chats", {"rendered": render_chats(str(metadata["tokenizer.chat_template"]))})
         if name == "smollm2":
             write("smollm2_metadata", metadata)
+            write("pretokenizers", digest_pretokenizers(metadata, strings))
         else:
             write(f"{name}_metadata", {"tokenizer.chat_template": metadata["tokenizer.chat_template"]})
+    for pair in arguments.digests:
+        name, _, file = pair.partition("=")
+        write(f"{name}_ids", digest_all(Path(file), strings))
+    for pair in arguments.bert:
+        name, _, file = pair.partition("=")
+        write(f"{name}_ids", digest_bert(Path(file), strings))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@
     └── HardwareUnsupported          501  hardware_unsupported
 
 A message names the argument, what was expected and what came. ``param`` names the argument for machines.
+``TruncationWarning`` is a warning: the caller asked for what it tells of.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ __all__ = [
     "Overloaded",
     "StorageError",
     "TemplateError",
+    "TruncationWarning",
     "UnsupportedModel",
     "WeightMismatch",
 ]
@@ -130,3 +132,7 @@ class HardwareUnsupported(LeptonError):
     """The machine lacks an instruction set or device that was asked for."""
 
     status, code = 501, "hardware_unsupported"
+
+
+class TruncationWarning(UserWarning):
+    """A text was cut to the length that the caller gave."""

@@ -48,6 +48,9 @@ class FakeMetadata:
     def get_int_array(self, key: str) -> Iterable[int]:
         return cast("list[int]", self._get(key))
 
+    def get_float_array(self, key: str) -> Iterable[float]:
+        return cast("list[float]", self._get(key))
+
 
 def read_golden(name: str) -> dict[str, Any]:
     """One compressed golden file."""

@@ -1,7 +1,7 @@
 import pytest
 
 from lepton_ai.errors import UnsupportedModel
-from lepton_ai.text.pretokenizer import pretokenizer_json
+from lepton_ai.text.pretokenizer import pretokenizer_of_gguf
 from lepton_ai.text.tokenizer import Tokenizer
 
 from .conftest import tiny_metadata
@@ -25,5 +25,7 @@ def test_digits_stay_single_and_apart_from_letters(name: str) -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(UnsupportedModel, match="expected one of qwen2, smollm, got 'gpt-2'"):
-        pretokenizer_json("gpt-2")
+    with pytest.raises(
+        UnsupportedModel, match="expected one of default, gpt-2, llama-bpe, qwen2, smollm, got 'deepseek-llm'"
+    ):
+        pretokenizer_of_gguf("deepseek-llm")

@@ -5,8 +5,8 @@ import pytest
 
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.text import tokenizer_cache
+from lepton_ai.text.gguf_vocabulary import read_vocabulary
 from lepton_ai.text.tokenizer import Tokenizer
-from lepton_ai.text.vocabulary import read_vocabulary
 
 from .conftest import tiny_metadata
 

@@ -15,7 +15,7 @@ class StoppingDecoder:
     __slots__ = ("_detokenizer", "_stops")
 
     def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str]) -> None:
-        self._detokenizer = Detokenizer(tokenizer)
+        self._detokenizer = Detokenizer(tokenizer, is_continuation=True)
         self._stops = StopMatcher(stop_strings)
 
     @property

@@ -11,12 +11,12 @@ from jinja2 import nodes
 
 from lepton_ai.errors import TemplateError
 from lepton_ai.text.chat_messages import check_messages, check_tools
+from lepton_ai.text.gguf_tokens import Metadata
 from lepton_ai.text.provenance import Json, Provenance
 from lepton_ai.text.segments import Segment
 from lepton_ai.text.template_meter import TemplateLimits
 from lepton_ai.text.template_sandbox import MeteredEnvironment
 from lepton_ai.text.tokenizer import Tokenizer
-from lepton_ai.text.vocabulary import Metadata
 
 _KEY = "tokenizer.chat_template"
 _MAX_DATE_FORMAT = 256

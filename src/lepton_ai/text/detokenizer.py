@@ -12,23 +12,28 @@ class Detokenizer:
 
     The pieces, with that of ``finish``, joined are what ``Tokenizer.decode`` gives for the whole sequence. A character
     whose bytes are spread over tokens is held back until it is complete. Each token costs its own length only.
+    With ``is_continuation`` the sequence goes on after a prompt, and the space before its first word is text.
     """
 
-    __slots__ = ("_held", "_skip_special_tokens", "_tokenizer")
+    __slots__ = ("_held", "_is_continuation", "_joiner", "_skip_special_tokens", "_tokenizer")
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True, is_continuation: bool = False
+    ) -> None:
         self._tokenizer = tokenizer
+        self._is_continuation = is_continuation
+        self._joiner = tokenizer.joiner(is_continuation=is_continuation)
         self._skip_special_tokens = skip_special_tokens
         self._held = b""  # the beginning of a character
 
     def feed(self, token_id: int) -> str:
         """The text that ``token_id`` completes, often none. Raises InvalidRequest for an id out of range."""
-        if self._skip_special_tokens and self._tokenizer.is_control(token_id):
-            return ""
-        return self._decode(self._tokenizer.token_bytes(token_id), is_final=False)
+        data = self._tokenizer.join(self._joiner, token_id, skip_special_tokens=self._skip_special_tokens)
+        return self._decode(data, is_final=False)
 
     def finish(self) -> str:
         """What is still held back: an incomplete character, as U+FFFD. The detokenizer can then start anew."""
+        self._joiner = self._tokenizer.joiner(is_continuation=self._is_continuation)
         return self._decode(b"", is_final=True)
 
     def _decode(self, data: bytes, *, is_final: bool) -> str:

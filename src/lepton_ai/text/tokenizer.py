@@ -1,22 +1,26 @@
 """The tokenizer of a model: text to token ids and back.
 
-Control tokens are kept out of the BPE vocabulary, so no text can become one. Only ``encode_segments`` and
+Control tokens are kept out of what splits text, so no text can become one. Only ``encode_segments`` and
 ``encode_with_controls`` produce their ids, from text that the caller vouches for.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from lepton_ai.errors import InvalidModel, InvalidRequest
+from lepton_ai.errors import InvalidModel, InvalidRequest, TruncationWarning
 from lepton_ai.text import tokenizer_cache
-from lepton_ai.text.byte_level import ByteDecoder
+from lepton_ai.text.gguf_tokens import Metadata
+from lepton_ai.text.gguf_vocabulary import read_vocabulary
 from lepton_ai.text.segments import ControlSplitter, Segment
-from lepton_ai.text.vocabulary import Metadata, Vocabulary, read_vocabulary
+from lepton_ai.text.spelling import Joiner, speller
+from lepton_ai.text.vocabulary import Frame, Vocabulary
 
 if TYPE_CHECKING:
     import tokenizers
@@ -24,12 +28,20 @@ if TYPE_CHECKING:
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """Two texts as one input: ``ids`` with the control tokens around them, and the type of each, 0 or 1."""
+
+    ids: list[int]
+    token_type_ids: list[int]
+
+
 class Tokenizer:
-    """Byte-level BPE from the metadata of a GGUF file.
+    """BPE or WordPiece from the metadata of a GGUF file.
 
     Text may be ``str`` or UTF-8 ``bytes``. What is not well-formed (bytes that begin no character, lone surrogates,
     which is how Python hands over malformed command line arguments) becomes U+FFFD, one for each byte or surrogate.
-    A byte for which the vocabulary has no token is left out, as the models' own tokenizers do.
+    A byte for which a byte-level vocabulary has no token is left out, as the models' own tokenizers do.
 
     Safe to use from several threads.
     """
@@ -37,20 +49,19 @@ class Tokenizer:
     def __init__(self, vocabulary: Vocabulary) -> None:
         special = vocabulary.special
         self.vocab_size: int = special.vocab_size
-        self.bos_id: int | None = special.bos_id
-        self.eos_id: int | None = special.eos_id
+        self.bos_id: int | None = special.role_ids.get("bos")
+        self.eos_id: int | None = special.role_ids.get("eos")
+        self.role_ids: Mapping[str, int] = MappingProxyType(special.role_ids)
         self.eos_token_ids: tuple[int, ...] = special.eos_token_ids
         self.control_tokens: Mapping[str, int] = MappingProxyType(special.control_tokens)
-        self._leading_id = special.bos_id if special.add_bos else None
-        self._trailing_id = special.eos_id if special.add_eos else None
-        self._unspelled_id = special.unspelled_id
+        self._special = special
         self._control_ids = frozenset(special.control_tokens.values())
         texts = special.control_tokens | special.user_defined
         self._special_bytes = {token_id: text.encode("utf-8") for text, token_id in texts.items()}
         self._known_bytes: dict[int, bytes] = {}  # of tokens that were spelled before
-        self._splitter = ControlSplitter(special.control_tokens)
-        self._byte_decoder = ByteDecoder()
-        self._bpe = _load_bpe(vocabulary.bpe_json)
+        self._control_splitter = ControlSplitter(special.control_tokens)
+        self._spell_entry = speller(special.spelling)
+        self._splitter = _load_splitter(vocabulary.splitter_json)
 
     @classmethod
     def from_metadata(
@@ -62,17 +73,37 @@ class Tokenizer:
         form that loads fast, and the next call does not read the arrays of ``metadata``. A folder that cannot be
         written is no error. Raises UnsupportedModel for another kind of tokenizer, InvalidModel for malformed data.
         """
-        path = tokenizer_cache.cache_path(cache_dir, cache_key) if cache_dir and cache_key else None
-        vocabulary = tokenizer_cache.load(path) if path else None
-        if vocabulary is None:
-            vocabulary = read_vocabulary(metadata)
-            if path:
-                tokenizer_cache.store(path, vocabulary)
-        return cls(vocabulary)
+        return cls(tokenizer_cache.load_or_make(cache_dir, cache_key, lambda: read_vocabulary(metadata)))
 
-    def encode(self, text: str | bytes, *, add_special_tokens: bool = True) -> list[int]:
-        """Ids of ``text``, none of them a control token, between the BOS and EOS that the model asks for."""
-        return self._surround(self._encode_text(_well_formed(text)), add_special_tokens=add_special_tokens)
+    def encode(self, text: str | bytes, *, add_special_tokens: bool = True, max_length: int | None = None) -> list[int]:
+        """Ids of ``text``, none of them a control token, between those that the model asks for.
+
+        WordPiece gives its unknown token for what it cannot spell. More than ``max_length`` ids, all counted, are cut
+        at the end of the text, with a TruncationWarning. Raises InvalidRequest for a ``max_length`` without room.
+        """
+        frame = self._special.frame if add_special_tokens else Frame()
+        ids = self._encode_text(_well_formed(text))
+        if max_length is not None:
+            (ids,) = _cut([ids], max_length - len(frame.prefix) - len(frame.suffix), max_length)
+        return _surround(ids, frame)
+
+    def encode_pair(self, first: str | bytes, second: str | bytes, *, max_length: int | None = None) -> EncodedPair:
+        """Ids and token types of two texts as one input, such as a question and a passage.
+
+        More than ``max_length`` ids, all counted, are cut at the end of the longer text, or of both where they are
+        equally long, with a TruncationWarning. Raises InvalidRequest for a model that takes no pairs, or a
+        ``max_length`` without room.
+        """
+        frame = self._special.frame
+        if frame.middle is None:
+            raise InvalidRequest("second: expected a model that takes pairs of texts, got one that does not")
+        texts = [self._encode_text(_well_formed(text)) for text in (first, second)]
+        if max_length is not None:
+            around = len(frame.prefix) + len(frame.middle) + len(frame.pair_suffix)
+            texts = _cut(texts, max_length - around, max_length)
+        head = [*frame.prefix, *texts[0], *frame.middle]
+        tail = [*texts[1], *frame.pair_suffix]
+        return EncodedPair(head + tail, [0] * len(head) + [frame.second_type] * len(tail))
 
     def encode_segments(self, segments: Iterable[Segment], *, add_special_tokens: bool = True) -> list[int]:
         """Ids of a prompt in segments. Texts that stand side by side are encoded as one text.
@@ -91,19 +122,35 @@ class Tokenizer:
             ids.append(self.control_tokens[segment.text])
             texts.clear()
         ids += self._encode_text(_well_formed("".join(texts)))
-        return self._surround(ids, add_special_tokens=add_special_tokens)
+        return _surround(ids, self._special.frame if add_special_tokens else Frame())
 
     def encode_with_controls(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Ids of a text in which control tokens stand for themselves. Never give it a user's text."""
-        return self.encode_segments(self._splitter.split(text), add_special_tokens=add_special_tokens)
+        return self.encode_segments(self._control_splitter.split(text), add_special_tokens=add_special_tokens)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of ``ids``; bytes that form no character become U+FFFD. Raises InvalidRequest for an unknown id."""
-        kept = (i for i in ids if i not in self._control_ids) if skip_special_tokens else ids
-        return b"".join(map(self.token_bytes, kept)).decode("utf-8", errors="replace")
+        joiner = self.joiner()
+        pieces = [self.join(joiner, token_id, skip_special_tokens=skip_special_tokens) for token_id in ids]
+        return b"".join(pieces).decode("utf-8", errors="replace")
+
+    def joiner(self, *, is_continuation: bool = False) -> Joiner:
+        """What ``join`` needs for one sequence; ``is_continuation`` where its tokens follow others."""
+        return Joiner(self._special.spelling, drops_space=self._special.drops_space, is_continuation=is_continuation)
+
+    def join(self, joiner: Joiner, token_id: int, *, skip_special_tokens: bool) -> bytes:
+        """The bytes that ``token_id`` adds to the text of ``joiner``. Raises InvalidRequest for an unknown id."""
+        data = self.token_bytes(token_id)
+        if token_id in self._special_bytes:
+            is_skipped = skip_special_tokens and token_id in self._control_ids
+            return joiner.special(data, is_skipped=is_skipped)
+        return joiner.text(data)
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes of one token: empty for an unused id. Raises InvalidRequest for an id out of range."""
+        """The bytes of one token within a text, with the space before a word: empty for an unused id.
+
+        Raises InvalidRequest for an id out of range.
+        """
         known = self._known_bytes.get(token_id)
         if known is None:
             known = self._known_bytes[token_id] = self._spell(token_id)
@@ -115,8 +162,8 @@ class Tokenizer:
         special = self._special_bytes.get(token_id)
         if special is not None:
             return special
-        token = self._bpe.id_to_token(token_id)
-        return b"" if token is None else self._byte_decoder.decode(token)
+        token = self._splitter.id_to_token(token_id)
+        return b"" if token is None else self._spell_entry(token)
 
     def is_control(self, token_id: int) -> bool:
         """Whether ``token_id`` is a control token, which has no place in text shown to people."""
@@ -125,19 +172,40 @@ class Tokenizer:
     def _encode_text(self, text: str) -> list[int]:
         if not text:
             return []
-        ids: list[int] = self._bpe.encode(text, add_special_tokens=False).ids
-        if self._unspelled_id is not None and self._unspelled_id in ids:
-            return [i for i in ids if i != self._unspelled_id]
+        ids: list[int] = self._splitter.encode(text, add_special_tokens=False).ids
+        unspelled_id = self._special.unspelled_id
+        if unspelled_id is not None and unspelled_id in ids:
+            return [i for i in ids if i != unspelled_id]
         return ids
 
-    def _surround(self, ids: list[int], *, add_special_tokens: bool) -> list[int]:
-        if not add_special_tokens:
-            return ids
-        if self._leading_id is not None and ids[:1] != [self._leading_id]:
-            ids.insert(0, self._leading_id)
-        if self._trailing_id is not None and ids[-1:] != [self._trailing_id]:
-            ids.append(self._trailing_id)
-        return ids
+
+def _surround(ids: list[int], frame: Frame) -> list[int]:
+    """``ids`` in their frame, of which no end is added that is there already."""
+    prefix, suffix = list(frame.prefix), list(frame.suffix)
+    if ids[: len(prefix)] != prefix:
+        ids = prefix + ids
+    if suffix and ids[-len(suffix) :] != suffix:
+        ids = ids + suffix
+    return ids
+
+
+def _cut(texts: list[list[int]], room: int, max_length: int) -> list[list[int]]:
+    """``texts`` with at most ``room`` ids in all: the longer is cut to the other's length, then both."""
+    if room < 0:
+        raise InvalidRequest(
+            f"max_length: expected room for the {max_length - room} control tokens, got {max_length}",
+            param="max_length",
+        )
+    num_ids = sum(map(len, texts))
+    if num_ids <= room:
+        return texts
+    shortest = min(map(len, texts))
+    share = max(room - shortest * (len(texts) - 1), -(-room // len(texts)))
+    kept = [text[:share] for text in texts]
+    kept[-1] = kept[-1][: room - sum(map(len, kept[:-1]))]
+    message = f"text: {num_ids - room} of {num_ids} tokens were cut to keep max_length {max_length}"
+    warnings.warn(message, TruncationWarning, stacklevel=3)
+    return kept
 
 
 def _well_formed(text: str | bytes) -> str:
@@ -148,12 +216,10 @@ def _well_formed(text: str | bytes) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
-def _load_bpe(bpe_json: bytes) -> tokenizers.Tokenizer:
+def _load_splitter(splitter_json: bytes) -> tokenizers.Tokenizer:
     import tokenizers
 
     try:
-        return tokenizers.Tokenizer.from_buffer(bpe_json)
+        return tokenizers.Tokenizer.from_buffer(splitter_json)
     except Exception as error:  # the binding raises bare Exception
-        raise InvalidModel(
-            f"tokenizer.ggml: expected a byte-level BPE, got one that fails: {error}", param="model"
-        ) from error
+        raise InvalidModel(f"tokenizer: expected one that loads, got one that fails: {error}", param="model") from error

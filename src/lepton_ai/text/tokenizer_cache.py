@@ -1,4 +1,4 @@
-"""A vocabulary on disk: one line of JSON with the special tokens, then the ``tokenizer.json`` of the BPE.
+"""A vocabulary on disk: one line of JSON with the special tokens, then the ``tokenizer.json`` of the rest.
 
 The ``tokenizers`` library reads that faster, and in less memory, than Python makes its objects from the metadata. The
 file is written beside its place and renamed, and is readable by its owner only.
@@ -13,12 +13,15 @@ import os
 import re
 import tempfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lepton_ai.errors import InvalidRequest
-from lepton_ai.text.vocabulary import SpecialTokens, Vocabulary
+from lepton_ai.text.spelling import Spelling
+from lepton_ai.text.vocabulary import Frame, SpecialTokens, Vocabulary
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def cache_path(directory: Path, key: str) -> Path:
@@ -35,15 +38,25 @@ def load(path: Path) -> Vocabulary | None:
         fields = json.loads(head)
         if fields.pop("crc32") != zlib.crc32(body):
             return None
+        chat_template = fields.pop("chat_template")
         fields["eos_token_ids"] = tuple(fields["eos_token_ids"])
-        return Vocabulary(SpecialTokens(**fields), body)
+        fields["spelling"] = Spelling(fields["spelling"])
+        frame: dict[str, Any] = {
+            name: tuple(ids) if isinstance(ids, list) else ids for name, ids in fields["frame"].items()
+        }
+        fields["frame"] = Frame(**frame)
+        return Vocabulary(SpecialTokens(**fields), body, chat_template)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def store(path: Path, vocabulary: Vocabulary) -> bool:
     """Write ``vocabulary`` to ``path``. False where the disk does not take it; the caller has it in memory anyway."""
-    fields = dataclasses.asdict(vocabulary.special) | {"crc32": zlib.crc32(vocabulary.bpe_json)}
+    fields = dataclasses.asdict(vocabulary.special) | {
+        "spelling": vocabulary.special.spelling.value,
+        "chat_template": vocabulary.chat_template,
+        "crc32": zlib.crc32(vocabulary.splitter_json),
+    }
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -51,10 +64,25 @@ def store(path: Path, vocabulary: Vocabulary) -> bool:
         return False
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(json.dumps(fields).encode("ascii") + b"\n" + vocabulary.bpe_json)
+            file.write(json.dumps(fields).encode("ascii") + b"\n" + vocabulary.splitter_json)
         os.replace(name, path)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(name)
         return False
     return True
+
+
+def load_or_make(directory: Path | None, key: str | None, make: Callable[[], Vocabulary]) -> Vocabulary:
+    """The vocabulary of ``key`` in ``directory``; where it is not there, ``make()``, which is stored.
+
+    Without a directory or a key it is made. Raises InvalidRequest for a key that is no plain file name.
+    """
+    if directory is None or key is None:
+        return make()
+    path = cache_path(directory, key)
+    vocabulary = load(path)
+    if vocabulary is None:
+        vocabulary = make()
+        store(path, vocabulary)
+    return vocabulary

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from lepton_ai.errors import InvalidModel, UnsupportedModel
-from lepton_ai.text.vocabulary import read_vocabulary
+from lepton_ai.text.gguf_vocabulary import read_vocabulary
+from lepton_ai.text.vocabulary import Frame
 
 from .conftest import FakeMetadata, tiny_metadata
 
@@ -15,8 +16,8 @@ def test_special_tokens() -> None:
     assert special.control_tokens == {"<s>": 0, "</s>": 6}
     assert special.user_defined == {"<think>": 7}
     assert special.unspelled_id == 9
-    assert (special.bos_id, special.eos_id, special.eos_token_ids) == (0, 6, (6, 7))
-    assert (special.add_bos, special.add_eos) == (True, False)
+    assert (special.role_ids, special.eos_token_ids) == ({"bos": 0, "eos": 6}, (6, 7))
+    assert special.frame == Frame(prefix=(0,))
 
 
 def test_known_end_of_turn_tokens_stop_although_no_key_names_them() -> None:
@@ -29,11 +30,11 @@ def test_known_end_of_turn_tokens_stop_although_no_key_names_them() -> None:
 def test_smollm2_and_its_ends(smollm2_metadata: FakeMetadata) -> None:
     special = read_vocabulary(smollm2_metadata).special
     assert (special.vocab_size, len(special.control_tokens), special.user_defined) == (49152, 17, {})
-    assert (special.bos_id, special.eos_token_ids, special.add_bos) == (1, (0, 2), False)
+    assert (special.role_ids["bos"], special.eos_token_ids, special.frame) == (1, (0, 2), Frame())
 
 
 def test_control_tokens_are_not_in_the_bpe() -> None:
-    vocab = json.loads(read_vocabulary(tiny_metadata()).bpe_json)["model"]["vocab"]
+    vocab = json.loads(read_vocabulary(tiny_metadata()).splitter_json)["model"]["vocab"]
     assert {"a", "ab", "abc", "<think>"} < set(vocab)
     assert not {"<s>", "</s>", "[PAD]"} & set(vocab)
 
@@ -41,8 +42,11 @@ def test_control_tokens_are_not_in_the_bpe() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"model": "llama"}, "tokenizer.ggml.model: expected gpt2"),
-        ({"pre": "deepseek-llm"}, "tokenizer.ggml.pre: expected one of qwen2, smollm, got 'deepseek-llm'"),
+        ({"model": "t5"}, "tokenizer.ggml.model: expected one of gpt2, llama, bert, got 't5'"),
+        (
+            {"pre": "deepseek-llm"},
+            "tokenizer.ggml.pre: expected one of default, gpt-2, llama-bpe, qwen2, smollm, got 'deepseek-llm'",
+        ),
     ],
 )
 def test_other_kinds_are_refused_by_name(changes: dict[str, Any], named: str) -> None:
