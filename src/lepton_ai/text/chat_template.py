@@ -51,9 +51,20 @@ class ChatTemplate:
         """The template in a GGUF file's metadata. Raises TemplateError if there is none or it does not compile."""
         if _KEY not in metadata:
             raise TemplateError("model: expected one with a chat template, got one that only completes text")
+        return cls._of_model(metadata.get_str(_KEY), tokenizer)
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: Tokenizer) -> ChatTemplate:
+        """The template of a Hugging Face folder. Raises TemplateError if there is none or it does not compile."""
+        if tokenizer.chat_template is None:
+            raise TemplateError("model: expected one with a chat template, got one that only completes text")
+        return cls._of_model(tokenizer.chat_template, tokenizer)
+
+    @classmethod
+    def _of_model(cls, source: str, tokenizer: Tokenizer) -> ChatTemplate:
         variables = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
         return cls(
-            metadata.get_str(_KEY),
+            source,
             control_tokens=tokenizer.control_tokens,
             variables={
                 name: tokenizer.token_bytes(token_id).decode("utf-8")

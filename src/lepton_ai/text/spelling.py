@@ -70,9 +70,12 @@ class Joiner:
         is_fresh, self._is_fresh = self._is_fresh, False
         return data.removeprefix(b" ") if is_fresh and self._drops_space else data
 
-    def special(self, data: bytes, *, is_skipped: bool) -> bytes:
-        """The bytes that a special token adds: none for one that is skipped."""
+    def special(self, data: bytes, *, is_skipped: bool, is_unknown: bool = False) -> bytes:
+        """The bytes that a special token adds: none for one that is skipped.
+
+        The unknown token stands within a text, so that no other text begins after it.
+        """
         if self._spelling is Spelling.WORDPIECE:
             return b"" if is_skipped else self.text(b" " + data)
-        self._is_fresh = True
+        self._is_fresh = not is_unknown
         return b"" if is_skipped else data

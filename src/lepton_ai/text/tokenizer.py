@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lepton_ai.errors import InvalidModel, InvalidRequest, TruncationWarning
-from lepton_ai.text import tokenizer_cache
+from lepton_ai.text import folder, tokenizer_cache
 from lepton_ai.text.gguf_tokens import Metadata
 from lepton_ai.text.gguf_vocabulary import read_vocabulary
 from lepton_ai.text.segments import ControlSplitter, Segment
@@ -37,7 +37,7 @@ class EncodedPair:
 
 
 class Tokenizer:
-    """BPE or WordPiece from the metadata of a GGUF file.
+    """BPE or WordPiece from the metadata of a GGUF file or from a Hugging Face folder.
 
     Text may be ``str`` or UTF-8 ``bytes``. What is not well-formed (bytes that begin no character, lone surrogates,
     which is how Python hands over malformed command line arguments) becomes U+FFFD, one for each byte or surrogate.
@@ -54,7 +54,9 @@ class Tokenizer:
         self.role_ids: Mapping[str, int] = MappingProxyType(special.role_ids)
         self.eos_token_ids: tuple[int, ...] = special.eos_token_ids
         self.control_tokens: Mapping[str, int] = MappingProxyType(special.control_tokens)
+        self.chat_template: str | None = vocabulary.chat_template
         self._special = special
+        self._unknown_id = special.role_ids.get("unk")
         self._control_ids = frozenset(special.control_tokens.values())
         texts = special.control_tokens | special.user_defined
         self._special_bytes = {token_id: text.encode("utf-8") for text, token_id in texts.items()}
@@ -74,6 +76,17 @@ class Tokenizer:
         written is no error. Raises UnsupportedModel for another kind of tokenizer, InvalidModel for malformed data.
         """
         return cls(tokenizer_cache.load_or_make(cache_dir, cache_key, lambda: read_vocabulary(metadata)))
+
+    @classmethod
+    def from_folder(cls, path: Path | str, *, cache_dir: Path | None = None) -> Tokenizer:
+        """The tokenizer of a Hugging Face folder: ``tokenizer.json``, or the older files of GPT-2 and BERT.
+
+        With ``cache_dir`` it is kept there under a digest of the files, as ``from_metadata`` does. Raises
+        ModelNotFound, UnsupportedModel for a part that is not run, InvalidModel for malformed files.
+        """
+        files = folder.read_files(Path(path))
+        key = folder.digest(files) if cache_dir else None
+        return cls(tokenizer_cache.load_or_make(cache_dir, key, lambda: folder.vocabulary_of(files)))
 
     def encode(self, text: str | bytes, *, add_special_tokens: bool = True, max_length: int | None = None) -> list[int]:
         """Ids of ``text``, none of them a control token, between those that the model asks for.
@@ -99,10 +112,10 @@ class Tokenizer:
             raise InvalidRequest("second: expected a model that takes pairs of texts, got one that does not")
         texts = [self._encode_text(_well_formed(text)) for text in (first, second)]
         if max_length is not None:
-            around = len(frame.prefix) + len(frame.middle) + len(frame.pair_suffix)
+            around = len(frame.pair_prefix + frame.middle + frame.second_prefix + frame.pair_suffix)
             texts = _cut(texts, max_length - around, max_length)
-        head = [*frame.prefix, *texts[0], *frame.middle]
-        tail = [*texts[1], *frame.pair_suffix]
+        head = [*frame.pair_prefix, *texts[0], *frame.middle]
+        tail = [*frame.second_prefix, *texts[1], *frame.pair_suffix]
         return EncodedPair(head + tail, [0] * len(head) + [frame.second_type] * len(tail))
 
     def encode_segments(self, segments: Iterable[Segment], *, add_special_tokens: bool = True) -> list[int]:
@@ -143,7 +156,7 @@ class Tokenizer:
         data = self.token_bytes(token_id)
         if token_id in self._special_bytes:
             is_skipped = skip_special_tokens and token_id in self._control_ids
-            return joiner.special(data, is_skipped=is_skipped)
+            return joiner.special(data, is_skipped=is_skipped, is_unknown=token_id == self._unknown_id)
         return joiner.text(data)
 
     def token_bytes(self, token_id: int) -> bytes:

@@ -23,15 +23,17 @@ _END_OF_TURN = (
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Control tokens around a text, ``prefix A suffix``, and around a pair, ``prefix A middle B pair_suffix``.
+    """Control tokens around texts: ``prefix A suffix``, or ``pair_prefix A middle second_prefix B pair_suffix``.
 
-    The token type of ``B`` and what follows it is ``second_type``, that of the rest 0. ``middle`` is None for a model
+    The token type from ``second_prefix`` on is ``second_type``, that of the rest 0. ``middle`` is None for a model
     that takes no pairs.
     """
 
     prefix: tuple[int, ...] = ()
     suffix: tuple[int, ...] = ()
+    pair_prefix: tuple[int, ...] = ()
     middle: tuple[int, ...] | None = None
+    second_prefix: tuple[int, ...] = ()
     pair_suffix: tuple[int, ...] = ()
     second_type: int = 0
 

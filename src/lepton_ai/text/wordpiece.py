@@ -55,7 +55,8 @@ def read_gguf(metadata: Metadata) -> Vocabulary:
 
 def pair_frame(first: int, last: int) -> Frame:
     """``[CLS] A [SEP]`` and ``[CLS] A [SEP] B [SEP]`` with the token types of BERT."""
-    return Frame(prefix=(first,), suffix=(last,), middle=(last,), pair_suffix=(last,), second_type=1)
+    ends = {"suffix": (last,), "middle": (last,), "pair_suffix": (last,)}
+    return Frame(prefix=(first,), pair_prefix=(first,), second_type=1, **ends)
 
 
 def bert_normalizer(*, lowercase: bool, strip_accents: bool | None = None, chinese: bool = True) -> Json:
