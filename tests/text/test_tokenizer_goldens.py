@@ -128,3 +128,10 @@ def test_gemma3(golden_strings: list[bytes], tmp_path: Path) -> None:
 
     assert _different(with_controls, golden_strings, golden["with_controls"]) == []
     assert all(tokenizer.decode(tokenizer.encode(raw)) == _well_formed(raw) for raw in golden_strings)
+
+
+def test_minilm_of_a_folder(golden_strings: list[bytes], tmp_path: Path) -> None:
+    golden = read_golden("minilm_ids")
+    (tmp_path / "vocab.txt").write_text("\n".join(golden["tokens"]) + "\n", encoding="utf-8")
+    tokenizer = Tokenizer.from_folder(tmp_path)
+    assert _different(tokenizer.encode, golden_strings, golden["plain"]) == []
