@@ -136,6 +136,12 @@ def test_one_merge_a_piece() -> None:
     assert merges_of_scores(vocab, [-9, -9, -1, 0, -2, -3]) == ["b a", "a b", "a ba"]
 
 
+def test_too_many_long_pieces_are_refused() -> None:
+    vocab = {f"{number:0500}": number for number in range(1100)}
+    with pytest.raises(InvalidModel, match="too many long ones"):
+        merges_of_scores(vocab, [0.0] * len(vocab))
+
+
 def test_one_long_word_is_not_quadratic(plain: Tokenizer) -> None:
     assert plain.decode(plain.encode("ab" * 100_000)) == "ab" * 100_000
 

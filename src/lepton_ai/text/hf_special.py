@@ -28,7 +28,10 @@ class AddedTokens:
 
 
 def read_added(file: Fields, role_texts: Collection[str] = ()) -> AddedTokens:
-    """``added_tokens`` of a file: those with ``special`` or a role are control tokens. Raises InvalidModel."""
+    """``added_tokens`` of a file: those with ``special`` or a role are control tokens. Raises InvalidModel.
+
+    The flags of a control token say where text is searched for it, which is never done, and are not kept.
+    """
     entries = file.take("added_tokens", list, [])
     if len(entries) > _MAX_ADDED:
         raise file.wrong(f"up to {_MAX_ADDED} added tokens", len(entries))

@@ -16,7 +16,10 @@ from lepton_ai.text.spelling import WORD_START, Spelling, byte_of_piece
 from lepton_ai.text.vocabulary import Json, Vocabulary, added_tokens, bpe_model, splitter_json
 
 _MAX_PIECE = 512
-"""Characters of a piece: the search for its merge is quadratic. Published vocabularies stay below 100."""
+"""Characters of a piece. Published vocabularies stay below 100."""
+
+_MAX_WORK = 1 << 28
+"""Squared characters of all pieces: the search for a piece's merge is quadratic. Gemma 3 has 11 million."""
 
 
 def read_gguf(metadata: Metadata) -> Vocabulary:
@@ -50,6 +53,8 @@ def merges_of_scores(vocab: Mapping[str, int], scores: Sequence[float]) -> list[
     piece, or they would not be neighbours; so they are what merging leaves last of the piece alone. Raises
     InvalidModel for a piece that is too long.
     """
+    if sum(len(piece) ** 2 for piece in vocab) > _MAX_WORK:
+        raise InvalidModel("tokenizer.ggml.tokens: expected short pieces, got too many long ones", param="model")
     rank_of = {
         piece: rank for rank, piece in enumerate(sorted(vocab, key=lambda piece: (-scores[vocab[piece]], vocab[piece])))
     }

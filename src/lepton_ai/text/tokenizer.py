@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -61,7 +62,6 @@ class Tokenizer:
         texts = special.control_tokens | special.user_defined
         self._special_bytes = {token_id: text.encode("utf-8") for text, token_id in texts.items()}
         self._known_bytes: dict[int, bytes] = {}  # of tokens that were spelled before
-        self._control_splitter = ControlSplitter(special.control_tokens)
         self._spell_entry = speller(special.spelling)
         self._splitter = _load_splitter(vocabulary.splitter_json)
 
@@ -109,7 +109,9 @@ class Tokenizer:
         """
         frame = self._special.frame
         if frame.middle is None:
-            raise InvalidRequest("second: expected a model that takes pairs of texts, got one that does not")
+            raise InvalidRequest(
+                "second: expected a model that takes pairs of texts, got one that does not", param="second"
+            )
         texts = [self._encode_text(_well_formed(text)) for text in (first, second)]
         if max_length is not None:
             around = len(frame.pair_prefix + frame.middle + frame.second_prefix + frame.pair_suffix)
@@ -177,6 +179,11 @@ class Tokenizer:
             return special
         token = self._splitter.id_to_token(token_id)
         return b"" if token is None else self._spell_entry(token)
+
+    @cached_property
+    def _control_splitter(self) -> ControlSplitter:
+        # Thousands of control tokens take a while to compile, and not every prompt has any.
+        return ControlSplitter(self.control_tokens)
 
     def is_control(self, token_id: int) -> bool:
         """Whether ``token_id`` is a control token, which has no place in text shown to people."""
