@@ -201,4 +201,6 @@ def test_every_half_is_read_exactly(single: CpuDevice) -> None:
     y = ops.embedding(trace.input("token_ids", (symbol("T"),), DType.I32), Weight("table", (64, 1024)), name="y")
     table = StoredTensor("table", (64, 1024), WeightType.F16, halves.view(np.uint8))
     (got,) = Case(trace.finish([y]), (table,)).on_cpu(single, [plain_step(token_ids=range(64))])
-    assert np.array_equal(got["y"].reshape(-1), halves.view(np.float16).astype(np.float32), equal_nan=True)
+    with np.errstate(invalid="ignore"):  # NumPy reports signalling NaNs on arm64
+        wanted = halves.view(np.float16).astype(np.float32)
+    assert np.array_equal(got["y"].reshape(-1), wanted, equal_nan=True)
