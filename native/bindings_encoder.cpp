@@ -35,10 +35,12 @@ void add_linear(Encoder& encoder, bool barrier, const std::vector<MatrixArgs>& s
   encoder.add(OpKind::Linear, barrier).linear = op;
 }
 
-void add_norm(Encoder& encoder, bool barrier, uintptr_t weight, int32_t size, float eps, Place x,
-              std::pair<Place, Place> residual_and_sum, bool has_residual, Place y, Terms terms, bool is_logit_row) {
+void add_norm(Encoder& encoder, bool barrier, std::pair<uintptr_t, uintptr_t> weight_and_bias, int32_t size, float eps,
+              Place x, std::pair<Place, Place> residual_and_sum, bool has_residual, Place y, Terms terms,
+              bool is_logit_row) {
   NormOp op{};
-  op.weight = reinterpret_cast<const float*>(weight);
+  op.weight = reinterpret_cast<const float*>(weight_and_bias.first);
+  op.bias = reinterpret_cast<const float*>(weight_and_bias.second);
   op.size = size;
   op.eps = eps;
   op.has_residual = has_residual;
@@ -121,8 +123,8 @@ void bind_encoder(nb::module_& m) {
                                                             num_frequencies, scale, to_buffer(y)};
           },
           "barrier"_a, nb::kw_only(), "frequencies"_a, "num_frequencies"_a, "scale"_a, "y"_a)
-      .def("norm", &add_norm, "barrier"_a, nb::kw_only(), "weight"_a, "size"_a, "eps"_a, "x"_a, "residual_and_sum"_a,
-           "has_residual"_a, "y"_a, "terms"_a, "is_logit_row"_a)
+      .def("norm", &add_norm, "barrier"_a, nb::kw_only(), "weight_and_bias"_a, "size"_a, "eps"_a, "x"_a,
+           "residual_and_sum"_a, "has_residual"_a, "y"_a, "terms"_a, "is_logit_row"_a)
       .def(
           "quantize",
           [](Encoder& e, bool barrier, int32_t size, Place x, Place y, Terms terms, bool is_logit_row) {

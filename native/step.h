@@ -68,9 +68,11 @@ struct RopeTableOp {
 // How many 8-bit rows make one row of a tensor: 0 f32, 1 q8, 2 q16 (the second row is what the first left over).
 using Terms = int32_t;
 
-// y = rms_norm(x [+ residual]); the sum goes to `sum` when there is a residual.
+// y = norm(x [+ residual]); the sum goes to `sum` when there is a residual. With a bias it is a layer norm, whose mean
+// is taken off first, else an RMS norm.
 struct NormOp {
   const float* weight;
+  const float* bias;  // or null
   int32_t size;
   float eps;
   bool has_residual;

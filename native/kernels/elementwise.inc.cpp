@@ -1,4 +1,4 @@
-// Ops that touch each value once: embedding, norm, quantise, add, silu_mul, gather, rotary tables and rotation.
+// Ops that touch each value once: embedding, quantise, add, silu_mul, gather, rotary tables and rotation.
 
 namespace lepton::LEPTON_ISA {
 
@@ -53,51 +53,6 @@ static void rope_table_run(const OpRecord& record, const Step& step, int64_t chu
       y[i] = static_cast<float>(cosine) * op.scale;
       y[op.num_frequencies + i] = static_cast<float>(sine) * op.scale;
     }
-  }
-}
-
-static Chunks norm_chunks(const OpRecord& record, const Step& step) { return row_chunks(step.rows(record.norm.rows)); }
-
-static void norm_row(const NormOp& op, const Step& step, int64_t row, float* scratch) {
-  const float* x = op.x.row(step, row);
-  const int32_t size = op.size, whole = size / W * W;
-  if (op.has_residual) {
-    const float* residual = op.residual.row(step, row);
-    float* sum = op.sum.row(step, row);
-    for (int i = 0; i < whole; i += W) store(sum + i, load(x + i) + load(residual + i));
-    for (int i = whole; i < size; ++i) sum[i] = x[i] + residual[i];
-    x = sum;
-  }
-  VF squares[2] = {set1(0.0f), set1(0.0f)};
-  int i = 0;
-  for (; i + 2 * W <= size; i += 2 * W) {
-    squares[0] = fma(load(x + i), load(x + i), squares[0]);
-    squares[1] = fma(load(x + i + W), load(x + i + W), squares[1]);
-  }
-  for (; i < whole; i += W) squares[0] = fma(load(x + i), load(x + i), squares[0]);
-  float total = reduce_add(squares[0] + squares[1]);
-  for (; i < size; ++i) total += x[i] * x[i];
-  const float factor = 1.0f / __builtin_sqrtf(total / static_cast<float>(size) + op.eps);
-  float* y = op.terms ? scratch : op.y.row(step, row);
-  for (i = 0; i < whole; i += W) store(y + i, load(x + i) * set1(factor) * load(op.weight + i));
-  for (; i < size; ++i) y[i] = x[i] * factor * op.weight[i];
-  if (op.terms) quantize_row(y, op.y.row<uint8_t>(step, row), size, op.terms);
-}
-
-// Half of a row was made by another core, so that its lines are far away.
-static inline void prefetch_row(const NormOp& op, const Step& step, int64_t row) {
-  for (int i = 0; i < op.size; i += 16) {
-    __builtin_prefetch(op.x.row(step, row) + i);
-    if (op.has_residual) __builtin_prefetch(op.residual.row(step, row) + i);
-  }
-}
-
-static void norm_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
-  const NormOp& op = record.norm;
-  const int64_t end = min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk);
-  for (int64_t r = chunk * kRowsPerChunk; r < end; ++r) {
-    if (r + 1 < end) prefetch_row(op, step, r + 1);
-    norm_row(op, step, r, reinterpret_cast<float*>(scratch.data));
   }
 }
 

@@ -13,6 +13,7 @@
 
 #include "linear.inc.cpp"
 #include "elementwise.inc.cpp"
+#include "norm.inc.cpp"
 #include "head.inc.cpp"
 #include "attention.inc.cpp"
 #include "sample.inc.cpp"

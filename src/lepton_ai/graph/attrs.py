@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,11 +42,19 @@ class LinearAttrs(Attrs):
     quantize_weights: bool = False
 
 
+class NormKind(enum.Enum):
+    """``RMS`` has a weight; ``LAYER`` subtracts the mean first, and has a weight and a bias."""
+
+    RMS = "rms"
+    LAYER = "layer"
+
+
 @dataclass(frozen=True, slots=True)
 class NormAttrs(Attrs):
     """``quantize``: the output is quantised (``Q8`` or ``Q16``) instead of f32."""
 
     eps: float
+    kind: NormKind = NormKind.RMS
     quantize: bool = False
 
 

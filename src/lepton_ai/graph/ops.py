@@ -3,9 +3,9 @@
 A function here adds a node to the trace of its inputs. Shapes: ``T`` tokens, ``R`` rows, ``H`` heads, ``K`` KV heads,
 ``D`` head dim, ``C`` hidden size, ``F`` feed-forward size, ``V`` vocabulary. All arithmetic is f32 unless said.
 
-Ops that models call: embedding, rope_table, rms_norm, linear, rope, attention, add, silu_mul, gather_rows,
-token_logprob. Ops that only passes make: quantize, add_rms_norm, gated_linear (they stand in ``passes/fuse.py`` and
-``passes/precision.py``; their formulas are here, beside the others).
+Ops that models call: embedding, rope_table, rms_norm, layer_norm, linear, rope, attention, add, silu_mul,
+gather_rows, token_logprob. Ops that only passes make: quantize, add_norm, gated_linear (they stand in
+``passes/fuse.py`` and ``passes/precision.py``; their formulas are here, beside the others).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from lepton_ai.graph.attrs import (
     KVSpec,
     LinearAttrs,
     NormAttrs,
+    NormKind,
     RopeAttrs,
     RopeTableAttrs,
     Segment,
@@ -28,6 +29,7 @@ OPS: dict[str, str] = {
     "embedding": "y[t] = table[ids[t]]; ids [T] i32, table (V, C) -> y [T, C] f32",
     "rope_table": "y[t, i] = cos(p[t] * f[i]), y[t, D/2 + i] = sin(...); positions [T] i32 -> [T, D] f32",
     "rms_norm": "y = x / sqrt(mean(x^2) + eps) * w over the last axis; [T, C] -> [T, C] f32, q8 or q16",
+    "layer_norm": "y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w + b; [T, C] -> [T, C] f32, q8 or q16",
     "linear": "y_s = x @ w_s^T + b_s for each segment s; x [T, C] f32, q8 or q16 -> y_s [T, N_s] f32",
     "rope": "rotate pairs of each head by the table's angle; x [T, H*D] -> [T, H*D]",
     "attention": "append k, v to the cache, then softmax(scale * q k^T) v over each request's own cache",
@@ -36,7 +38,7 @@ OPS: dict[str, str] = {
     "gather_rows": "y[r] = x[rows[r]]; x [T, C], rows [R] i32 -> [R, C]",
     "token_logprob": "y[r] = log_softmax(x[r] @ w^T)[target[r]] without holding [R, V]; -> [R] f32",
     "quantize": "per row and group of 32: scale = max|x| / 127, q = round_half_even(x * (127 / max|x|)); -> q8 or q16",
-    "add_rms_norm": "s = a + b; y = rms_norm(s); outputs (s f32, y f32, q8 or q16)",
+    "add_norm": "s = a + b; y = rms_norm(s) or layer_norm(s); outputs (s f32, y f32, q8 or q16)",
     "gated_linear": "y = silu(x @ gate^T + b) * (x @ up^T + b); x [T, C] f32 or q8 -> [T, F] f32 or q8",
 }
 """Every op of the vocabulary with its formula, for people and for the exhaustiveness tests of backends."""
@@ -72,6 +74,19 @@ def rms_norm(x: Value, weight: Weight, *, eps: float, name: str) -> Value:
     assert weight.shape == (_last(x),), f"{name}: weight {weight.shape} for rows of {_last(x)}"
     outputs = [(name, x.shape, DType.F32)]
     (y,) = x.trace.add("rms_norm", [x], outputs, attrs=NormAttrs(eps), weights=[weight])
+    return y
+
+
+def layer_norm(x: Value, weight: Weight, bias: Weight, *, eps: float, name: str) -> Value:
+    """``y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * weight + bias`` over the last axis. [T, C] -> [T, C].
+
+    The source is Ba, Kiros & Hinton 2016. Differences from the mean are squared, so that a common offset of a row does
+    not cancel; what rounding left of the mean in them is taken off first.
+    """
+    for parameter in (weight, bias):
+        assert parameter.shape == (_last(x),), f"{name}: {parameter.name} {parameter.shape} for rows of {_last(x)}"
+    attrs = NormAttrs(eps, NormKind.LAYER)
+    (y,) = x.trace.add("layer_norm", [x], [(name, x.shape, DType.F32)], attrs=attrs, weights=[weight, bias])
     return y
 
 

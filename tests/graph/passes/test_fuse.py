@@ -9,7 +9,7 @@ from tests.models.tiny import tiny_model
 
 from lepton_ai.config import Policy
 from lepton_ai.graph import ops
-from lepton_ai.graph.attrs import AttentionAttrs, GatedLinearAttrs, LinearAttrs, NormAttrs, RopeAttrs
+from lepton_ai.graph.attrs import AttentionAttrs, GatedLinearAttrs, LinearAttrs, NormAttrs, NormKind, RopeAttrs
 from lepton_ai.graph.graph import Graph, check
 from lepton_ai.graph.node import Node, segment_weights
 from lepton_ai.graph.passes.fuse import (
@@ -121,7 +121,7 @@ def test_fuse_add_norm_makes_both_tensors_at_the_place_of_the_add() -> None:
     graph = traced()
     fused = fuse_add_norm(graph)
     both = node(fused, "blk.0.attn_residual")
-    assert both.op == "add_rms_norm"
+    assert both.op == "add_norm"
     assert [t.name for t in both.outputs] == ["blk.0.attn_residual", "blk.0.ffn_norm"]
     assert [w.name for w in both.weights] == ["blk.0.ffn_norm.weight"]
     assert both.attrs == NormAttrs(1e-5)
@@ -138,7 +138,19 @@ def test_fuse_add_norm_takes_one_norm_of_two() -> None:
     normed = [ops.rms_norm(total, Weight(f"w{i}", (8,)), eps=1e-5, name=f"n{i}") for i in range(2)]
     fused = fuse_add_norm(trace.finish(normed))
     check(fused)
-    assert [n.op for n in fused.nodes] == ["add_rms_norm", "rms_norm"]
+    assert [n.op for n in fused.nodes] == ["add_norm", "rms_norm"]
+
+
+def test_fuse_add_norm_keeps_the_kind_of_the_norm() -> None:
+    trace = Trace()
+    x = trace.input("x", (symbol("T"), 32), DType.F32)
+    normed = ops.layer_norm(ops.add(x, x, name="sum"), Weight("n", (32,)), Weight("b", (32,)), eps=1e-12, name="normed")
+    graph = trace.finish([ops.linear(normed, Weight("w", (32, 32)), name="out")])
+    types = {"n": WeightType.F32, "b": WeightType.F32, "w": WeightType.Q8_0}
+    both = fuse(apply_precision(graph, types, Policy.AUTO)).nodes[0]
+    assert (both.op, both.attrs) == ("add_norm", NormAttrs(1e-12, NormKind.LAYER, quantize=True))
+    assert [t.name for t in both.outputs] == ["sum", "normed.q8"]
+    assert [w.name for w in both.weights] == ["n", "b"]
 
 
 def test_fuse_rope_gives_attention_the_table() -> None:
@@ -164,8 +176,8 @@ def test_fuse_rope_spares_kept_rotations(kept: str) -> None:
         ((), "blk.0.ffn_norm", "rms_norm", 0, DType.Q8),
         ((), "blk.0.attn", "attention", 0, DType.Q8),
         ((fuse_gated_linear,), "blk.0.ffn_act", "gated_linear", 0, DType.Q8),
-        ((fuse_add_norm,), "blk.0.attn_residual", "add_rms_norm", 1, DType.Q8),
-        ((fuse_add_norm,), "blk.0.ffn_residual", "add_rms_norm", 1, DType.Q16),
+        ((fuse_add_norm,), "blk.0.attn_residual", "add_norm", 1, DType.Q8),
+        ((fuse_add_norm,), "blk.0.ffn_residual", "add_norm", 1, DType.Q16),
     ],
 )
 def test_fuse_quantize_folds_into(
@@ -245,11 +257,11 @@ def test_fuse_quantize_needs_to_be_the_only_reader() -> None:
 def test_a_whole_quantised_model() -> None:
     fused = fuse(traced(Policy.AUTO))
     assert Counter(n.op for n in fused.nodes) == {
-        "embedding": 1, "rope_table": 1, "rms_norm": 2, "linear": 7, "attention": 2, "add_rms_norm": 3,
+        "embedding": 1, "rope_table": 1, "rms_norm": 2, "linear": 7, "attention": 2, "add_norm": 3,
         "gated_linear": 2, "add": 1, "gather_rows": 1,
     }  # fmt: skip
     layer = [n.op for n in fused.nodes[3:10]]
-    assert layer == ["linear", "attention", "linear", "add_rms_norm", "gated_linear", "linear", "add_rms_norm"]
+    assert layer == ["linear", "attention", "linear", "add_norm", "gated_linear", "linear", "add_norm"]
 
 
 ALL_NAMES = sorted(names(traced()))

@@ -82,7 +82,7 @@ class Encoder:
         self,
         barrier: bool,
         *,
-        weight: int,
+        weight_and_bias: tuple[int, int],
         size: int,
         eps: float,
         x: Place,

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 
 from lepton_ai.backends.base import MAX_LOGPROBS, Float32Array
 from lepton_ai.backends.cpu import _native
-from lepton_ai.backends.cpu.hazards import Hazards, Span
+from lepton_ai.backends.cpu.encoder_state import EncoderState, MatrixUse, Place, attrs_of, columns, is_logit_row
 from lepton_ai.backends.cpu.packing import PackedWeights
 from lepton_ai.errors import UnsupportedModel
 from lepton_ai.graph.attrs import (
     AttentionAttrs,
-    Attrs,
     GatedLinearAttrs,
-    KVSpec,
     LinearAttrs,
     NormAttrs,
+    NormKind,
     RopeAttrs,
     RopeTableAttrs,
     kv_groups,
@@ -27,15 +25,12 @@ from lepton_ai.graph.attrs import (
 from lepton_ai.graph.node import Node, segment_weights
 from lepton_ai.graph.passes.plan import Plan
 from lepton_ai.graph.passes.precision import kv_specs
-from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape, round_up, row_bytes, symbol
+from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape, round_up, row_bytes
 
 LOGITS = "logits"
 """The output that tokens are sampled from."""
 
-Place = tuple[int, int]
-AttrsT = TypeVar("AttrsT", bound=Attrs)
 
-_LOGIT_ROWS = symbol("R")
 _SPLIT_KEYS = 256  # as in native/kernels/attention.inc.cpp
 _SPLIT_TOKENS = 8
 _SLICE_TOKENS = 1024  # as in native/kernels/head.inc.cpp
@@ -45,16 +40,6 @@ _MAX_SEGMENTS = 4  # as in native/step.h
 _QUERY_ROWS = 48
 _KEY_TILE = 64
 _MAX_HEAD_DIM = 256
-
-
-@dataclass(frozen=True, slots=True)
-class MatrixUse:
-    """A place in the program that reads a matrix, for ``set_weight``."""
-
-    index: int
-    segment: int
-    bias: str | None
-    is_quantized: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,55 +65,9 @@ class EncodedProgram:
     keep_alive: list[Float32Array]
 
 
-@dataclass(slots=True)
-class _State:
-    plan: Plan
-    weights: PackedWeights
-    encoder: _native.Encoder = field(default_factory=_native.Encoder)
-    hazards: Hazards = field(default_factory=Hazards)
-    extra: dict[int, Place] = field(default_factory=dict)
-    groups: Mapping[KVSpec, int] = field(default_factory=dict)
-    splits: Place = (0, 0)
-    arena_bytes: int = 0
-    scratch_bytes: int = 0
-    uses: dict[str, list[MatrixUse]] = field(default_factory=dict)
-    keep_alive: list[Float32Array] = field(default_factory=list)
-
-    def place(self, tensor: Tensor) -> Place:
-        if tensor.id in self.extra:
-            return self.extra[tensor.id]
-        buffer = self.plan.buffers[tensor.id]
-        return buffer.offset, buffer.row_bytes
-
-    def span(self, tensor: Tensor) -> Span:
-        if tensor.id in self.extra:
-            return Span(0, 0)
-        buffer = self.plan.buffers[tensor.id]
-        return Span(buffer.offset, buffer.offset + buffer.num_bytes)
-
-    def reserve(self, num_rows: int, stride: int) -> Place:
-        """A buffer of its own behind the planned arena."""
-        offset = round_up(self.arena_bytes, 64)
-        self.arena_bytes = offset + num_rows * stride
-        return offset, stride
-
-    def barrier(self, node: Node) -> bool:
-        """Whether the threads meet before this node. Graph inputs are not in the arena and never written."""
-        reads = [self.span(t) for t in node.inputs if t.id in self.plan.buffers]
-        return self.hazards.step(reads, [self.span(t) for t in node.outputs])
-
-    def matrix(self, name: str, bias: str | None, *, segment: int, is_quantized: bool) -> _native.Matrix:
-        """A matrix for the record that is about to be added."""
-        self.uses.setdefault(name, []).append(MatrixUse(len(self.encoder), segment, bias, is_quantized))
-        return self.weights.matrices[name].native(None if bias is None else self.weights.vectors[bias])
-
-    def need_scratch(self, num_bytes: int) -> None:
-        self.scratch_bytes = max(self.scratch_bytes, num_bytes)
-
-
 def encode(plan: Plan, weights: PackedWeights) -> EncodedProgram:
     """The program of ``plan``. Raises UnsupportedModel for shapes that the kernels do not have."""
-    state = _State(plan, weights, arena_bytes=plan.arena_bytes)
+    state = EncoderState(plan, weights, arena_bytes=plan.arena_bytes)
     state.groups = {spec: index for index, spec in enumerate(kv_groups(kv_specs(plan.graph)))}
     state.splits = _reserve_splits(state)
     inputs = {t.name: _reserve_input(state, t) for t in plan.graph.inputs if t.dtype is DType.F32}
@@ -140,37 +79,21 @@ def encode(plan: Plan, weights: PackedWeights) -> EncodedProgram:
     )
 
 
-def _reserve_input(state: _State, tensor: Tensor) -> Place:
+def _reserve_input(state: EncoderState, tensor: Tensor) -> Place:
     limits = state.plan.limits
     sizes = {"T": limits.max_tokens, "R": limits.max_rows, "S": limits.max_seqs}
-    rows, columns = evaluate_shape(tensor.shape, sizes)
-    state.extra[tensor.id] = state.reserve(rows, row_bytes(tensor.dtype, columns))
+    num_rows, num_columns = evaluate_shape(tensor.shape, sizes)
+    state.extra[tensor.id] = state.reserve(num_rows, row_bytes(tensor.dtype, num_columns))
     return state.extra[tensor.id]
 
 
-def _attrs(node: Node, kind: type[AttrsT]) -> AttrsT:
-    assert isinstance(node.attrs, kind), f"{node.name}: {node.op} has attributes {node.attrs}"
-    return node.attrs
-
-
-def _columns(tensor: Tensor) -> int:
-    size = tensor.shape[-1]
-    assert isinstance(size, int)
-    return size
-
-
-def _is_logit_row(tensor: Tensor) -> bool:
-    """Whether the tensor has a row for each wanted logit (R) rather than for each token (T)."""
-    return tensor.shape[0] == _LOGIT_ROWS
-
-
-def _embedding(state: _State, node: Node) -> None:
+def _embedding(state: EncoderState, node: Node) -> None:
     table = state.matrix(node.weights[0].name, None, segment=0, is_quantized=False)
     state.encoder.embedding(state.barrier(node), table=table, y=state.place(node.outputs[0]))
 
 
-def _rope_table(state: _State, node: Node) -> None:
-    attrs = _attrs(node, RopeTableAttrs)
+def _rope_table(state: EncoderState, node: Node) -> None:
+    attrs = attrs_of(node, RopeTableAttrs)
     frequencies = np.asarray(attrs.inverse_frequencies, np.float32)
     state.keep_alive.append(frequencies)
     state.encoder.rope_table(
@@ -182,17 +105,20 @@ def _rope_table(state: _State, node: Node) -> None:
     )
 
 
-def _norm(state: _State, node: Node) -> None:
-    attrs = _attrs(node, NormAttrs)
-    has_residual = node.op == "add_rms_norm"
+def _norm(state: EncoderState, node: Node) -> None:
+    attrs = attrs_of(node, NormAttrs)
+    has_residual = node.op == "add_norm"
     x, y = node.inputs[0], node.outputs[-1]
     none: Place = (0, 0)
     pair = (state.place(node.inputs[1]), state.place(node.outputs[0])) if has_residual else (none, none)
-    size = _columns(x)
+    size = columns(x)
     state.need_scratch(4 * round_up(size, 64))
     state.encoder.norm(
         state.barrier(node),
-        weight=state.weights.vectors[node.weights[0].name].ctypes.data,
+        weight_and_bias=(
+            state.vector(node.weights[0]),
+            state.vector(node.weights[1]) if attrs.kind is NormKind.LAYER else 0,
+        ),
         size=size,
         eps=attrs.eps,
         x=state.place(x),
@@ -200,11 +126,11 @@ def _norm(state: _State, node: Node) -> None:
         has_residual=has_residual,
         y=state.place(y),
         terms=y.dtype.num_terms,
-        is_logit_row=_is_logit_row(x),
+        is_logit_row=is_logit_row(x),
     )
 
 
-def _linear(state: _State, node: Node) -> None:
+def _linear(state: EncoderState, node: Node) -> None:
     """One record for up to four segments; they read the same rows and meet nobody in between."""
     assert isinstance(node.attrs, LinearAttrs | GatedLinearAttrs)
     x, is_gated, barrier = node.inputs[0], node.op == "gated_linear", state.barrier(node)
@@ -224,30 +150,30 @@ def _linear(state: _State, node: Node) -> None:
             terms=terms,
             gated=is_gated,
             quantize=isinstance(node.attrs, GatedLinearAttrs) and node.attrs.quantize,
-            is_logit_row=_is_logit_row(x),
+            is_logit_row=is_logit_row(x),
         )
 
 
-def _quantize(state: _State, node: Node) -> None:
+def _quantize(state: EncoderState, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
     state.encoder.quantize(
         state.barrier(node),
-        size=_columns(x),
+        size=columns(x),
         x=state.place(x),
         y=state.place(y),
         terms=y.dtype.num_terms,
-        is_logit_row=_is_logit_row(x),
+        is_logit_row=is_logit_row(x),
     )
 
 
-def _rope(state: _State, node: Node) -> None:
-    attrs = _attrs(node, RopeAttrs)
+def _rope(state: EncoderState, node: Node) -> None:
+    attrs = attrs_of(node, RopeAttrs)
     x, table = node.inputs
     state.encoder.rope(
         state.barrier(node),
-        num_heads=_columns(x) // attrs.head_dim,
+        num_heads=columns(x) // attrs.head_dim,
         head_dim=attrs.head_dim,
-        rotary_dim=_columns(table),
+        rotary_dim=columns(table),
         interleaved=attrs.interleaved,
         x=state.place(x),
         table=state.place(table),
@@ -255,8 +181,8 @@ def _rope(state: _State, node: Node) -> None:
     )
 
 
-def _attention(state: _State, node: Node) -> None:
-    attrs = _attrs(node, AttentionAttrs)
+def _attention(state: EncoderState, node: Node) -> None:
+    attrs = attrs_of(node, AttentionAttrs)
     head_dim, num_kv_heads = attrs.kv.head_dim, attrs.kv.num_heads
     if head_dim % 16 or head_dim > _MAX_HEAD_DIM:
         raise UnsupportedModel(f"{node.name}: expected a head size of 16 ... 256 in steps of 16, got {head_dim}")
@@ -269,7 +195,7 @@ def _attention(state: _State, node: Node) -> None:
         num_heads=attrs.num_heads,
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
-        rotary_dim=0 if table is None else _columns(table),
+        rotary_dim=0 if table is None else columns(table),
         layer=attrs.layer,
         group=state.groups[attrs.kv],
         window=attrs.kv.window or 0,
@@ -296,47 +222,47 @@ def _max_splits(plan: Plan) -> int:
     return -(-plan.limits.max_model_len // _SPLIT_KEYS)
 
 
-def _reserve_splits(state: _State) -> Place:
+def _reserve_splits(state: EncoderState) -> Place:
     """Results of the splits of one attention. All use it in turn: each meets before keys are read, so none is left."""
     attrs = [node.attrs for node in state.plan.graph.nodes if isinstance(node.attrs, AttentionAttrs)]
     sizes = (a.num_heads * (a.kv.head_dim + 2) * 4 for a in attrs)
     return state.reserve(_SPLIT_TOKENS, _max_splits(state.plan) * max(sizes, default=0))
 
 
-def _add(state: _State, node: Node) -> None:
+def _add(state: EncoderState, node: Node) -> None:
     a, b = node.inputs
     state.encoder.add(
         state.barrier(node),
-        size=_columns(a),
+        size=columns(a),
         a=state.place(a),
         b=state.place(b),
         y=state.place(node.outputs[0]),
-        is_logit_row=_is_logit_row(a),
+        is_logit_row=is_logit_row(a),
     )
 
 
-def _silu_mul(state: _State, node: Node) -> None:
+def _silu_mul(state: EncoderState, node: Node) -> None:
     gate, up = node.inputs
     state.encoder.silu_mul(
         state.barrier(node),
-        size=_columns(gate),
+        size=columns(gate),
         gate=state.place(gate),
         up=state.place(up),
         y=state.place(node.outputs[0]),
-        is_logit_row=_is_logit_row(gate),
+        is_logit_row=is_logit_row(gate),
     )
 
 
-def _gather_rows(state: _State, node: Node) -> None:
+def _gather_rows(state: EncoderState, node: Node) -> None:
     x = node.inputs[0]
-    state.encoder.gather_rows(state.barrier(node), size=_columns(x), x=state.place(x), y=state.place(node.outputs[0]))
+    state.encoder.gather_rows(state.barrier(node), size=columns(x), x=state.place(x), y=state.place(node.outputs[0]))
 
 
-def _token_logprob(state: _State, node: Node) -> None:
+def _token_logprob(state: EncoderState, node: Node) -> None:
     x, matrix = node.inputs[0], node.weights[0]
     slices = -(-matrix.shape[0] // _SLICE_TOKENS)
     partial = state.reserve(state.plan.limits.max_rows, round_up((2 * slices + 1) * 4, 64))
-    terms = _attrs(node, LinearAttrs).segments[0].num_terms
+    terms = attrs_of(node, LinearAttrs).segments[0].num_terms
     state.need_scratch(_ROW_BLOCK * 64)
     head = state.matrix(matrix.name, None, segment=0, is_quantized=terms > 0)
     state.encoder.token_logprob(
@@ -349,12 +275,12 @@ def _token_logprob(state: _State, node: Node) -> None:
     )
 
 
-def _encode_sample(state: _State) -> SampleBuffers | None:
+def _encode_sample(state: EncoderState) -> SampleBuffers | None:
     """The choice of tokens, if the graph ends in logits."""
     logits = next((t for t in state.plan.graph.outputs if t.name == LOGITS), None)
     if logits is None:
         return None
-    vocab_size, rows = _columns(logits), state.plan.limits.max_rows
+    vocab_size, rows = columns(logits), state.plan.limits.max_rows
     wide = 4 * MAX_LOGPROBS
     buffers = SampleBuffers(
         state.reserve(rows, 4), state.reserve(rows, 4), state.reserve(rows, wide), state.reserve(rows, wide)
@@ -372,11 +298,12 @@ def _encode_sample(state: _State) -> SampleBuffers | None:
     return buffers
 
 
-_ENCODERS: Mapping[str, Callable[[_State, Node], None]] = {
+_ENCODERS: Mapping[str, Callable[[EncoderState, Node], None]] = {
     "embedding": _embedding,
     "rope_table": _rope_table,
     "rms_norm": _norm,
-    "add_rms_norm": _norm,
+    "layer_norm": _norm,
+    "add_norm": _norm,
     "linear": _linear,
     "gated_linear": _linear,
     "quantize": _quantize,

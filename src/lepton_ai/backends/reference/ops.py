@@ -14,7 +14,7 @@ from lepton_ai.backends.reference.kv import ReferenceKVCache
 from lepton_ai.backends.reference.quantized import Q8Rows, matmul_quantized, quantize_rows
 from lepton_ai.backends.reference.sampling import log_softmax
 from lepton_ai.backends.reference.weights import GroupedWeight, HeldWeight
-from lepton_ai.graph.attrs import AttentionAttrs, GatedLinearAttrs, NormAttrs, RopeAttrs, RopeTableAttrs
+from lepton_ai.graph.attrs import AttentionAttrs, GatedLinearAttrs, NormAttrs, NormKind, RopeAttrs, RopeTableAttrs
 from lepton_ai.graph.node import Node, segment_weights
 
 Value = Float32Array | Int32Array | Q8Rows
@@ -58,8 +58,13 @@ def _rope_table(node: Node, inputs: Sequence[Value], context: Context) -> tuple[
 
 def _normalise(x: Float32Array, node: Node, context: Context) -> Value:
     assert isinstance(node.attrs, NormAttrs)
-    wide, weight = x.astype(np.float64), context.weights[node.weights[0].name].values()
+    wide = x.astype(np.float64)
+    weight, *bias = (context.weights[w.name].values() for w in node.weights)
+    if node.attrs.kind is NormKind.LAYER:
+        wide -= np.mean(wide, axis=-1, keepdims=True)
     normed = wide / np.sqrt(np.mean(wide * wide, axis=-1, keepdims=True) + node.attrs.eps) * weight
+    for values in bias:
+        normed += values
     return _as_output(normed.astype(np.float32), node)
 
 
@@ -69,11 +74,11 @@ def _as_output(x: Float32Array, node: Node) -> Value:
     return quantize_rows(x, dtype) if dtype.num_terms else x
 
 
-def _rms_norm(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+def _norm(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
     return (_normalise(_floats(inputs[0]), node, context),)
 
 
-def _add_rms_norm(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+def _add_norm(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
     total = _floats(inputs[0]) + _floats(inputs[1])
     return total, _normalise(total, node, context)
 
@@ -150,7 +155,8 @@ Op = Callable[[Node, Sequence[Value], Context], tuple[Value, ...]]
 _OPS: Mapping[str, Op] = {
     "embedding": _embedding,
     "rope_table": _rope_table,
-    "rms_norm": _rms_norm,
+    "rms_norm": _norm,
+    "layer_norm": _norm,
     "linear": _linear,
     "rope": _rope,
     "attention": _attention,
@@ -159,7 +165,7 @@ _OPS: Mapping[str, Op] = {
     "gather_rows": _gather_rows,
     "token_logprob": _token_logprob,
     "quantize": _quantize,
-    "add_rms_norm": _add_rms_norm,
+    "add_norm": _add_norm,
     "gated_linear": _gated_linear,
 }
 

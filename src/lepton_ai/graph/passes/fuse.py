@@ -82,21 +82,22 @@ def _merge_linears(parts: list[Node]) -> Node:
 
 
 def fuse_add_norm(graph: Graph, keep: Collection[str] = ()) -> Graph:
-    """``s = add(a, b)`` and the first ``y = rms_norm(s)`` -> ``s, y = add_rms_norm(a, b)`` at the place of the add.
+    """``s = add(a, b)`` and the first norm ``y`` of ``s`` -> ``s, y = add_norm(a, b)`` at the place of the add.
 
-    Both tensors stay, under their names; the sum may have any number of other readers.
+    The norm is an ``rms_norm`` or a ``layer_norm``, as the attributes say. Both tensors stay, under their names; the
+    sum may have any number of other readers.
     """
     producers = graph.producers()
     gone: set[str] = set()
     fused: dict[str, Node] = {}
     for node in graph.nodes:
-        if node.op != "rms_norm":
+        if node.op not in ("rms_norm", "layer_norm"):
             continue
         add = producers.get(node.inputs[0].id)
         if add is None or add.op != "add" or add.name in fused:
             continue
         outputs = (*add.outputs, *node.outputs)
-        fused[add.name] = Node("add_rms_norm", add.name, add.inputs, node.weights, node.attrs, outputs)
+        fused[add.name] = Node("add_norm", add.name, add.inputs, node.weights, node.attrs, outputs)
         gone.add(node.name)
     return _replace_nodes(graph, fused, gone)
 

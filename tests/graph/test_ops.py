@@ -1,0 +1,24 @@
+"""What a contract refuses before anything runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from lepton_ai.graph import ops
+from lepton_ai.graph.tensor import DType, Weight, symbol
+from lepton_ai.graph.trace import Trace, Value
+
+
+def rows(size: int = 8) -> Value:
+    return Trace().input("x", (symbol("T"), size), DType.F32)
+
+
+@pytest.mark.parametrize(("weight", "bias", "named"), [(7, 8, "w"), (8, 9, "b")])
+def test_layer_norm_checks_its_parameters(weight: int, bias: int, named: str) -> None:
+    with pytest.raises(AssertionError, match=rf"y: {named} \(\d,\) for rows of 8"):
+        ops.layer_norm(rows(), Weight("w", (weight,)), Weight("b", (bias,)), eps=1e-5, name="y")
+
+
+def test_layer_norm_keeps_the_shape() -> None:
+    y = ops.layer_norm(rows(), Weight("w", (8,)), Weight("b", (8,)), eps=1e-5, name="y")
+    assert (y.shape, y.tensor.dtype) == ((symbol("T"), 8), DType.F32)
