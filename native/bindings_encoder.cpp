@@ -1,9 +1,13 @@
 // Python's view of the encoder: one method per op record.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <optional>
 #include <stdexcept>
+#include <string>
 
 #include "encoder.h"
 
@@ -14,12 +18,23 @@ namespace lepton {
 
 namespace {
 
+// The values of Activation in graph/attrs.py.
+Activation parse_activation(const std::string& name) {
+  if (name == "silu") return Activation::Silu;
+  if (name == "gelu") return Activation::Gelu;
+  if (name == "gelu_tanh") return Activation::GeluTanh;
+  if (name == "relu") return Activation::Relu;
+  if (name == "tanh") return Activation::Tanh;
+  throw std::invalid_argument("kind: no activation is called " + name);
+}
+
 RowSymbol row_symbol(bool is_logit_row) { return is_logit_row ? RowSymbol::R : RowSymbol::T; }
 
 void add_linear(Encoder& encoder, bool barrier, const std::vector<MatrixArgs>& segments, const std::vector<Place>& y,
-                Place x, const std::vector<Terms>& terms, bool gated, bool quantize, bool is_logit_row) {
+                Place x, const std::vector<Terms>& terms, const std::optional<std::string>& gate, bool quantize,
+                bool is_logit_row) {
   if (segments.empty() || segments.size() > kMaxSegments || terms.size() != segments.size() ||
-      y.size() != (gated ? 1 : segments.size()))
+      y.size() != (gate ? 1 : segments.size()))
     throw std::invalid_argument("linear: expected 1 to 4 segments with an output each");
   LinearOp op{};
   for (size_t s = 0; s < segments.size(); ++s) {
@@ -28,11 +43,26 @@ void add_linear(Encoder& encoder, bool barrier, const std::vector<MatrixArgs>& s
     if (s < y.size()) op.y[s] = to_buffer(y[s]);
   }
   op.num_segments = static_cast<int32_t>(segments.size());
-  op.gated = gated;
+  op.gated = gate.has_value();
+  if (gate) op.activation = parse_activation(*gate);
   op.quantize = quantize;
   op.rows = row_symbol(is_logit_row);
   op.x = to_buffer(x);
   encoder.add(OpKind::Linear, barrier).linear = op;
+}
+
+void add_activate(Encoder& encoder, bool barrier, const std::string& kind, int32_t size, Place x,
+                  std::optional<Place> factor, Place y, Terms terms, bool is_logit_row) {
+  ActivateOp op{};
+  op.kind = parse_activation(kind);
+  op.size = size;
+  op.has_factor = factor.has_value();
+  op.terms = terms;
+  op.rows = row_symbol(is_logit_row);
+  op.x = to_buffer(x);
+  if (factor) op.factor = to_buffer(*factor);
+  op.y = to_buffer(y);
+  encoder.add(OpKind::Activate, barrier).activate = op;
 }
 
 void add_norm(Encoder& encoder, bool barrier, std::pair<uintptr_t, uintptr_t> weight_and_bias, int32_t size, float eps,
@@ -132,7 +162,7 @@ void bind_encoder(nb::module_& m) {
                                                          to_buffer(y)};
           },
           "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a, "terms"_a, "is_logit_row"_a)
-      .def("linear", &add_linear, "barrier"_a, nb::kw_only(), "segments"_a, "y"_a, "x"_a, "terms"_a, "gated"_a,
+      .def("linear", &add_linear, "barrier"_a, nb::kw_only(), "segments"_a, "y"_a, "x"_a, "terms"_a, "gate"_a.none(),
            "quantize"_a, "is_logit_row"_a)
       .def(
           "rope",
@@ -151,13 +181,8 @@ void bind_encoder(nb::module_& m) {
                                                to_buffer(y)};
           },
           "barrier"_a, nb::kw_only(), "size"_a, "a"_a, "b"_a, "y"_a, "is_logit_row"_a)
-      .def(
-          "silu_mul",
-          [](Encoder& e, bool barrier, int32_t size, Place gate, Place up, Place y, bool is_logit_row) {
-            e.add(OpKind::SiluMul, barrier).silu_mul = {size, row_symbol(is_logit_row), to_buffer(gate), to_buffer(up),
-                                                        to_buffer(y)};
-          },
-          "barrier"_a, nb::kw_only(), "size"_a, "gate"_a, "up"_a, "y"_a, "is_logit_row"_a)
+      .def("activate", &add_activate, "barrier"_a, nb::kw_only(), "kind"_a, "size"_a, "x"_a, "factor"_a.none(), "y"_a,
+           "terms"_a, "is_logit_row"_a)
       .def(
           "gather_rows",
           [](Encoder& e, bool barrier, int32_t size, Place x, Place y) {

@@ -88,13 +88,17 @@ struct QuantizeOp {
   Buffer x, y;
 };
 
-// y_s = x w_s^T + b_s. Gated: y_0 = silu(segment 0) * segment 1.
+// Functions of one value: see activate in graph/ops.py.
+enum class Activation : int32_t { Silu, Gelu, GeluTanh, Relu, Tanh };
+
+// y_s = x w_s^T + b_s. Gated: y_0 = activation(segment 0) * segment 1.
 struct LinearOp {
   PanelMatrix segments[kMaxSegments];
   Buffer y[kMaxSegments];
   int32_t num_segments;
   Terms terms[kMaxSegments];  // how many 8-bit rows of x each segment multiplies; x may hold more
   bool gated, quantize;
+  Activation activation;  // of a gated op
   RowSymbol rows;
   Buffer x;
 };
@@ -121,10 +125,14 @@ struct AddOp {
   Buffer a, b, y;
 };
 
-struct SiluMulOp {
+// y = kind(x) [* factor].
+struct ActivateOp {
+  Activation kind;
   int32_t size;
+  bool has_factor;
+  Terms terms;  // of y
   RowSymbol rows;
-  Buffer gate, up, y;
+  Buffer x, factor, y;
 };
 
 struct GatherRowsOp {
@@ -155,7 +163,7 @@ enum class OpKind : int32_t {
   Attend,
   AttendMerge,
   Add,
-  SiluMul,
+  Activate,
   GatherRows,
   TokenLogprob,
   TokenLogprobMerge,
@@ -175,7 +183,7 @@ struct OpRecord {
     RopeOp rope;
     AttentionOp attention;
     AddOp add;
-    SiluMulOp silu_mul;
+    ActivateOp activate;
     GatherRowsOp gather_rows;
     TokenLogprobOp token_logprob;
     SampleOp sample;

@@ -1,4 +1,4 @@
-// Ops that touch each value once: embedding, quantise, add, silu_mul, gather, rotary tables and rotation.
+// Ops that touch each value once: embedding, quantise, add, activate, gather, rotary tables and rotation.
 
 namespace lepton::LEPTON_ISA {
 
@@ -80,24 +80,32 @@ static void add_run(const OpRecord& record, const Step& step, int64_t chunk, Scr
   }
 }
 
-static Chunks silu_mul_chunks(const OpRecord& record, const Step& step) {
-  return row_chunks(step.rows(record.silu_mul.rows));
+static Chunks activate_chunks(const OpRecord& record, const Step& step) {
+  return row_chunks(step.rows(record.activate.rows));
 }
 
-static void silu_mul_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
-  const SiluMulOp& op = record.silu_mul;
+// y = KIND(x) [* factor]; y may be x or factor.
+template <Activation KIND>
+static void activate_row(const float* x, const float* factor, int32_t size, float* y) {
+  int i = 0;
+  if (factor)
+    for (; i + W <= size; i += W) store(y + i, activated<KIND>(load(x + i)) * load(factor + i));
+  else
+    for (; i + W <= size; i += W) store(y + i, activated<KIND>(load(x + i)));
+  if (i == size) return;
+  float lanes[W] = {};
+  for (int j = 0; i + j < size; ++j) lanes[j] = x[i + j];
+  store(lanes, activated<KIND>(load(lanes)));
+  for (int j = 0; i + j < size; ++j) y[i + j] = factor ? lanes[j] * factor[i + j] : lanes[j];
+}
+
+static void activate_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
+  const ActivateOp& op = record.activate;
+  const auto run_row = LEPTON_FOR_ACTIVATION(op.kind, activate_row);
   for (int64_t r = chunk * kRowsPerChunk; r < min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk); ++r) {
-    const float* gate = op.gate.row(step, r);
-    const float* up = op.up.row(step, r);
-    float* y = op.y.row(step, r);
-    int i = 0;
-    for (; i + W <= op.size; i += W) store(y + i, silu(load(gate + i)) * load(up + i));
-    if (i < op.size) {
-      float g[W] = {}, lanes[W];
-      for (int j = 0; i + j < op.size; ++j) g[j] = gate[i + j];
-      store(lanes, silu(load(g)));
-      for (int j = 0; i + j < op.size; ++j) y[i + j] = lanes[j] * up[i + j];
-    }
+    float* y = op.terms ? reinterpret_cast<float*>(scratch.data) : op.y.row(step, r);
+    run_row(op.x.row(step, r), op.has_factor ? op.factor.row(step, r) : nullptr, op.size, y);
+    if (op.terms) quantize_row(y, op.y.row<uint8_t>(step, r), op.size, op.terms);
   }
 }
 

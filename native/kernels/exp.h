@@ -25,6 +25,4 @@ static inline float exp1(float x) {
   return lanes[0];
 }
 
-static inline VF silu(VF x) { return div(x, set1(1.0f) + exp(set1(0.0f) - x)); }
-
 }  // namespace lepton::LEPTON_ISA

@@ -7,6 +7,7 @@
 #include "codes.h"
 #include LEPTON_DOT
 #include "exp.h"
+#include "activation.h"
 #include "quantize.h"
 #include "panel_matmul.h"
 #include "attention_tile.h"
@@ -36,7 +37,7 @@ const KernelTable LEPTON_TABLE = {
         {LEPTON_ISA::attend_chunks, LEPTON_ISA::attend_run},
         {LEPTON_ISA::attend_merge_chunks, LEPTON_ISA::attend_merge_run},
         {LEPTON_ISA::add_chunks, LEPTON_ISA::add_run},
-        {LEPTON_ISA::silu_mul_chunks, LEPTON_ISA::silu_mul_run},
+        {LEPTON_ISA::activate_chunks, LEPTON_ISA::activate_run},
         {LEPTON_ISA::gather_rows_chunks, LEPTON_ISA::gather_rows_run},
         {LEPTON_ISA::token_logprob_chunks, LEPTON_ISA::token_logprob_run},
         {LEPTON_ISA::token_logprob_merge_chunks, LEPTON_ISA::token_logprob_merge_run},

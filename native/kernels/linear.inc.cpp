@@ -103,8 +103,9 @@ static inline void add_bias(const LinearTask& t, int segment, int n, int row, fl
   for (int i = 0; i < width; ++i) sums[row * kPanelWidth + i] += m.bias[first + i];
 }
 
-// silu(gate) * up for some rows. Channels past the end have zero weights, and silu(0) * 0 is the zero that pads a
+// KIND(gate) * up for some rows. Channels past the end have zero weights, and KIND(0) * 0 is the zero that pads a
 // group.
+template <Activation KIND>
 static void finish_gated(const void* task, int first_row, int num_rows) {
   const LinearTask& t = *static_cast<const LinearTask*>(task);
   const int64_t first = t.panel * kPanelWidth;
@@ -120,7 +121,7 @@ static void finish_gated(const void* task, int first_row, int num_rows) {
         add_bias(t, 1, n, row, ups);
         for (int i = 0; i < kPanelWidth; i += W)
           store(y[r] + n * kPanelWidth + i,
-                silu(load(gates + row * kPanelWidth + i)) * load(ups + row * kPanelWidth + i));
+                activated<KIND>(load(gates + row * kPanelWidth + i)) * load(ups + row * kPanelWidth + i));
       }
     for (int r = 0; r < here; ++r) {
       const int64_t row = t.row + first_row + done + r;
@@ -145,7 +146,7 @@ static void linear_unit(const LinearOp& op, const Step& step, int per_unit, int6
   if (op.gated) {
     panel_matmul(op.segments[0], panel, count, op.terms[0], x, op.x.stride, rows, sums, stride);
     panel_matmul(op.segments[1], panel, count, op.terms[1], x, op.x.stride, rows, sums + 2 * stride, stride,
-                 {finish_gated, &task});
+                 {LEPTON_FOR_ACTIVATION(op.activation, finish_gated), &task});
   } else {
     panel_matmul(op.segments[s], panel, count, op.terms[s], x, op.x.stride, rows, sums, stride, {finish_plain, &task});
   }

@@ -30,7 +30,7 @@ from lepton_ai.backends.base import StepInputs
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.config import Policy
 from lepton_ai.graph import ops
-from lepton_ai.graph.attrs import KVSpec
+from lepton_ai.graph.attrs import Activation, KVSpec
 from lepton_ai.graph.tensor import Weight
 from lepton_ai.graph.trace import Trace
 from lepton_ai.weights.formats import WeightType
@@ -232,12 +232,14 @@ def test_fast_narrows_a_weight_that_is_not_finite_to_one_that_says_so(device: Cp
     assert np.isnan(want["y0"][:, 3]).all()
 
 
-def gated_case(weight_type: WeightType, num_inputs: int, size: int, policy: Policy, *, quantised: bool) -> Case:
-    """silu(gate) * up, read as it is, or through a product with the identity in 8 bits."""
-    trace = Trace()
+def gated_case(
+    weight_type: WeightType, size: int, policy: Policy, *, quantised: bool, kind: Activation = Activation.SILU
+) -> Case:
+    """kind(gate) * up, read as it is, or through a product with the identity in 8 bits."""
+    trace, num_inputs = Trace(), 256
     x = rows_of(trace, "x", num_inputs)
     parts = [ops.linear(x, Weight(name, (size, num_inputs)), name=name) for name in ("gate", "up")]
-    y = ops.silu_mul(parts[0], parts[1], name="act")
+    y = ops.gated(parts[0], parts[1], kind=kind, name="act")
     tensors = [random_tensor(name, (size, num_inputs), weight_type, seed=size) for name in ("gate", "up")]
     if quantised:
         tensors.append(identity(size))
@@ -247,7 +249,7 @@ def gated_case(weight_type: WeightType, num_inputs: int, size: int, policy: Poli
 
 @cache
 def expected_gated(weight_type: WeightType, size: int, policy: Policy, *, quantised: bool) -> Floats:
-    case = gated_case(weight_type, 256, size, policy, quantised=quantised)
+    case = gated_case(weight_type, size, policy, quantised=quantised)
     (outputs,) = case.on_reference([plain_step({"x": gated_input()})])
     return next(iter(outputs.values()))
 
@@ -263,16 +265,24 @@ def gated_input() -> Floats:
 )
 def test_gated(device: CpuDevice, weight_type: WeightType, policy: Policy, size: int) -> None:
     want = expected_gated(weight_type, size, policy, quantised=False)
-    case = gated_case(weight_type, 256, size, policy, quantised=False)
+    case = gated_case(weight_type, size, policy, quantised=False)
     for rows in (1, 5, 20):
         (got,) = case.on_cpu(device, [plain_step({"x": gated_input()[:rows]})])
         np.testing.assert_allclose(got["act"], want[:rows], rtol=3e-5, atol=3e-5 * np.abs(want).max())
 
 
+@pytest.mark.parametrize("kind", list(Activation))
+def test_gated_by_each_activation(device: CpuDevice, kind: Activation) -> None:
+    case = gated_case(WeightType.F16, 50, Policy.EXACT, quantised=False, kind=kind)
+    steps = [plain_step({"x": gated_input()})]
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    np.testing.assert_allclose(got["act"], want["act"], rtol=3e-5, atol=3e-5 * np.abs(want["act"]).max())
+
+
 @pytest.mark.parametrize("size", [32, 64, 96, 288])
 def test_gated_into_8_bits(device: CpuDevice, size: int) -> None:
     want = expected_gated(WeightType.Q4_0, size, Policy.AUTO, quantised=True)
-    case = gated_case(WeightType.Q4_0, 256, size, Policy.AUTO, quantised=True)
+    case = gated_case(WeightType.Q4_0, size, Policy.AUTO, quantised=True)
     for rows in (1, 5, 20):
         (got,) = case.on_cpu(device, [plain_step({"x": gated_input()[:rows]})])
         assert_same_codes(got["out"], want[:rows])

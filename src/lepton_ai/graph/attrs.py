@@ -116,10 +116,29 @@ class AttentionAttrs(Attrs):
     quantize: bool = False
 
 
+class Activation(enum.Enum):
+    """Functions of one value; ``ops.activate`` has their formulas."""
+
+    SILU = "silu"
+    GELU = "gelu"
+    GELU_TANH = "gelu_tanh"
+    RELU = "relu"
+    TANH = "tanh"
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationAttrs(Attrs):
+    """``quantize``: the output is quantised (``Q8`` or ``Q16``) instead of f32."""
+
+    kind: Activation
+    quantize: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class GatedLinearAttrs(Attrs):
     """``segments`` are gate and up, in this order. ``quantize``: the output is quantised (``Q8``) instead of f32."""
 
     segments: tuple[Segment, Segment]
+    kind: Activation
     quantize: bool = False
     quantize_weights: bool = False

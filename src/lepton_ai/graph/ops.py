@@ -3,8 +3,8 @@
 A function here adds a node to the trace of its inputs. Shapes: ``T`` tokens, ``R`` rows, ``H`` heads, ``K`` KV heads,
 ``D`` head dim, ``C`` hidden size, ``F`` feed-forward size, ``V`` vocabulary. All arithmetic is f32 unless said.
 
-Ops that models call: embedding, rope_table, rms_norm, layer_norm, linear, rope, attention, add, silu_mul,
-gather_rows, token_logprob. Ops that only passes make: quantize, add_norm, gated_linear (they stand in
+Ops that models call: embedding, rope_table, rms_norm, layer_norm, linear, rope, attention, add, activate,
+gated, gather_rows, token_logprob. Ops that only passes make: quantize, add_norm, gated_linear (they stand in
 ``passes/fuse.py`` and ``passes/precision.py``; their formulas are here, beside the others).
 """
 
@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lepton_ai.graph.attrs import (
+    Activation,
+    ActivationAttrs,
     AttentionAttrs,
     KVSpec,
     LinearAttrs,
@@ -34,12 +36,13 @@ OPS: dict[str, str] = {
     "rope": "rotate pairs of each head by the table's angle; x [T, H*D] -> [T, H*D]",
     "attention": "append k, v to the cache, then softmax(scale * q k^T) v over each request's own cache",
     "add": "y = a + b; same shapes",
-    "silu_mul": "y = gate / (1 + exp(-gate)) * up; [T, F] each",
+    "activate": "y = kind(x) for each value; [T, F] -> [T, F] f32, q8 or q16",
+    "gated": "y = kind(gate) * up; [T, F] each -> [T, F] f32, q8 or q16",
     "gather_rows": "y[r] = x[rows[r]]; x [T, C], rows [R] i32 -> [R, C]",
     "token_logprob": "y[r] = log_softmax(x[r] @ w^T)[target[r]] without holding [R, V]; -> [R] f32",
     "quantize": "per row and group of 32: scale = max|x| / 127, q = round_half_even(x * (127 / max|x|)); -> q8 or q16",
     "add_norm": "s = a + b; y = rms_norm(s) or layer_norm(s); outputs (s f32, y f32, q8 or q16)",
-    "gated_linear": "y = silu(x @ gate^T + b) * (x @ up^T + b); x [T, C] f32 or q8 -> [T, F] f32 or q8",
+    "gated_linear": "y = kind(x @ gate^T + b) * (x @ up^T + b); x [T, C] f32 or q8 -> [T, F] f32 or q8",
 }
 """Every op of the vocabulary with its formula, for people and for the exhaustiveness tests of backends."""
 
@@ -141,9 +144,21 @@ def add(a: Value, b: Value, *, name: str) -> Value:
     return y
 
 
-def silu_mul(gate: Value, up: Value, *, name: str) -> Value:
-    """SwiGLU's activation (Shazeer 2020): ``y = gate / (1 + exp(-gate)) * up``. [T, F] each."""
-    (y,) = gate.trace.add("silu_mul", [gate, up], [(name, gate.shape, DType.F32)])
+def activate(x: Value, *, kind: Activation, name: str) -> Value:
+    """``y = kind(x)`` for each value. [T, F] -> [T, F].
+
+    ``SILU``: ``x / (1 + exp(-x))``. ``GELU``: ``x * (1 + erf(x / sqrt(2))) / 2`` (Hendrycks & Gimpel 2016).
+    ``GELU_TANH``: ``x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))) / 2``, their approximation. ``RELU``:
+    ``max(x, 0)``. ``TANH``. NaN stays NaN; where the result is less than ``2^-125 |x|``, it may be another as small.
+    """
+    (y,) = x.trace.add("activate", [x], [(name, x.shape, DType.F32)], attrs=ActivationAttrs(kind))
+    return y
+
+
+def gated(gate: Value, up: Value, *, kind: Activation, name: str) -> Value:
+    """A gated linear unit's product (Shazeer 2020): ``y = kind(gate) * up``, the kinds of ``activate``. [T, F] each."""
+    assert gate.shape == up.shape, f"{name}: {gate.shape} and {up.shape}"
+    (y,) = gate.trace.add("gated", [gate, up], [(name, gate.shape, DType.F32)], attrs=ActivationAttrs(kind))
     return y
 
 

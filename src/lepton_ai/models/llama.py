@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lepton_ai.errors import UnsupportedModel
 from lepton_ai.graph import ops
-from lepton_ai.graph.attrs import KVSpec
+from lepton_ai.graph.attrs import Activation, KVSpec
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.tensor import DType, Weight, symbol
 from lepton_ai.graph.trace import Trace, Value
@@ -237,7 +237,7 @@ class LlamaModel:
         h = self._norm(x, f"{block}.ffn_norm")
         gate = self._linear(h, f"{block}.ffn_gate", config.feed_forward_size)
         up = self._linear(h, f"{block}.ffn_up", config.feed_forward_size)
-        activated = ops.silu_mul(gate, up, name=f"{block}.ffn_act")
+        activated = ops.gated(gate, up, kind=Activation.SILU, name=f"{block}.ffn_act")
         down = self._linear(activated, f"{block}.ffn_down", config.hidden_size)
         return ops.add(x, down, name=f"{block}.ffn_residual")
 

@@ -9,7 +9,16 @@ from tests.models.tiny import tiny_model
 
 from lepton_ai.config import Policy
 from lepton_ai.graph import ops
-from lepton_ai.graph.attrs import AttentionAttrs, GatedLinearAttrs, LinearAttrs, NormAttrs, NormKind, RopeAttrs
+from lepton_ai.graph.attrs import (
+    Activation,
+    ActivationAttrs,
+    AttentionAttrs,
+    GatedLinearAttrs,
+    LinearAttrs,
+    NormAttrs,
+    NormKind,
+    RopeAttrs,
+)
 from lepton_ai.graph.graph import Graph, check
 from lepton_ai.graph.node import Node, segment_weights
 from lepton_ai.graph.passes.fuse import (
@@ -87,6 +96,7 @@ def test_fuse_gated_linear() -> None:
     assert gated.op == "gated_linear"
     assert [t.name for t in gated.inputs] == ["blk.1.ffn_norm"]
     assert isinstance(gated.attrs, GatedLinearAttrs)
+    assert gated.attrs.kind is Activation.SILU
     assert [(s.name, s.num_outputs) for s in gated.attrs.segments] == [("blk.1.ffn_gate", 96), ("blk.1.ffn_up", 96)]
     assert [w.name for w in gated.weights] == ["blk.1.ffn_gate.weight", "blk.1.ffn_up.weight"]
     assert names(traced()) - names(fused) == {f"blk.{n}.ffn_{s}" for n in range(2) for s in ("gate", "up")}
@@ -96,8 +106,28 @@ def test_fuse_gated_linear() -> None:
 def test_fuse_gated_linear_spares_kept_parts(kept: str) -> None:
     fused = fuse_gated_linear(traced(), {kept})
     assert kept in names(fused)
-    assert node(fused, "blk.1.ffn_act").op == "silu_mul"
+    assert node(fused, "blk.1.ffn_act").op == "gated"
     assert node(fused, "blk.0.ffn_act").op == "gated_linear"
+
+
+@pytest.mark.parametrize("kind", list(Activation))
+def test_fuse_gated_linear_keeps_the_activation(kind: Activation) -> None:
+    trace = Trace()
+    x = trace.input("x", (symbol("T"), 32), DType.F32)
+    gate, up = (ops.linear(x, Weight(name, (8, 32)), name=name) for name in ("gate", "up"))
+    (gated,) = fuse_gated_linear(trace.finish([ops.gated(gate, up, kind=kind, name="act")])).nodes
+    assert isinstance(gated.attrs, GatedLinearAttrs) and gated.attrs.kind is kind
+
+
+@pytest.mark.parametrize("policy", [Policy.AUTO, Policy.FAST])
+def test_fuse_quantize_folds_into_an_activation(policy: Policy) -> None:
+    trace = Trace()
+    x = trace.input("x", (symbol("R"), 32), DType.F32)
+    made = ops.activate(x, kind=Activation.GELU, name="act")
+    graph = trace.finish([ops.linear(made, Weight("w", (32, 32)), name="out")])
+    first = fuse(apply_precision(graph, {"w": WeightType.Q8_0}, policy)).nodes[0]
+    assert (first.op, first.attrs) == ("activate", ActivationAttrs(Activation.GELU, quantize=True))
+    assert first.outputs[0].dtype is DType.Q16
 
 
 def test_fuse_gated_linear_needs_one_input() -> None:
@@ -105,7 +135,7 @@ def test_fuse_gated_linear_needs_one_input() -> None:
     x, y = (trace.input(name, (symbol("T"), 32), DType.F32) for name in "xy")
     gate = ops.linear(x, Weight("g", (8, 32)), name="gate")
     up = ops.linear(y, Weight("u", (8, 32)), name="up")
-    graph = trace.finish([ops.silu_mul(gate, up, name="act")])
+    graph = trace.finish([ops.gated(gate, up, kind=Activation.GELU, name="act")])
     assert fuse_gated_linear(graph) == graph
 
 
@@ -113,7 +143,7 @@ def test_fuse_gated_linear_spares_a_part_that_is_an_output() -> None:
     trace = Trace()
     x = trace.input("x", (symbol("T"), 32), DType.F32)
     gate, up = (ops.linear(x, Weight(name, (8, 32)), name=name) for name in ("gate", "up"))
-    graph = trace.finish([ops.silu_mul(gate, up, name="act"), gate])
+    graph = trace.finish([ops.gated(gate, up, kind=Activation.GELU, name="act"), gate])
     assert fuse_gated_linear(graph) == graph
 
 
@@ -175,6 +205,7 @@ def test_fuse_rope_spares_kept_rotations(kept: str) -> None:
         ((), "blk.0.attn_norm", "rms_norm", 0, DType.Q16),
         ((), "blk.0.ffn_norm", "rms_norm", 0, DType.Q8),
         ((), "blk.0.attn", "attention", 0, DType.Q8),
+        ((), "blk.0.ffn_act", "gated", 0, DType.Q8),
         ((fuse_gated_linear,), "blk.0.ffn_act", "gated_linear", 0, DType.Q8),
         ((fuse_add_norm,), "blk.0.attn_residual", "add_norm", 1, DType.Q8),
         ((fuse_add_norm,), "blk.0.ffn_residual", "add_norm", 1, DType.Q16),
@@ -198,24 +229,15 @@ def test_fuse_quantize_folds_into(
     assert before.outputs[index].name not in names(fused)
 
 
-def test_fuse_quantize_leaves_silu_mul_alone() -> None:
-    fused = fuse_quantize(traced(Policy.AUTO))
-    assert node(fused, "blk.0.ffn_act").op == "silu_mul"
-    assert node(fused, "blk.0.ffn_act.q8").op == "quantize"
-
-
 def test_fuse_quantize_needs_whole_groups_in_a_head() -> None:
     fused = fuse_quantize(traced(Policy.AUTO, head_dim=16))
     assert node(fused, "blk.0.attn.q8").op == "quantize"
     assert node(fused, "blk.0.attn").outputs[0].dtype is DType.F32
 
 
-@pytest.mark.parametrize("rewrites", [(), (fuse_gated_linear,)])
 @pytest.mark.parametrize("producer", ["blk.0.attn", "blk.0.ffn_act"])
-def test_only_norms_make_two_terms(rewrites: tuple[Rewrite, ...], producer: str) -> None:
-    graph = traced(Policy.AUTO)
-    for rewrite in rewrites:
-        graph = rewrite(graph, ())
+def test_attention_and_gated_linear_make_one_term(producer: str) -> None:
+    graph = fuse_gated_linear(traced(Policy.AUTO))
     wider = {t.id: replace(t, dtype=DType.Q16) for n in graph.nodes for t in n.outputs if t.name == f"{producer}.q8"}
     assert len(wider) == 1
     graph = Graph(graph.inputs, tuple(_with_tensors(n, wider) for n in graph.nodes), graph.outputs)

@@ -28,7 +28,7 @@ def check_no_overlap(made: Plan) -> None:
     may_share = {
         (x.id, n.outputs[0].id)
         for index, n in enumerate(made.graph.nodes)
-        if n.op in ("add", "add_norm", "silu_mul")
+        if n.op in ("add", "add_norm", "activate", "gated")
         for x in n.inputs
         if x.id in life and life[x.id][1] == index
     }

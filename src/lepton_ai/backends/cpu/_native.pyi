@@ -101,7 +101,7 @@ class Encoder:
         y: Sequence[Place],
         x: Place,
         terms: Sequence[int],
-        gated: bool,
+        gate: str | None,
         quantize: bool,
         is_logit_row: bool,
     ) -> None: ...
@@ -121,7 +121,18 @@ class Encoder:
         self, barrier: bool, *, args: AttentionArgs, qkv: Sequence[Place], table: Place, y: Place, partial: Place
     ) -> None: ...
     def add(self, barrier: bool, *, size: int, a: Place, b: Place, y: Place, is_logit_row: bool) -> None: ...
-    def silu_mul(self, barrier: bool, *, size: int, gate: Place, up: Place, y: Place, is_logit_row: bool) -> None: ...
+    def activate(
+        self,
+        barrier: bool,
+        *,
+        kind: str,
+        size: int,
+        x: Place,
+        factor: Place | None,
+        y: Place,
+        terms: int,
+        is_logit_row: bool,
+    ) -> None: ...
     def gather_rows(self, barrier: bool, *, size: int, x: Place, y: Place) -> None: ...
     def token_logprob(self, barrier: bool, *, head: Matrix, terms: int, x: Place, partial: Place, y: Place) -> None: ...
     def sample(

@@ -13,6 +13,7 @@ from lepton_ai.backends.cpu.encoder_state import EncoderState, MatrixUse, Place,
 from lepton_ai.backends.cpu.packing import PackedWeights
 from lepton_ai.errors import UnsupportedModel
 from lepton_ai.graph.attrs import (
+    ActivationAttrs,
     AttentionAttrs,
     GatedLinearAttrs,
     LinearAttrs,
@@ -148,7 +149,7 @@ def _linear(state: EncoderState, node: Node) -> None:
             y=[state.place(t) for t in node.outputs[first : first + _MAX_SEGMENTS]],
             x=state.place(x),
             terms=terms,
-            gated=is_gated,
+            gate=node.attrs.kind.value if isinstance(node.attrs, GatedLinearAttrs) else None,
             quantize=isinstance(node.attrs, GatedLinearAttrs) and node.attrs.quantize,
             is_logit_row=is_logit_row(x),
         )
@@ -241,15 +242,19 @@ def _add(state: EncoderState, node: Node) -> None:
     )
 
 
-def _silu_mul(state: EncoderState, node: Node) -> None:
-    gate, up = node.inputs
-    state.encoder.silu_mul(
+def _activate(state: EncoderState, node: Node) -> None:
+    """``activate``, and ``gated`` with its second input."""
+    x, y = node.inputs[0], node.outputs[0]
+    state.need_scratch(4 * round_up(columns(x), 64))
+    state.encoder.activate(
         state.barrier(node),
-        size=columns(gate),
-        gate=state.place(gate),
-        up=state.place(up),
-        y=state.place(node.outputs[0]),
-        is_logit_row=is_logit_row(gate),
+        kind=attrs_of(node, ActivationAttrs).kind.value,
+        size=columns(x),
+        x=state.place(x),
+        factor=state.place(node.inputs[1]) if node.op == "gated" else None,
+        y=state.place(y),
+        terms=y.dtype.num_terms,
+        is_logit_row=is_logit_row(x),
     )
 
 
@@ -310,7 +315,8 @@ _ENCODERS: Mapping[str, Callable[[EncoderState, Node], None]] = {
     "rope": _rope,
     "attention": _attention,
     "add": _add,
-    "silu_mul": _silu_mul,
+    "activate": _activate,
+    "gated": _activate,
     "gather_rows": _gather_rows,
     "token_logprob": _token_logprob,
 }

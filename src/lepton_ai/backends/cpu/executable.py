@@ -192,7 +192,7 @@ OP_KINDS = (
     "attend",
     "attend_merge",
     "add",
-    "silu_mul",
+    "activate",
     "gather_rows",
     "token_logprob",
     "token_logprob_merge",

@@ -9,12 +9,22 @@ from typing import cast
 import numpy as np
 
 from lepton_ai.backends.base import Float32Array, Int32Array, StepInputs
+from lepton_ai.backends.reference.activations import activated
 from lepton_ai.backends.reference.attention import attention, rope
 from lepton_ai.backends.reference.kv import ReferenceKVCache
 from lepton_ai.backends.reference.quantized import Q8Rows, matmul_quantized, quantize_rows
 from lepton_ai.backends.reference.sampling import log_softmax
 from lepton_ai.backends.reference.weights import GroupedWeight, HeldWeight
-from lepton_ai.graph.attrs import AttentionAttrs, GatedLinearAttrs, NormAttrs, NormKind, RopeAttrs, RopeTableAttrs
+from lepton_ai.graph.attrs import (
+    Activation,
+    ActivationAttrs,
+    AttentionAttrs,
+    GatedLinearAttrs,
+    NormAttrs,
+    NormKind,
+    RopeAttrs,
+    RopeTableAttrs,
+)
 from lepton_ai.graph.node import Node, segment_weights
 
 Value = Float32Array | Int32Array | Q8Rows
@@ -101,20 +111,25 @@ def _linear(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Valu
     return tuple(_segments(node, inputs[0], context))
 
 
-def _silu(gate: Float32Array, up: Float32Array) -> Float32Array:
-    wide = gate.astype(np.float64)
-    with np.errstate(over="ignore"):
-        return (wide / (1.0 + np.exp(-wide)) * up).astype(np.float32)
+def _activate(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    assert isinstance(node.attrs, ActivationAttrs)
+    return (_as_output(activated(_floats(inputs[0]), node.attrs.kind).astype(np.float32), node),)
 
 
-def _silu_mul(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
-    return (_silu(_floats(inputs[0]), _floats(inputs[1])),)
+def _gated_product(gate: Float32Array, up: Float32Array, kind: Activation) -> Float32Array:
+    product: Float32Array = (activated(gate, kind) * up).astype(np.float32)
+    return product
+
+
+def _gated(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    assert isinstance(node.attrs, ActivationAttrs)
+    return (_as_output(_gated_product(_floats(inputs[0]), _floats(inputs[1]), node.attrs.kind), node),)
 
 
 def _gated_linear(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
     assert isinstance(node.attrs, GatedLinearAttrs)
     gate, up = _segments(node, inputs[0], context)
-    return (_as_output(_silu(gate, up), node),)
+    return (_as_output(_gated_product(gate, up, node.attrs.kind), node),)
 
 
 def _token_logprob(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
@@ -161,7 +176,8 @@ _OPS: Mapping[str, Op] = {
     "rope": _rope,
     "attention": _attention,
     "add": _add,
-    "silu_mul": _silu_mul,
+    "activate": _activate,
+    "gated": _gated,
     "gather_rows": _gather_rows,
     "token_logprob": _token_logprob,
     "quantize": _quantize,

@@ -11,7 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from lepton_ai.graph.attrs import AttentionAttrs, Attrs, GatedLinearAttrs, LinearAttrs, NormAttrs, RopeAttrs
+from lepton_ai.graph.attrs import (
+    ActivationAttrs,
+    AttentionAttrs,
+    Attrs,
+    GatedLinearAttrs,
+    LinearAttrs,
+    NormAttrs,
+    RopeAttrs,
+)
 from lepton_ai.graph.graph import Graph, check
 from lepton_ai.graph.node import Node
 from lepton_ai.graph.tensor import Q8_GROUP, DType, Tensor
@@ -28,22 +36,24 @@ def fuse(graph: Graph, keep: Collection[str] = ()) -> Graph:
 
 
 def fuse_gated_linear(graph: Graph, keep: Collection[str] = ()) -> Graph:
-    """``silu_mul(linear(x), linear(x))`` -> ``gated_linear(x)``, unless gate or up is read elsewhere or kept."""
+    """``gated(linear(x), linear(x))`` -> ``gated_linear(x)``, unless gate or up is read elsewhere or kept."""
     producers, private = graph.producers(), _private_tensors(graph, keep)
     gone: set[str] = set()
     fused: dict[str, Node] = {}
     for node in graph.nodes:
-        parts = [producers.get(t.id) for t in node.inputs] if node.op == "silu_mul" else []
+        parts = [producers.get(t.id) for t in node.inputs] if node.op == "gated" else []
         if not parts or not all(t.id in private for t in node.inputs):
             continue
         gate, up = parts
         if gate is None or up is None or gate.op != "linear" or up.op != "linear" or gate.inputs != up.inputs:
             continue
         assert isinstance(gate.attrs, LinearAttrs) and isinstance(up.attrs, LinearAttrs)
+        assert isinstance(node.attrs, ActivationAttrs)
         if len(gate.outputs) > 1 or len(up.outputs) > 1:
             continue
         attrs = GatedLinearAttrs(
             (gate.attrs.segments[0], up.attrs.segments[0]),
+            node.attrs.kind,
             quantize_weights=gate.attrs.quantize_weights or up.attrs.quantize_weights,
         )
         gone |= {gate.name, up.name}
@@ -128,7 +138,7 @@ def fuse_rope(graph: Graph, keep: Collection[str] = ()) -> Graph:
 
 
 def fuse_quantize(graph: Graph, keep: Collection[str] = ()) -> Graph:
-    """A ``quantize`` that alone reads the output of a norm, gated_linear or attention -> that node makes the integers.
+    """A ``quantize`` that alone reads a norm, an activation, a gated_linear or an attention -> that node makes it.
 
     The quantised tensor takes over the output's place and keeps its own name (suffix ``.q8`` or ``.q16``). An
     attention is only fused if groups of 32 do not cross its heads.
@@ -153,6 +163,8 @@ def _quantising_attrs(producer: Node, output: Tensor, quantised: Tensor) -> Attr
     """The attributes of ``producer`` making ``quantised`` in place of ``output``, or None if it cannot."""
     attrs = producer.attrs
     if isinstance(attrs, NormAttrs) and output == producer.outputs[-1]:
+        return replace(attrs, quantize=True)
+    if isinstance(attrs, ActivationAttrs):
         return replace(attrs, quantize=True)
     if quantised.dtype is not DType.Q8:
         return None
