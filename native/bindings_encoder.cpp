@@ -86,7 +86,7 @@ void add_norm(Encoder& encoder, bool barrier, std::pair<uintptr_t, uintptr_t> we
 struct AttentionArgs {
   int32_t num_heads, num_kv_heads, head_dim, rotary_dim, layer, group, window, max_splits;
   float scale;
-  bool interleaved, is_half, quantize;
+  bool interleaved, is_half, is_causal, quantize;
 };
 
 void add_attention(Encoder& encoder, bool barrier, const AttentionArgs& args, const std::vector<Place>& qkv,
@@ -105,6 +105,7 @@ void add_attention(Encoder& encoder, bool barrier, const AttentionArgs& args, co
   op.has_rope = args.rotary_dim > 0;
   op.interleaved = args.interleaved;
   op.is_half = args.is_half;
+  op.is_causal = args.is_causal;
   op.quantize = args.quantize;
   op.q = to_buffer(qkv[0]);
   op.k = to_buffer(qkv[1]);
@@ -131,12 +132,12 @@ void bind_encoder(nb::module_& m) {
           "__init__",
           [](AttentionArgs* self, int32_t num_heads, int32_t num_kv_heads, int32_t head_dim, int32_t rotary_dim,
              int32_t layer, int32_t group, int32_t window, int32_t max_splits, float scale, bool interleaved,
-             bool is_half, bool quantize) {
-            new (self) AttentionArgs{num_heads, num_kv_heads, head_dim, rotary_dim,  layer,   group,
-                                     window,    max_splits,   scale,    interleaved, is_half, quantize};
+             bool is_half, bool is_causal, bool quantize) {
+            new (self) AttentionArgs{num_heads,  num_kv_heads, head_dim,    rotary_dim, layer,     group,   window,
+                                     max_splits, scale,        interleaved, is_half,    is_causal, quantize};
           },
           nb::kw_only(), "num_heads"_a, "num_kv_heads"_a, "head_dim"_a, "rotary_dim"_a, "layer"_a, "group"_a,
-          "window"_a, "max_splits"_a, "scale"_a, "interleaved"_a, "is_half"_a, "quantize"_a);
+          "window"_a, "max_splits"_a, "scale"_a, "interleaved"_a, "is_half"_a, "is_causal"_a, "quantize"_a);
   nb::class_<Encoder>(m, "Encoder")
       .def(nb::init<>())
       .def("__len__", &Encoder::size)

@@ -113,7 +113,7 @@ struct RopeOp {
 struct AttentionOp {
   int32_t num_heads, num_kv_heads, head_dim, half_rotary, layer, group, window;  // window 0: all
   float scale;
-  bool has_rope, interleaved, is_half, quantize;
+  bool has_rope, interleaved, is_half, is_causal, quantize;
   Buffer q, k, v, table, y;
   Buffer partial;  // row t: [num_heads][max_splits] of (maximum, sum, values[head_dim])
   int32_t max_splits;

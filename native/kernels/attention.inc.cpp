@@ -2,7 +2,9 @@
 //
 // Online softmax (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022) over tiles of 64 keys, in splits of 256
 // keys. Tiles and splits lie at fixed absolute positions and are merged in ascending order, so that a query's result
-// does not depend on how its prompt was cut or on which thread did what. A tile without visible keys changes nothing.
+// does not depend on how its prompt was cut or on which thread did what. Of all keys, a causal query sees those up to
+// its own position; of an encoder's sequence, which runs in one step, each query sees every key. A tile without visible
+// keys changes nothing.
 
 namespace lepton::LEPTON_ISA {
 
@@ -78,9 +80,12 @@ static void kv_write_run(const OpRecord& record, const Step& step, int64_t chunk
 struct QueryTile {
   int seq, kv_head, heads, rows;
   int64_t first_token, first_position;
+  int64_t num_keys;  // of the request, if its tokens see all of them; else 0
 
   int64_t token(int row) const { return first_token + row / heads; }
   int64_t position(int row) const { return first_position + row / heads; }
+  // One past the last key that the row sees.
+  int64_t end(int row) const { return num_keys ? num_keys : position(row) + 1; }
 };
 
 // What a softmax over some of the keys comes to: for each row the largest score, the sum of exponentials under it, and
@@ -161,6 +166,7 @@ static QueryTile locate(const AttentionOp& op, const Step& step, int64_t chunk, 
   t.rows = static_cast<int>(count) * t.heads;
   t.first_token = step.query_offsets[s] + begin;
   t.first_position = step.kv_lengths[s] - tokens + begin;
+  t.num_keys = op.is_causal ? 0 : step.kv_lengths[s];
   return t;
 }
 
@@ -245,7 +251,7 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
   for (int r = 0; r < tile.rows; ++r) {
     const int64_t position = tile.position(r);
     const int64_t lowest = op.window ? position - op.window + 1 - first : 0;
-    factors[r] = mask_row(s.scores + r * kKeyTile, lowest, position + 1 - first, &sums.max[r]);
+    factors[r] = mask_row(s.scores + r * kKeyTile, lowest, tile.end(r) - first, &sums.max[r]);
   }
   for (int r = 0; r < tile.rows; r += W) store(factors + r, exp(load(factors + r)));
   for (int r = 0; r < tile.rows; ++r) softmax_row(s.scores + r * kKeyTile, sums.max[r], factors[r], &sums.sum[r]);
@@ -279,7 +285,7 @@ static void attend_split(const AttentionOp& op, const Step& step, const QueryTil
                          const AttentionScratch& s, SoftmaxSums& sums) {
   for (int r = 0; r < kQueryRows; ++r) sums.max[r] = kLowest, sums.sum[r] = 0.0f;
   for (int i = 0; i < tile.rows * op.head_dim; ++i) sums.values[i] = 0.0f;
-  const int64_t end = tile.position(tile.rows - 1) + 1;
+  const int64_t end = tile.end(tile.rows - 1);
   const int64_t visible = op.window ? tile.first_position - op.window + 1 : 0;
   const int64_t last = min64(end, (split + 1) * kSplitKeys);
   for (int64_t first = split * kSplitKeys; first < last; first += kKeyTile)
@@ -344,7 +350,7 @@ static void attend_run(const OpRecord& record, const Step& step, int64_t chunk, 
   load_queries(op, step, tile, s.queries);
   attend_split(op, step, tile, only, s, s.total);
   if (split) return write_partials(op, step, tile, only, s.total);
-  const int64_t splits = num_splits(tile.position(tile.rows - 1) + 1);
+  const int64_t splits = num_splits(tile.end(tile.rows - 1));
   for (int64_t i = 1; i < splits; ++i) {
     attend_split(op, step, tile, i, s, s.split);
     merge_split(s.split, tile.rows, D, s.total);
@@ -362,12 +368,12 @@ static void attend_merge_run(const OpRecord& record, const Step& step, int64_t c
   const AttentionOp& op = record.attention;
   const int64_t token = chunk / op.num_heads;
   const int head = static_cast<int>(chunk % op.num_heads), seq = find_seq(step, token), D = op.head_dim;
-  const int64_t position = step.kv_lengths[seq] - (step.query_offsets[seq + 1] - token);
+  const int64_t later = op.is_causal ? step.query_offsets[seq + 1] - token - 1 : 0;
   float* values = reinterpret_cast<float*>(scratch.data);
   const float* first = partial_of(op, step, token, head, 0);
   float max = first[0], sum = first[1];
   __builtin_memcpy(values, first + 2, sizeof(float) * D);
-  for (int64_t i = 1; i < num_splits(position + 1); ++i) {
+  for (int64_t i = 1; i < num_splits(step.kv_lengths[seq] - later); ++i) {
     const float* partial = partial_of(op, step, token, head, i);
     const float now = partial[0] > max ? partial[0] : max;
     const float factor = exp1(max - now), split_factor = exp1(partial[0] - now);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lepton_ai.graph import ops
+from lepton_ai.graph.attrs import AttentionAttrs, KVSpec
 from lepton_ai.graph.tensor import DType, Weight, symbol
 from lepton_ai.graph.trace import Trace, Value
 
@@ -22,3 +23,12 @@ def test_layer_norm_checks_its_parameters(weight: int, bias: int, named: str) ->
 def test_layer_norm_keeps_the_shape() -> None:
     y = ops.layer_norm(rows(), Weight("w", (8,)), Weight("b", (8,)), eps=1e-5, name="y")
     assert (y.shape, y.tensor.dtype) == ((symbol("T"), 8), DType.F32)
+
+
+def test_attention_has_a_window_only_if_it_is_causal() -> None:
+    x = rows(16)
+    made = ops.attention(x, x, x, num_heads=1, kv=KVSpec(1, 16), layer=0, scale=1, name="y", is_causal=False)
+    attrs = made.trace.nodes[-1].attrs
+    assert isinstance(attrs, AttentionAttrs) and not attrs.is_causal
+    with pytest.raises(AssertionError, match="z: a window of 8 without is_causal"):
+        ops.attention(x, x, x, num_heads=1, kv=KVSpec(1, 16, window=8), layer=0, scale=1, name="z", is_causal=False)

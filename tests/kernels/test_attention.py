@@ -43,6 +43,7 @@ class Shape:
     heads: int = 1
     head_dim: int = 16
     window: int | None = None
+    is_causal: bool = True
 
     @property
     def inputs(self) -> dict[str, int]:
@@ -80,7 +81,9 @@ class Shape:
         """The op alone."""
         spec = KVSpec(self.kv_heads, self.head_dim, window=self.window)
         num_heads, scale = self.kv_heads * self.heads, self.head_dim**-0.5
-        return ops.attention(q, k, v, num_heads=num_heads, kv=spec, layer=layer, scale=scale, name=name)
+        return ops.attention(
+            q, k, v, num_heads=num_heads, kv=spec, layer=layer, scale=scale, name=name, is_causal=self.is_causal
+        )
 
 
 def on_poisoned_cpu(case: Case, device: CpuDevice, steps: Iterable[StepInputs], num_blocks: int) -> list[Outputs]:
@@ -126,6 +129,8 @@ SHAPES = [
     Shape(1, 3, 256, window=33),
     Shape(2, 7, 32, window=1),
     Shape(1, 32, 16),
+    Shape(2, 1, 32, is_causal=False),
+    Shape(2, 7, 64, is_causal=False),
 ]
 
 
@@ -187,10 +192,22 @@ def whole_and_pieces(shape: Shape, length: int, tail: int) -> tuple[list[StepInp
 
 
 @pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO], ids=["f32", "f16"])
-@pytest.mark.parametrize(("length", "window"), [(64, None), (256, None), (600, None), (600, 300), (1100, None)])
-def test_long_contexts(device: CpuDevice, length: int, window: int | None, policy: Policy) -> None:
+@pytest.mark.parametrize(
+    ("length", "window", "is_causal"),
+    [
+        (64, None, True),
+        (256, None, True),
+        (600, None, True),
+        (600, 300, True),
+        (1100, None, True),
+        (256, None, False),
+        (600, None, False),
+        (1100, None, False),
+    ],
+)
+def test_long_contexts(device: CpuDevice, length: int, window: int | None, policy: Policy, is_causal: bool) -> None:
     # Up to 8 tokens over more than 512 keys are split over threads: bits must be those of the whole prompt.
-    shape = Shape(1, 3, 16, window)
+    shape = Shape(1, 3, 16, window, is_causal)
     case = shape.case(policy, limits=LONG)
     whole, _ = whole_and_pieces(shape, length, 1)
     (together,) = on_poisoned_cpu(case, device, whole, 75)
@@ -229,3 +246,24 @@ def test_a_request_with_nan_spares_the_others(device: CpuDevice) -> None:
     is_other = np.isin(np.arange(108), range(70, 75), invert=True)
     assert np.array_equal(got["y"][is_other], clean["y"][is_other])
     assert np.isnan(got["y"][71:75]).all(axis=1).any()
+
+
+@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO], ids=["f32", "f16"])
+@pytest.mark.parametrize("length", [1, 5, 33, 70])
+def test_whole_sequences_have_the_bits_they_have_alone(device: CpuDevice, length: int, policy: Policy) -> None:
+    shape = Shape(2, 3, 32, is_causal=False)
+    tensors = shape.tensors(length + 60, 3)
+    mine = slice(20, 20 + length)
+    together = cached_step(tensors, [(0, 20, [6, 9]), (0, length, A[:5]), (0, 40, C)])
+    alone = cached_step({name: rows[mine] for name, rows in tensors.items()}, [(0, length, B + C)])
+    first, second = on_poisoned_cpu(shape.case(policy), device, [together, alone], 20)
+    assert np.array_equal(first["y"][mine], second["y"])
+
+
+def test_without_a_direction_the_order_of_keys_is_no_matter(single: CpuDevice) -> None:
+    shape = Shape(1, 2, 16, is_causal=False)
+    tensors, order = shape.tensors(50, 4), np.random.default_rng(1).permutation(50)
+    shuffled = {name: rows[order] for name, rows in tensors.items()}
+    steps = [cached_step(t, [(0, 50, A[:4])]) for t in (tensors, shuffled)]
+    first, second = on_poisoned_cpu(shape.case(Policy.EXACT), single, steps, 20)
+    np.testing.assert_allclose(second["y"], first["y"][order], rtol=0, atol=TOLERANCE)

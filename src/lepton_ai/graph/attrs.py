@@ -102,7 +102,7 @@ def kv_groups(specs: Sequence[KVSpec]) -> dict[KVSpec, tuple[int, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class AttentionAttrs(Attrs):
-    """``layer`` is the index of this layer's cache.
+    """``layer`` is the index of this layer's cache. ``is_causal``: a token sees none after it.
 
     ``rope`` is set when the rotation of queries and keys was fused into the op (the table is then its fourth input);
     ``quantize``: the output is quantised (``Q8`` or ``Q16``) instead of f32.
@@ -112,6 +112,7 @@ class AttentionAttrs(Attrs):
     layer: int
     kv: KVSpec
     scale: float
+    is_causal: bool = True
     rope: RopeAttrs | None = None
     quantize: bool = False
 

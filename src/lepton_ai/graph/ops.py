@@ -122,16 +122,27 @@ def rope(x: Value, table: Value, *, head_dim: int, interleaved: bool, name: str)
 
 
 def attention(
-    q: Value, k: Value, v: Value, *, num_heads: int, kv: KVSpec, layer: int, scale: float, name: str
+    q: Value,
+    k: Value,
+    v: Value,
+    *,
+    num_heads: int,
+    kv: KVSpec,
+    layer: int,
+    scale: float,
+    name: str,
+    is_causal: bool = True,
 ) -> Value:
-    """Causal attention over each request's cache. q [T, H*D], k and v [T, K*D] -> [T, H*D].
+    """Attention over each request's cache. q [T, H*D], k and v [T, K*D] -> [T, H*D].
 
     New keys and values are written to the cache of ``layer`` after rounding to ``kv.dtype`` (so a token sees its own
     rounded key). Query head ``h`` reads KV head ``h * K // H``. A query at position ``p`` sees positions
-    ``max(0, p - window + 1) ... p`` of its own request. Softmax and sums are f32. Keys are processed in tiles at fixed
-    absolute positions, so that the result does not depend on how a prompt was cut into steps.
+    ``max(0, p - window + 1) ... p`` of its own request; without ``is_causal``, all that the request has after this step
+    (an encoder runs a sequence whole, in one step), and there is no window. Softmax and sums are f32. Keys are
+    processed in tiles at fixed absolute positions, so that the result does not depend on how a prompt was cut.
     """
-    attrs = AttentionAttrs(num_heads, layer, kv, scale)
+    assert is_causal or kv.window is None, f"{name}: a window of {kv.window} without is_causal"
+    attrs = AttentionAttrs(num_heads, layer, kv, scale, is_causal)
     shape = (*q.shape[:-1], num_heads * kv.head_dim)
     (y,) = q.trace.add("attention", [q, k, v], [(name, shape, DType.F32)], attrs=attrs)
     return y

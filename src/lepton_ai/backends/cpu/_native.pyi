@@ -70,6 +70,7 @@ class AttentionArgs:
         scale: float,
         interleaved: bool,
         is_half: bool,
+        is_causal: bool,
         quantize: bool,
     ) -> None: ...
 

@@ -204,6 +204,7 @@ def _attention(state: EncoderState, node: Node) -> None:
         scale=attrs.scale,
         interleaved=attrs.rope.interleaved if attrs.rope else False,
         is_half=attrs.kv.dtype is DType.F16,
+        is_causal=attrs.is_causal,
         quantize=attrs.quantize,
     )
     barrier = state.barrier(node)

@@ -60,8 +60,9 @@ def _attend(
     all_values = np.repeat(values, share, axis=1).astype(np.float64)
     scores = np.einsum("nhd,lhd->hnl", queries.astype(np.float64), all_keys) * attrs.scale
     distance = places[:, None] - np.arange(len(keys))
-    is_seen = (distance >= 0) & (distance < (attrs.kv.window or len(keys)))
-    scores = np.where(is_seen, scores, -np.inf)
+    if attrs.is_causal:
+        is_seen = (distance >= 0) & (distance < (attrs.kv.window or len(keys)))
+        scores = np.where(is_seen, scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
     attended: Float32Array = np.einsum("hnl,lhd->nhd", weights, all_values).astype(np.float32)
