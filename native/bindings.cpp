@@ -6,6 +6,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -89,6 +90,8 @@ class BoundProgram {
     sampling_.resize(limits_.max_rows);
     for (int64_t i = 0; i < program_.size(); ++i) {
       const OpRecord& op = program_.op(i);
+      if (op.kind == OpKind::Embedding && op.embedding.is_position)
+        num_positions_ = std::min(num_positions_, op.embedding.table.num_outputs);
       needs_targets_ |= op.kind == OpKind::TokenLogprob;
       if (op.kind == OpKind::Attend) {
         num_kv_groups_ = std::max(num_kv_groups_, op.attention.group + 1);
@@ -156,6 +159,7 @@ class BoundProgram {
       }
     }
     check_range("token_ids", a.token_ids.data(), tokens, limits_.vocab_size);
+    if (num_positions_ < kAnyPosition) check_range("positions", a.positions.data(), tokens, num_positions_);
     check_range("logit_rows", a.logit_rows.data(), rows, tokens);
     if (needs_targets_ && !a.targets) reject("targets", "the program scores them, but the step gives none");
     if (a.targets) {
@@ -216,6 +220,8 @@ class BoundProgram {
   ProgramLimits limits_;
   Program program_;
   bool needs_targets_ = false;
+  static constexpr int32_t kAnyPosition = std::numeric_limits<int32_t>::max();
+  int32_t num_positions_ = kAnyPosition;  // rows of the smallest table of positions
   int32_t num_kv_groups_ = 0, num_kv_layers_ = 0;
   std::vector<SamplingRow> sampling_;
 };

@@ -65,13 +65,15 @@ void add_activate(Encoder& encoder, bool barrier, const std::string& kind, int32
   encoder.add(OpKind::Activate, barrier).activate = op;
 }
 
-void add_norm(Encoder& encoder, bool barrier, std::pair<uintptr_t, uintptr_t> weight_and_bias, int32_t size, float eps,
-              Place x, std::pair<Place, Place> residual_and_sum, bool has_residual, Place y, Terms terms,
-              bool is_logit_row) {
+void add_norm(Encoder& encoder, bool barrier, std::pair<uintptr_t, uintptr_t> weight_and_bias, int32_t size,
+              int32_t num_groups, float weight_offset, float eps, Place x, std::pair<Place, Place> residual_and_sum,
+              bool has_residual, Place y, Terms terms, bool is_logit_row) {
   NormOp op{};
   op.weight = reinterpret_cast<const float*>(weight_and_bias.first);
   op.bias = reinterpret_cast<const float*>(weight_and_bias.second);
   op.size = size;
+  op.num_groups = num_groups;
+  op.weight_offset = weight_offset;
   op.eps = eps;
   op.has_residual = has_residual;
   op.terms = terms;
@@ -143,10 +145,10 @@ void bind_encoder(nb::module_& m) {
       .def("__len__", &Encoder::size)
       .def(
           "embedding",
-          [](Encoder& e, bool barrier, const MatrixArgs& table, Place y) {
-            e.add(OpKind::Embedding, barrier).embedding = {table.matrix(), to_buffer(y)};
+          [](Encoder& e, bool barrier, const MatrixArgs& table, float scale, Place y, bool is_position) {
+            e.add(OpKind::Embedding, barrier).embedding = {table.matrix(), scale, is_position, to_buffer(y)};
           },
-          "barrier"_a, nb::kw_only(), "table"_a, "y"_a)
+          "barrier"_a, nb::kw_only(), "table"_a, "scale"_a, "y"_a, "is_position"_a)
       .def(
           "rope_table",
           [](Encoder& e, bool barrier, uintptr_t frequencies, int32_t num_frequencies, float scale, Place y) {
@@ -154,8 +156,9 @@ void bind_encoder(nb::module_& m) {
                                                             num_frequencies, scale, to_buffer(y)};
           },
           "barrier"_a, nb::kw_only(), "frequencies"_a, "num_frequencies"_a, "scale"_a, "y"_a)
-      .def("norm", &add_norm, "barrier"_a, nb::kw_only(), "weight_and_bias"_a, "size"_a, "eps"_a, "x"_a,
-           "residual_and_sum"_a, "has_residual"_a, "y"_a, "terms"_a, "is_logit_row"_a)
+      .def("norm", &add_norm, "barrier"_a, nb::kw_only(), "weight_and_bias"_a, "size"_a, "num_groups"_a,
+           "weight_offset"_a, "eps"_a, "x"_a, "residual_and_sum"_a, "has_residual"_a, "y"_a, "terms"_a,
+           "is_logit_row"_a)
       .def(
           "quantize",
           [](Encoder& e, bool barrier, int32_t size, Place x, Place y, Terms terms, bool is_logit_row) {

@@ -55,6 +55,8 @@ struct Buffer {
 
 struct EmbeddingOp {
   PanelMatrix table;
+  float scale;
+  bool is_position;  // rows by the positions of tokens, not by their ids
   Buffer y;
 };
 
@@ -69,12 +71,12 @@ struct RopeTableOp {
 using Terms = int32_t;
 
 // y = norm(x [+ residual]); the sum goes to `sum` when there is a residual. With a bias it is a layer norm, whose mean
-// is taken off first, else an RMS norm.
+// is taken off first, else an RMS norm. A row is `num_groups` parts of `size`, normalised separately.
 struct NormOp {
   const float* weight;
   const float* bias;  // or null
-  int32_t size;
-  float eps;
+  int32_t size, num_groups;
+  float weight_offset, eps;
   bool has_residual;
   Terms terms;  // of y
   RowSymbol rows;

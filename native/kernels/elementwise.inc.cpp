@@ -10,7 +10,7 @@ static Chunks embedding_chunks(const OpRecord&, const Step& step) { return row_c
 
 // One channel of a panel as f32: the same products and sums as a lane of unpack_float.
 template <PanelKind KIND>
-static void embedding_row(const PanelMatrix& table, int32_t id, float* y) {
+static void embedding_row(const PanelMatrix& table, int32_t id, float scale, float* y) {
   constexpr bool quantized = !is_wide(KIND);
   const uint8_t* panel = table.panel(id / kPanelWidth);
   const int lane = id % kPanelWidth;
@@ -23,7 +23,8 @@ static void embedding_row(const PanelMatrix& table, int32_t id, float* y) {
     for (int g = 0; g < groups; ++g) {
       const float* w = unpack_float<KIND>(panel, scales, g, weights);
       const int64_t begin = (first + g) * kGroup;
-      for (int64_t i = 0; i < min64(kGroup, table.num_inputs - begin); ++i) y[begin + i] = w[i * kPanelWidth + lane];
+      for (int64_t i = 0; i < min64(kGroup, table.num_inputs - begin); ++i)
+        y[begin + i] = w[i * kPanelWidth + lane] * scale;
     }
   }
 }
@@ -32,9 +33,9 @@ static void embedding_run(const OpRecord& record, const Step& step, int64_t chun
   const EmbeddingOp& op = record.embedding;
   for (int64_t t = chunk * kRowsPerChunk; t < min64(step.num_tokens, (chunk + 1) * kRowsPerChunk); ++t) {
     float* y = op.y.row(step, t);
-    const int32_t id = step.token_ids[t];
+    const int32_t id = op.is_position ? step.positions[t] : step.token_ids[t];
 #define LEPTON_KIND(kind) \
-  case PanelKind::kind: embedding_row<PanelKind::kind>(op.table, id, y); break;
+  case PanelKind::kind: embedding_row<PanelKind::kind>(op.table, id, op.scale, y); break;
     switch (op.table.kind) { LEPTON_PANEL_KINDS(LEPTON_KIND) }
 #undef LEPTON_KIND
   }

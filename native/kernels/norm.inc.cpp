@@ -48,8 +48,8 @@ static inline void rms_norm(const NormOp& op, const float* x, float* y) {
   const int32_t size = op.size, whole = size / W * W;
   const float factor = norm_factor(x, size, op.eps);
   int i = 0;
-  for (; i < whole; i += W) store(y + i, load(x + i) * set1(factor) * load(op.weight + i));
-  for (; i < size; ++i) y[i] = x[i] * factor * op.weight[i];
+  for (; i < whole; i += W) store(y + i, load(x + i) * set1(factor) * (set1(op.weight_offset) + load(op.weight + i)));
+  for (; i < size; ++i) y[i] = x[i] * factor * (op.weight_offset + op.weight[i]);
 }
 
 // The mean is taken off twice: of a row far from zero, the first sum's rounding error is left (Chan, Golub & LeVeque
@@ -68,7 +68,7 @@ static Chunks norm_chunks(const OpRecord& record, const Step& step) { return row
 
 static void norm_row(const NormOp& op, const Step& step, int64_t row, float* scratch) {
   const float* x = op.x.row(step, row);
-  const int32_t size = op.size, whole = size / W * W;
+  const int32_t size = op.size * op.num_groups, whole = size / W * W;
   if (op.has_residual) {
     const float* residual = op.residual.row(step, row);
     float* sum = op.sum.row(step, row);
@@ -77,16 +77,17 @@ static void norm_row(const NormOp& op, const Step& step, int64_t row, float* scr
     x = sum;
   }
   float* y = op.terms ? scratch : op.y.row(step, row);
-  if (op.bias)
-    layer_norm(op, x, y);
-  else
-    rms_norm(op, x, y);
+  for (int32_t begin = 0; begin < size; begin += op.size)
+    if (op.bias)
+      layer_norm(op, x + begin, y + begin);
+    else
+      rms_norm(op, x + begin, y + begin);
   if (op.terms) quantize_row(y, op.y.row<uint8_t>(step, row), size, op.terms);
 }
 
 // Half of a row was made by another core, so that its lines are far away.
 static inline void prefetch_row(const NormOp& op, const Step& step, int64_t row) {
-  for (int i = 0; i < op.size; i += 16) {
+  for (int i = 0; i < op.size * op.num_groups; i += 16) {
     __builtin_prefetch(op.x.row(step, row) + i);
     if (op.has_residual) __builtin_prefetch(op.residual.row(step, row) + i);
   }

@@ -32,3 +32,9 @@ def test_attention_has_a_window_only_if_it_is_causal() -> None:
     assert isinstance(attrs, AttentionAttrs) and not attrs.is_causal
     with pytest.raises(AssertionError, match="z: a window of 8 without is_causal"):
         ops.attention(x, x, x, num_heads=1, kv=KVSpec(1, 16, window=8), layer=0, scale=1, name="z", is_causal=False)
+
+
+@pytest.mark.parametrize(("size", "num_groups"), [(8, 2), (4, 3), (3, 2)])
+def test_rms_norm_checks_its_groups(size: int, num_groups: int) -> None:
+    with pytest.raises(AssertionError, match=rf"y: weight \({size},\) for rows of 8 in {num_groups} groups"):
+        ops.rms_norm(rows(), Weight("w", (size,)), eps=1e-5, name="y", num_groups=num_groups)

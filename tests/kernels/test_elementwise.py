@@ -22,6 +22,7 @@ from tests.models.tiny import random_tensor
 
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.config import Policy
+from lepton_ai.errors import InvalidRequest, UnsupportedModel
 from lepton_ai.graph import ops
 from lepton_ai.graph.tensor import DType, Weight, symbol
 from lepton_ai.graph.trace import Trace
@@ -154,3 +155,44 @@ def test_every_half_is_read_exactly(single: CpuDevice) -> None:
     with np.errstate(invalid="ignore"):  # NumPy reports signalling NaNs on arm64
         wanted = halves.view(np.float16).astype(np.float32)
     assert np.array_equal(got["y"].reshape(-1), wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize("weight_type", [WeightType.F16, WeightType.Q4_0])
+def test_scaled_embedding(device: CpuDevice, weight_type: WeightType) -> None:
+    trace = Trace()
+    ids = trace.input("token_ids", (symbol("T"),), DType.I32)
+    y = ops.embedding(ids, Weight("table", (50, 64)), name="y", scale=25.3)
+    case = Case(trace.finish([y]), (random_tensor("table", (50, 64), weight_type, seed=1),))
+    steps = [plain_step(token_ids=[0, 49, 16])]
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    assert np.array_equal(got["y"], want["y"])
+
+
+def learned_positions() -> Case:
+    """Ids into a table of 50 plus positions into one of 20."""
+    trace = Trace()
+    ids, positions = (trace.input(name, (symbol("T"),), DType.I32) for name in ("token_ids", "positions"))
+    tokens = ops.embedding(ids, Weight("tokens", (50, 40)), name="token")
+    places = ops.embedding(positions, Weight("places", (20, 40)), name="place")
+    tables = [random_tensor(n, (size, 40), WeightType.F16, seed=size) for n, size in (("tokens", 50), ("places", 20))]
+    return Case(trace.finish([ops.add(tokens, places, name="y")]), tuple(tables))
+
+
+def test_embedding_of_positions(device: CpuDevice) -> None:
+    steps = [plain_step(token_ids=[49, 3, 20], positions=[0, 19, 7])]
+    (got,), (want,) = learned_positions().on_cpu(device, steps), learned_positions().on_reference(steps)
+    assert np.array_equal(got["y"], want["y"])
+
+
+@pytest.mark.parametrize("position", [20, -1])
+def test_a_position_outside_its_table_is_refused(single: CpuDevice, position: int) -> None:
+    with pytest.raises(InvalidRequest, match="positions"):
+        learned_positions().on_cpu(single, [plain_step(token_ids=[1, 2], positions=[0, position])])
+
+
+def test_embedding_reads_ids_or_positions(single: CpuDevice) -> None:
+    trace = Trace()
+    y = ops.embedding(trace.input("kinds", (symbol("T"),), DType.I32), Weight("table", (2, 40)), name="y")
+    case = Case(trace.finish([y]), (random_tensor("table", (2, 40), WeightType.F16, seed=1),))
+    with pytest.raises(UnsupportedModel, match="y: expected an embedding of token_ids or positions, got one of kinds"):
+        case.on_cpu(single, [plain_step(token_ids=[1])])

@@ -89,3 +89,33 @@ def test_a_row_among_others_has_the_bits_it_has_alone(device: CpuDevice, kind: N
     case = Case(trace.finish([norm(rows_of(trace, "x", size), size, kind)]), parameters(size))
     together, alone = case.on_cpu(device, [plain_step({"x": x}), plain_step({"x": x[141:142]})])
     assert np.array_equal(together["y"][141:142], alone["y"])
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize(("num_groups", "size"), [(1, 48), (3, 1), (5, 15), (9, 64), (2, 100)])
+def test_groups_of_a_row(device: CpuDevice, num_groups: int, size: int, offset: float) -> None:
+    trace, x, width = Trace(), normal((ROWS, num_groups * size), 2), num_groups * size
+    weight = Weight("w", (size,))
+    y = ops.rms_norm(
+        rows_of(trace, "x", width), weight, eps=1e-6, name="y", num_groups=num_groups, weight_offset=offset
+    )
+    case = Case(trace.finish([y]), parameters(size)[:1])
+    steps = [plain_step({"x": x})]
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    np.testing.assert_allclose(got["y"], want["y"], rtol=8 * EPS)
+    # Each group has the bits that it has as a row of its own.
+    apart = Trace()
+    alone = ops.rms_norm(rows_of(apart, "x", size), weight, eps=1e-6, name="y", weight_offset=offset)
+    (rows,) = Case(apart.finish([alone]), case.tensors).on_cpu(device, [plain_step({"x": x.reshape(-1, size)})])
+    assert np.array_equal(got["y"].reshape(-1, size), rows["y"])
+
+
+def test_groups_after_a_sum_into_8_bits(device: CpuDevice) -> None:
+    trace, size = Trace(), 48
+    total = ops.add(rows_of(trace, "x", 2 * size), rows_of(trace, "r", 2 * size), name="sum")
+    y = ops.rms_norm(total, Weight("w", (size,)), eps=1e-6, name="y", num_groups=2, weight_offset=1.0)
+    out = ops.linear(y, Weight("identity", (2 * size, 2 * size)), name="out")
+    case = Case(trace.finish([out]), (parameters(size)[0], identity(2 * size)), Policy.AUTO)
+    steps = [plain_step({"x": normal((ROWS, 2 * size), 2), "r": normal((ROWS, 2 * size), 3)})]
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    assert_same_codes(got["out"], want["out"])

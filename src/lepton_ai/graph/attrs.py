@@ -51,11 +51,23 @@ class NormKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class NormAttrs(Attrs):
-    """``quantize``: the output is quantised (``Q8`` or ``Q16``) instead of f32."""
+    """``num_groups``: a row is so many equal parts, normalised separately with the same weight.
+
+    ``weight_offset`` is added to the weight. ``quantize``: the output is quantised (``Q8`` or ``Q16``) instead of f32.
+    """
 
     eps: float
     kind: NormKind = NormKind.RMS
+    num_groups: int = 1
+    weight_offset: float = 0.0
     quantize: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingAttrs(Attrs):
+    """``scale`` multiplies the rows of the table."""
+
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from lepton_ai.graph.attrs import (
     Activation,
     ActivationAttrs,
     AttentionAttrs,
+    EmbeddingAttrs,
     KVSpec,
     LinearAttrs,
     NormAttrs,
@@ -28,9 +29,9 @@ from lepton_ai.graph.tensor import DType, Weight
 from lepton_ai.graph.trace import Value
 
 OPS: dict[str, str] = {
-    "embedding": "y[t] = table[ids[t]]; ids [T] i32, table (V, C) -> y [T, C] f32",
+    "embedding": "y[t] = scale * table[ids[t]]; ids [T] i32, table (V, C) -> y [T, C] f32",
     "rope_table": "y[t, i] = cos(p[t] * f[i]), y[t, D/2 + i] = sin(...); positions [T] i32 -> [T, D] f32",
-    "rms_norm": "y = x / sqrt(mean(x^2) + eps) * w over the last axis; [T, C] -> [T, C] f32, q8 or q16",
+    "rms_norm": "y = x / sqrt(mean(x^2) + eps) * (offset + w) in each group of a row; [T, C] -> [T, C] f32, q8 or q16",
     "layer_norm": "y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w + b; [T, C] -> [T, C] f32, q8 or q16",
     "linear": "y_s = x @ w_s^T + b_s for each segment s; x [T, C] f32, q8 or q16 -> y_s [T, N_s] f32",
     "rope": "rotate pairs of each head by the table's angle; x [T, H*D] -> [T, H*D]",
@@ -53,10 +54,13 @@ def _last(value: Value) -> int:
     return size
 
 
-def embedding(token_ids: Value, table: Weight, *, name: str) -> Value:
-    """Rows of ``table`` (V, C) by id: ``y[t] = table[ids[t]]``, dequantised to f32. ids [T] i32 -> [T, C] f32."""
-    shape = (*token_ids.shape, table.shape[1])
-    (y,) = token_ids.trace.add("embedding", [token_ids], [(name, shape, DType.F32)], weights=[table])
+def embedding(token_ids: Value, table: Weight, *, name: str, scale: float = 1.0) -> Value:
+    """Rows of ``table`` (V, C) by id: ``y[t] = f32(scale) * table[ids[t]]``. ids [T] i32 -> [T, C] f32.
+
+    Rows are dequantised to f32, and the product is rounded to f32 again.
+    """
+    outputs = [(name, (*token_ids.shape, table.shape[1]), DType.F32)]
+    (y,) = token_ids.trace.add("embedding", [token_ids], outputs, attrs=EmbeddingAttrs(scale), weights=[table])
     return y
 
 
@@ -72,11 +76,20 @@ def rope_table(positions: Value, inverse_frequencies: Sequence[float], *, name: 
     return y
 
 
-def rms_norm(x: Value, weight: Weight, *, eps: float, name: str) -> Value:
-    """``y = x / sqrt(mean(x^2) + eps) * weight`` over the last axis (Zhang & Sennrich 2019). [T, C] -> [T, C]."""
-    assert weight.shape == (_last(x),), f"{name}: weight {weight.shape} for rows of {_last(x)}"
-    outputs = [(name, x.shape, DType.F32)]
-    (y,) = x.trace.add("rms_norm", [x], outputs, attrs=NormAttrs(eps), weights=[weight])
+def rms_norm(
+    x: Value, weight: Weight, *, eps: float, name: str, num_groups: int = 1, weight_offset: float = 0.0
+) -> Value:
+    """``y = x / sqrt(mean(x^2) + eps) * (weight_offset + weight)`` (Zhang & Sennrich 2019). [T, C] -> [T, C].
+
+    The mean is that of a group: a row is ``num_groups`` equal parts (the heads of a query, say), each normalised by
+    itself with the same weight (C / num_groups,). The offset and the weight are added in f32.
+    """
+    group, rest = divmod(_last(x), num_groups)
+    assert rest == 0 and weight.shape == (group,), (
+        f"{name}: weight {weight.shape} for rows of {_last(x)} in {num_groups} groups"
+    )
+    attrs = NormAttrs(eps, num_groups=num_groups, weight_offset=weight_offset)
+    (y,) = x.trace.add("rms_norm", [x], [(name, x.shape, DType.F32)], attrs=attrs, weights=[weight])
     return y
 
 

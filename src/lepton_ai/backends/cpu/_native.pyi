@@ -77,7 +77,7 @@ class AttentionArgs:
 class Encoder:
     def __init__(self) -> None: ...
     def __len__(self) -> int: ...
-    def embedding(self, barrier: bool, *, table: Matrix, y: Place) -> None: ...
+    def embedding(self, barrier: bool, *, table: Matrix, scale: float, y: Place, is_position: bool) -> None: ...
     def rope_table(self, barrier: bool, *, frequencies: int, num_frequencies: int, scale: float, y: Place) -> None: ...
     def norm(
         self,
@@ -85,6 +85,8 @@ class Encoder:
         *,
         weight_and_bias: tuple[int, int],
         size: int,
+        num_groups: int,
+        weight_offset: float,
         eps: float,
         x: Place,
         residual_and_sum: tuple[Place, Place],

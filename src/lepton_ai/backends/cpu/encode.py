@@ -15,6 +15,7 @@ from lepton_ai.errors import UnsupportedModel
 from lepton_ai.graph.attrs import (
     ActivationAttrs,
     AttentionAttrs,
+    EmbeddingAttrs,
     GatedLinearAttrs,
     LinearAttrs,
     NormAttrs,
@@ -90,7 +91,21 @@ def _reserve_input(state: EncoderState, tensor: Tensor) -> Place:
 
 def _embedding(state: EncoderState, node: Node) -> None:
     table = state.matrix(node.weights[0].name, None, segment=0, is_quantized=False)
-    state.encoder.embedding(state.barrier(node), table=table, y=state.place(node.outputs[0]))
+    state.encoder.embedding(
+        state.barrier(node),
+        table=table,
+        scale=attrs_of(node, EmbeddingAttrs).scale,
+        y=state.place(node.outputs[0]),
+        is_position=_reads_positions(node),
+    )
+
+
+def _reads_positions(node: Node) -> bool:
+    """Whether an embedding looks up the positions of tokens rather than their ids."""
+    name = node.inputs[0].name
+    if name not in ("token_ids", "positions"):
+        raise UnsupportedModel(f"{node.name}: expected an embedding of token_ids or positions, got one of {name}")
+    return name == "positions"
 
 
 def _rope_table(state: EncoderState, node: Node) -> None:
@@ -112,15 +127,16 @@ def _norm(state: EncoderState, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[-1]
     none: Place = (0, 0)
     pair = (state.place(node.inputs[1]), state.place(node.outputs[0])) if has_residual else (none, none)
-    size = columns(x)
-    state.need_scratch(4 * round_up(size, 64))
+    state.need_scratch(4 * round_up(columns(x), 64))
     state.encoder.norm(
         state.barrier(node),
         weight_and_bias=(
             state.vector(node.weights[0]),
             state.vector(node.weights[1]) if attrs.kind is NormKind.LAYER else 0,
         ),
-        size=size,
+        size=columns(x) // attrs.num_groups,
+        num_groups=attrs.num_groups,
+        weight_offset=attrs.weight_offset,
         eps=attrs.eps,
         x=state.place(x),
         residual_and_sum=pair,

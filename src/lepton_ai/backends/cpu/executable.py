@@ -27,6 +27,7 @@ from lepton_ai.backends.cpu.memory import huge_zeros
 from lepton_ai.backends.cpu.packing import PackedMatrix, PackedWeights, pack_matrix
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.graph.attrs import KVSpec, kv_groups
+from lepton_ai.graph.node import Node
 from lepton_ai.graph.passes.plan import Plan
 from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape
 
@@ -245,6 +246,11 @@ def _check_shape(name: str, values: Float32Array, shape: tuple[int, ...]) -> Non
 
 def _vocab_size(plan: Plan) -> int:
     """Rows of the embedding table or of the head, whichever the graph has; ids are checked against it."""
-    sizes = [w.shape[0] for n in plan.graph.nodes if n.op in ("embedding", "token_logprob") for w in n.weights]
+    readers = [n for n in plan.graph.nodes if n.op == "token_logprob" or (n.op == "embedding" and _reads_ids(n))]
+    sizes = [w.shape[0] for n in readers for w in n.weights]
     sizes += [t.shape[-1] for t in plan.graph.outputs if t.name == "logits" and isinstance(t.shape[-1], int)]
     return min(sizes, default=1 << 30)
+
+
+def _reads_ids(embedding: Node) -> bool:
+    return embedding.inputs[0].name == "token_ids"

@@ -19,6 +19,7 @@ from lepton_ai.graph.attrs import (
     Activation,
     ActivationAttrs,
     AttentionAttrs,
+    EmbeddingAttrs,
     GatedLinearAttrs,
     NormAttrs,
     NormKind,
@@ -55,7 +56,8 @@ def _ints(value: Value) -> Int32Array:
 
 
 def _embedding(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
-    return (context.weights[node.weights[0].name].rows(_ints(inputs[0])),)
+    assert isinstance(node.attrs, EmbeddingAttrs)
+    return (context.weights[node.weights[0].name].rows(_ints(inputs[0])) * np.float32(node.attrs.scale),)
 
 
 def _rope_table(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
@@ -68,14 +70,16 @@ def _rope_table(node: Node, inputs: Sequence[Value], context: Context) -> tuple[
 
 def _normalise(x: Float32Array, node: Node, context: Context) -> Value:
     assert isinstance(node.attrs, NormAttrs)
-    wide = x.astype(np.float64)
+    num_groups = node.attrs.num_groups
+    wide = x.reshape(len(x), num_groups, x.shape[1] // num_groups).astype(np.float64)
     weight, *bias = (context.weights[w.name].values() for w in node.weights)
     if node.attrs.kind is NormKind.LAYER:
         wide -= np.mean(wide, axis=-1, keepdims=True)
-    normed = wide / np.sqrt(np.mean(wide * wide, axis=-1, keepdims=True) + node.attrs.eps) * weight
+    normed = wide / np.sqrt(np.mean(wide * wide, axis=-1, keepdims=True) + node.attrs.eps)
+    normed *= np.float32(node.attrs.weight_offset) + weight
     for values in bias:
         normed += values
-    return _as_output(normed.astype(np.float32), node)
+    return _as_output(normed.reshape(x.shape).astype(np.float32), node)
 
 
 def _as_output(x: Float32Array, node: Node) -> Value:
