@@ -28,11 +28,26 @@ Activation parse_activation(const std::string& name) {
   throw std::invalid_argument("kind: no activation is called " + name);
 }
 
-RowSymbol row_symbol(bool is_logit_row) { return is_logit_row ? RowSymbol::R : RowSymbol::T; }
+// The values of PoolMode in graph/attrs.py.
+PoolMode parse_pool_mode(const std::string& name) {
+  if (name == "cls") return PoolMode::Cls;
+  if (name == "mean") return PoolMode::Mean;
+  if (name == "max") return PoolMode::Max;
+  if (name == "last") return PoolMode::Last;
+  if (name == "mean_sqrt_len") return PoolMode::MeanSqrtLen;
+  throw std::invalid_argument("mode: no pooling is called " + name);
+}
+
+RowSymbol row_symbol(const std::string& name) {
+  if (name == "T") return RowSymbol::T;
+  if (name == "R") return RowSymbol::R;
+  if (name == "S") return RowSymbol::S;
+  throw std::invalid_argument("rows: expected T, R or S, got " + name);
+}
 
 void add_linear(Encoder& encoder, bool barrier, const std::vector<MatrixArgs>& segments, const std::vector<Place>& y,
                 Place x, const std::vector<Terms>& terms, const std::optional<std::string>& gate, bool quantize,
-                bool is_logit_row) {
+                const std::string& rows) {
   if (segments.empty() || segments.size() > kMaxSegments || terms.size() != segments.size() ||
       y.size() != (gate ? 1 : segments.size()))
     throw std::invalid_argument("linear: expected 1 to 4 segments with an output each");
@@ -46,19 +61,19 @@ void add_linear(Encoder& encoder, bool barrier, const std::vector<MatrixArgs>& s
   op.gated = gate.has_value();
   if (gate) op.activation = parse_activation(*gate);
   op.quantize = quantize;
-  op.rows = row_symbol(is_logit_row);
+  op.rows = row_symbol(rows);
   op.x = to_buffer(x);
   encoder.add(OpKind::Linear, barrier).linear = op;
 }
 
 void add_activate(Encoder& encoder, bool barrier, const std::string& kind, int32_t size, Place x,
-                  std::optional<Place> factor, Place y, Terms terms, bool is_logit_row) {
+                  std::optional<Place> factor, Place y, Terms terms, const std::string& rows) {
   ActivateOp op{};
   op.kind = parse_activation(kind);
   op.size = size;
   op.has_factor = factor.has_value();
   op.terms = terms;
-  op.rows = row_symbol(is_logit_row);
+  op.rows = row_symbol(rows);
   op.x = to_buffer(x);
   if (factor) op.factor = to_buffer(*factor);
   op.y = to_buffer(y);
@@ -67,7 +82,7 @@ void add_activate(Encoder& encoder, bool barrier, const std::string& kind, int32
 
 void add_norm(Encoder& encoder, bool barrier, std::pair<uintptr_t, uintptr_t> weight_and_bias, int32_t size,
               int32_t num_groups, float weight_offset, float eps, Place x, std::pair<Place, Place> residual_and_sum,
-              bool has_residual, Place y, Terms terms, bool is_logit_row) {
+              bool has_residual, Place y, Terms terms, const std::string& rows) {
   NormOp op{};
   op.weight = reinterpret_cast<const float*>(weight_and_bias.first);
   op.bias = reinterpret_cast<const float*>(weight_and_bias.second);
@@ -77,7 +92,7 @@ void add_norm(Encoder& encoder, bool barrier, std::pair<uintptr_t, uintptr_t> we
   op.eps = eps;
   op.has_residual = has_residual;
   op.terms = terms;
-  op.rows = row_symbol(is_logit_row);
+  op.rows = row_symbol(rows);
   op.x = to_buffer(x);
   op.residual = to_buffer(residual_and_sum.first);
   op.sum = to_buffer(residual_and_sum.second);
@@ -157,17 +172,15 @@ void bind_encoder(nb::module_& m) {
           },
           "barrier"_a, nb::kw_only(), "frequencies"_a, "num_frequencies"_a, "scale"_a, "y"_a)
       .def("norm", &add_norm, "barrier"_a, nb::kw_only(), "weight_and_bias"_a, "size"_a, "num_groups"_a,
-           "weight_offset"_a, "eps"_a, "x"_a, "residual_and_sum"_a, "has_residual"_a, "y"_a, "terms"_a,
-           "is_logit_row"_a)
+           "weight_offset"_a, "eps"_a, "x"_a, "residual_and_sum"_a, "has_residual"_a, "y"_a, "terms"_a, "rows"_a)
       .def(
           "quantize",
-          [](Encoder& e, bool barrier, int32_t size, Place x, Place y, Terms terms, bool is_logit_row) {
-            e.add(OpKind::Quantize, barrier).quantize = {size, terms, row_symbol(is_logit_row), to_buffer(x),
-                                                         to_buffer(y)};
+          [](Encoder& e, bool barrier, int32_t size, Place x, Place y, Terms terms, const std::string& rows) {
+            e.add(OpKind::Quantize, barrier).quantize = {size, terms, row_symbol(rows), to_buffer(x), to_buffer(y)};
           },
-          "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a, "terms"_a, "is_logit_row"_a)
+          "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a, "terms"_a, "rows"_a)
       .def("linear", &add_linear, "barrier"_a, nb::kw_only(), "segments"_a, "y"_a, "x"_a, "terms"_a, "gate"_a.none(),
-           "quantize"_a, "is_logit_row"_a)
+           "quantize"_a, "rows"_a)
       .def(
           "rope",
           [](Encoder& e, bool barrier, int32_t num_heads, int32_t head_dim, int32_t rotary_dim, bool interleaved,
@@ -180,19 +193,30 @@ void bind_encoder(nb::module_& m) {
       .def("attention", &add_attention, "barrier"_a, nb::kw_only(), "args"_a, "qkv"_a, "table"_a, "y"_a, "partial"_a)
       .def(
           "add",
-          [](Encoder& e, bool barrier, int32_t size, Place a, Place b, Place y, bool is_logit_row) {
-            e.add(OpKind::Add, barrier).add = {size, row_symbol(is_logit_row), to_buffer(a), to_buffer(b),
-                                               to_buffer(y)};
+          [](Encoder& e, bool barrier, int32_t size, Place a, Place b, Place y, const std::string& rows) {
+            e.add(OpKind::Add, barrier).add = {size, row_symbol(rows), to_buffer(a), to_buffer(b), to_buffer(y)};
           },
-          "barrier"_a, nb::kw_only(), "size"_a, "a"_a, "b"_a, "y"_a, "is_logit_row"_a)
+          "barrier"_a, nb::kw_only(), "size"_a, "a"_a, "b"_a, "y"_a, "rows"_a)
       .def("activate", &add_activate, "barrier"_a, nb::kw_only(), "kind"_a, "size"_a, "x"_a, "factor"_a.none(), "y"_a,
-           "terms"_a, "is_logit_row"_a)
+           "terms"_a, "rows"_a)
       .def(
           "gather_rows",
           [](Encoder& e, bool barrier, int32_t size, Place x, Place y) {
             e.add(OpKind::GatherRows, barrier).gather_rows = {size, to_buffer(x), to_buffer(y)};
           },
           "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a)
+      .def(
+          "pool",
+          [](Encoder& e, bool barrier, const std::string& mode, int32_t size, Place x, Place y) {
+            e.add(OpKind::Pool, barrier).pool = {parse_pool_mode(mode), size, to_buffer(x), to_buffer(y)};
+          },
+          "barrier"_a, nb::kw_only(), "mode"_a, "size"_a, "x"_a, "y"_a)
+      .def(
+          "l2_normalize",
+          [](Encoder& e, bool barrier, int32_t size, Place x, Place y, const std::string& rows) {
+            e.add(OpKind::L2Normalize, barrier).l2_normalize = {size, row_symbol(rows), to_buffer(x), to_buffer(y)};
+          },
+          "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a, "rows"_a)
       .def(
           "token_logprob",
           [](Encoder& e, bool barrier, const MatrixArgs& head, Terms terms, Place x, Place partial, Place y) {

@@ -12,7 +12,7 @@ constexpr int kMaxKvGroups = 8;
 constexpr int kMaxSegments = 4;
 
 // Row counts of a step.
-enum class RowSymbol : int32_t { T, R };
+enum class RowSymbol : int32_t { T, R, S };
 
 // Parameters of the choice of one token: see SamplingInputs in backends/base.py.
 struct SamplingRow {
@@ -39,7 +39,9 @@ struct Step {
   const int32_t* history = nullptr;
   int32_t num_threads = 1;
 
-  LEPTON_INLINE int32_t rows(RowSymbol symbol) const { return symbol == RowSymbol::T ? num_tokens : num_rows; }
+  LEPTON_INLINE int32_t rows(RowSymbol symbol) const {
+    return symbol == RowSymbol::T ? num_tokens : symbol == RowSymbol::R ? num_rows : num_seqs;
+  }
 };
 
 // A buffer of the arena: row r starts at offset + r * stride bytes.
@@ -142,6 +144,22 @@ struct GatherRowsOp {
   Buffer x, y;
 };
 
+// The values of PoolMode in graph/attrs.py.
+enum class PoolMode : int32_t { Cls, Mean, Max, Last, MeanSqrtLen };
+
+// y has a row for each sequence.
+struct PoolOp {
+  PoolMode mode;
+  int32_t size;
+  Buffer x, y;
+};
+
+struct L2NormalizeOp {
+  int32_t size;
+  RowSymbol rows;
+  Buffer x, y;
+};
+
 // Per row and slice of the vocabulary: maximum, sum of exponentials; then the merge.
 struct TokenLogprobOp {
   PanelMatrix head;
@@ -167,11 +185,13 @@ enum class OpKind : int32_t {
   Add,
   Activate,
   GatherRows,
+  Pool,
+  L2Normalize,
   TokenLogprob,
   TokenLogprobMerge,
   Sample,
 };
-constexpr int kNumOpKinds = 15;
+constexpr int kNumOpKinds = 17;
 
 struct OpRecord {
   OpKind kind;
@@ -187,6 +207,8 @@ struct OpRecord {
     AddOp add;
     ActivateOp activate;
     GatherRowsOp gather_rows;
+    PoolOp pool;
+    L2NormalizeOp l2_normalize;
     TokenLogprobOp token_logprob;
     SampleOp sample;
   };

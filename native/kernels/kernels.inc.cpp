@@ -15,6 +15,7 @@
 #include "linear.inc.cpp"
 #include "elementwise.inc.cpp"
 #include "norm.inc.cpp"
+#include "pool.inc.cpp"
 #include "head.inc.cpp"
 #include "attention.inc.cpp"
 #include "sample.inc.cpp"
@@ -39,6 +40,8 @@ const KernelTable LEPTON_TABLE = {
         {LEPTON_ISA::add_chunks, LEPTON_ISA::add_run},
         {LEPTON_ISA::activate_chunks, LEPTON_ISA::activate_run},
         {LEPTON_ISA::gather_rows_chunks, LEPTON_ISA::gather_rows_run},
+        {LEPTON_ISA::pool_chunks, LEPTON_ISA::pool_run},
+        {LEPTON_ISA::l2_normalize_chunks, LEPTON_ISA::l2_normalize_run},
         {LEPTON_ISA::token_logprob_chunks, LEPTON_ISA::token_logprob_run},
         {LEPTON_ISA::token_logprob_merge_chunks, LEPTON_ISA::token_logprob_merge_run},
         {LEPTON_ISA::sample_chunks, LEPTON_ISA::sample_run},

@@ -1,4 +1,4 @@
-// Norms of rows: RMS norm and layer norm, after a residual sum or not, into f32 or into 8-bit rows.
+// Norms of rows: RMS norm and layer norm, after a residual sum or not, into f32 or into 8-bit rows; rows of length 1.
 
 namespace lepton::LEPTON_ISA {
 
@@ -99,6 +99,21 @@ static void norm_run(const OpRecord& record, const Step& step, int64_t chunk, Sc
   for (int64_t r = chunk * kRowsPerChunk; r < end; ++r) {
     if (r + 1 < end) prefetch_row(op, step, r + 1);
     norm_row(op, step, r, reinterpret_cast<float*>(scratch.data));
+  }
+}
+
+static Chunks l2_normalize_chunks(const OpRecord& record, const Step& step) {
+  return row_chunks(step.rows(record.l2_normalize.rows));
+}
+
+static void l2_normalize_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
+  const L2NormalizeOp& op = record.l2_normalize;
+  for (int64_t r = chunk * kRowsPerChunk; r < min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk); ++r) {
+    const float* x = op.x.row(step, r);
+    float* y = op.y.row(step, r);
+    const float length = __builtin_sqrtf(sum_of_squares(x, op.size));
+    const float factor = 1.0f / (length < 1e-12f ? 1e-12f : length);
+    for (int i = 0; i < op.size; ++i) y[i] = x[i] * factor;
   }
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lepton_ai.graph import ops
-from lepton_ai.graph.attrs import AttentionAttrs, KVSpec
+from lepton_ai.graph.attrs import AttentionAttrs, KVSpec, PoolMode
 from lepton_ai.graph.tensor import DType, Weight, symbol
 from lepton_ai.graph.trace import Trace, Value
 
@@ -38,3 +38,10 @@ def test_attention_has_a_window_only_if_it_is_causal() -> None:
 def test_rms_norm_checks_its_groups(size: int, num_groups: int) -> None:
     with pytest.raises(AssertionError, match=rf"y: weight \({size},\) for rows of 8 in {num_groups} groups"):
         ops.rms_norm(rows(), Weight("w", (size,)), eps=1e-5, name="y", num_groups=num_groups)
+
+
+def test_pool_takes_a_row_for_each_token() -> None:
+    pooled = ops.pool(rows(), mode=PoolMode.MEAN, name="y")
+    assert pooled.shape == (symbol("S"), 8)
+    with pytest.raises(AssertionError, match="z: expected a row for each token"):
+        ops.pool(pooled, mode=PoolMode.MEAN, name="z")

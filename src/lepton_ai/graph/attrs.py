@@ -155,3 +155,20 @@ class GatedLinearAttrs(Attrs):
     kind: Activation
     quantize: bool = False
     quantize_weights: bool = False
+
+
+class PoolMode(enum.Enum):
+    """How the tokens of a sequence become one row; ``ops.pool`` has the formulas."""
+
+    CLS = "cls"
+    MEAN = "mean"
+    MAX = "max"
+    LAST = "last"
+    MEAN_SQRT_LEN = "mean_sqrt_len"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolAttrs(Attrs):
+    """``mode``: what is taken of each sequence."""
+
+    mode: PoolMode

@@ -4,8 +4,8 @@ A function here adds a node to the trace of its inputs. Shapes: ``T`` tokens, ``
 ``D`` head dim, ``C`` hidden size, ``F`` feed-forward size, ``V`` vocabulary. All arithmetic is f32 unless said.
 
 Ops that models call: embedding, rope_table, rms_norm, layer_norm, linear, rope, attention, add, activate,
-gated, gather_rows, token_logprob. Ops that only passes make: quantize, add_norm, gated_linear (they stand in
-``passes/fuse.py`` and ``passes/precision.py``; their formulas are here, beside the others).
+gated, gather_rows, pool, l2_normalize, token_logprob. Ops that only passes make: quantize, add_norm, gated_linear (they
+stand in ``passes/fuse.py`` and ``passes/precision.py``; their formulas are here, beside the others).
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from lepton_ai.graph.attrs import (
     LinearAttrs,
     NormAttrs,
     NormKind,
+    PoolAttrs,
+    PoolMode,
     RopeAttrs,
     RopeTableAttrs,
     Segment,
 )
-from lepton_ai.graph.tensor import DType, Weight
+from lepton_ai.graph.tensor import DType, Weight, symbol
 from lepton_ai.graph.trace import Value
 
 OPS: dict[str, str] = {
@@ -40,6 +42,8 @@ OPS: dict[str, str] = {
     "activate": "y = kind(x) for each value; [T, F] -> [T, F] f32, q8 or q16",
     "gated": "y = kind(gate) * up; [T, F] each -> [T, F] f32, q8 or q16",
     "gather_rows": "y[r] = x[rows[r]]; x [T, C], rows [R] i32 -> [R, C]",
+    "pool": "y[s] = first, last, mean, largest or sum / sqrt(n) of a sequence's rows; [T, C] -> [S, C]",
+    "l2_normalize": "y = x / max(sqrt(sum(x^2)), 1e-12) over the last axis; [T, C] -> [T, C]",
     "token_logprob": "y[r] = log_softmax(x[r] @ w^T)[target[r]] without holding [R, V]; -> [R] f32",
     "quantize": "per row and group of 32: scale = max|x| / 127, q = round_half_even(x * (127 / max|x|)); -> q8 or q16",
     "add_norm": "s = a + b; y = rms_norm(s) or layer_norm(s); outputs (s f32, y f32, q8 or q16)",
@@ -189,6 +193,27 @@ def gated(gate: Value, up: Value, *, kind: Activation, name: str) -> Value:
 def gather_rows(x: Value, rows: Value, *, name: str) -> Value:
     """``y[r] = x[rows[r]]``. x [T, C], rows [R] i32 -> [R, C]."""
     (y,) = x.trace.add("gather_rows", [x, rows], [(name, (*rows.shape, *x.shape[1:]), DType.F32)])
+    return y
+
+
+def pool(x: Value, *, mode: PoolMode, name: str) -> Value:
+    """One row for each sequence of the step, out of those of its ``n`` tokens in this step. [T, C] -> [S, C].
+
+    ``CLS``: the first. ``LAST``: the last. ``MEAN``: ``sum / n``. ``MAX``: the largest of each column; a NaN is the
+    largest. ``MEAN_SQRT_LEN``: ``sum / sqrt(n)`` (Reimers & Gurevych 2019). Sums are f32, in the order of the tokens.
+    """
+    assert x.shape[0] == symbol("T"), f"{name}: expected a row for each token, got {x.shape}"
+    shape = (symbol("S"), *x.shape[1:])
+    (y,) = x.trace.add("pool", [x], [(name, shape, DType.F32)], attrs=PoolAttrs(mode))
+    return y
+
+
+def l2_normalize(x: Value, *, name: str) -> Value:
+    """``y = x / max(sqrt(sum(x^2)), 1e-12)`` over the last axis: rows of length 1, zeros stay. [T, C] -> [T, C].
+
+    Squares are f32: a row with values of 1e19 or more has no length.
+    """
+    (y,) = x.trace.add("l2_normalize", [x], [(name, x.shape, DType.F32)])
     return y
 
 

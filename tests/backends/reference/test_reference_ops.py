@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from tests.kernels.harness import Case, normal, plain_step, rows_of
+from tests.kernels.harness import Case, cached_step, normal, plain_step, rows_of
 from tests.models.tiny import stored
 
 from lepton_ai.backends.reference.activations import activated
 from lepton_ai.graph import ops
-from lepton_ai.graph.attrs import Activation
+from lepton_ai.graph.attrs import Activation, PoolMode
 from lepton_ai.graph.tensor import Weight
 from lepton_ai.graph.trace import Trace
 
@@ -45,3 +45,28 @@ def test_activations_meet_their_definitions() -> None:
 
 def test_gelu_of_a_negative_value_keeps_its_digits() -> None:
     assert activated(np.array([-10], np.float32), Activation.GELU)[0] == pytest.approx(-7.6198530241604e-23, rel=1e-12)
+
+
+def test_pooling_by_hand() -> None:
+    x = np.array([[1, -2], [3, 5], [5, 0], [2, 2]], np.float32)
+    step = cached_step({"x": x}, [(0, 3, [0]), (0, 1, [0])], num_groups=0)
+    root = math.sqrt(3)
+    wanted: dict[PoolMode, list[float]] = {
+        PoolMode.CLS: [1, -2],
+        PoolMode.MEAN: [3, 1],
+        PoolMode.MAX: [5, 5],
+        PoolMode.LAST: [5, 0],
+        PoolMode.MEAN_SQRT_LEN: [9 / root, 3 / root],
+    }
+    assert list(wanted) == list(PoolMode)
+    for mode, row in wanted.items():
+        trace = Trace()
+        case = Case(trace.finish([ops.pool(rows_of(trace, "x", 2), mode=mode, name="y")]))
+        np.testing.assert_allclose(case.on_reference([step])[0]["y"], np.array([row, [2, 2]]), rtol=1e-7)
+
+
+def test_l2_normalize_by_hand() -> None:
+    trace = Trace()
+    case = Case(trace.finish([ops.l2_normalize(rows_of(trace, "x", 2), name="y")]))
+    (got,) = case.on_reference([plain_step({"x": np.array([[3, 4], [0, 0], [0, 1e-13]], np.float32)})])
+    np.testing.assert_allclose(got["y"], np.array([[0.6, 0.8], [0, 0], [0, 0.1]]), rtol=1e-6)

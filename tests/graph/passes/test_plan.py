@@ -28,7 +28,7 @@ def check_no_overlap(made: Plan) -> None:
     may_share = {
         (x.id, n.outputs[0].id)
         for index, n in enumerate(made.graph.nodes)
-        if n.op in ("add", "add_norm", "activate", "gated")
+        if n.op in ("add", "add_norm", "activate", "gated", "l2_normalize")
         for x in n.inputs
         if x.id in life and life[x.id][1] == index
     }

@@ -4,10 +4,12 @@ import pytest
 from tests.models.tiny import tiny_model
 
 from lepton_ai.config import Policy
-from lepton_ai.graph.attrs import LinearAttrs
+from lepton_ai.graph import ops
+from lepton_ai.graph.attrs import LinearAttrs, PoolMode
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.passes.precision import apply_precision, kv_dtype, kv_specs
-from lepton_ai.graph.tensor import DType
+from lepton_ai.graph.tensor import DType, Weight, symbol
+from lepton_ai.graph.trace import Trace
 from lepton_ai.weights.formats import WeightType
 
 GRAPH = tiny_model("qwen2")[0].build(head="logits")
@@ -127,3 +129,12 @@ def test_cache_dtype_follows_the_policy(policy: Policy, dtype: DType) -> None:
     assert kv_dtype(policy) is dtype
     specs = kv_specs(apply_precision(GRAPH, types(WeightType.Q4_0), policy))
     assert [(s.num_heads, s.head_dim, s.dtype) for s in specs] == [(2, 16, dtype)] * 2
+
+
+def test_the_head_of_whole_sequences_reads_two_terms() -> None:
+    trace = Trace()
+    x = trace.input("x", (symbol("T"), 32), DType.F32)
+    hidden = ops.linear(x, Weight("w0", (32, 32)), name="hidden")
+    scores = ops.linear(ops.pool(hidden, mode=PoolMode.CLS, name="pooled"), Weight("w1", (2, 32)), name="scores")
+    graph = apply_precision(trace.finish([scores]), dict.fromkeys(("w0", "w1"), WeightType.Q8_0), Policy.AUTO)
+    assert num_terms(graph) == {"hidden": 1, "scores": 2}

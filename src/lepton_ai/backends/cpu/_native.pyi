@@ -93,9 +93,9 @@ class Encoder:
         has_residual: bool,
         y: Place,
         terms: int,
-        is_logit_row: bool,
+        rows: str,
     ) -> None: ...
-    def quantize(self, barrier: bool, *, size: int, x: Place, y: Place, terms: int, is_logit_row: bool) -> None: ...
+    def quantize(self, barrier: bool, *, size: int, x: Place, y: Place, terms: int, rows: str) -> None: ...
     def linear(
         self,
         barrier: bool,
@@ -106,7 +106,7 @@ class Encoder:
         terms: Sequence[int],
         gate: str | None,
         quantize: bool,
-        is_logit_row: bool,
+        rows: str,
     ) -> None: ...
     def rope(
         self,
@@ -123,7 +123,7 @@ class Encoder:
     def attention(
         self, barrier: bool, *, args: AttentionArgs, qkv: Sequence[Place], table: Place, y: Place, partial: Place
     ) -> None: ...
-    def add(self, barrier: bool, *, size: int, a: Place, b: Place, y: Place, is_logit_row: bool) -> None: ...
+    def add(self, barrier: bool, *, size: int, a: Place, b: Place, y: Place, rows: str) -> None: ...
     def activate(
         self,
         barrier: bool,
@@ -134,9 +134,11 @@ class Encoder:
         factor: Place | None,
         y: Place,
         terms: int,
-        is_logit_row: bool,
+        rows: str,
     ) -> None: ...
     def gather_rows(self, barrier: bool, *, size: int, x: Place, y: Place) -> None: ...
+    def pool(self, barrier: bool, *, mode: str, size: int, x: Place, y: Place) -> None: ...
+    def l2_normalize(self, barrier: bool, *, size: int, x: Place, y: Place, rows: str) -> None: ...
     def token_logprob(self, barrier: bool, *, head: Matrix, terms: int, x: Place, partial: Place, y: Place) -> None: ...
     def sample(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 
 from lepton_ai.backends.base import MAX_LOGPROBS, Float32Array
 from lepton_ai.backends.cpu import _native
-from lepton_ai.backends.cpu.encoder_state import EncoderState, MatrixUse, Place, attrs_of, columns, is_logit_row
+from lepton_ai.backends.cpu.encoder_state import EncoderState, MatrixUse, Place, attrs_of, columns, row_symbol
 from lepton_ai.backends.cpu.packing import PackedWeights
 from lepton_ai.errors import UnsupportedModel
 from lepton_ai.graph.attrs import (
@@ -20,6 +20,7 @@ from lepton_ai.graph.attrs import (
     LinearAttrs,
     NormAttrs,
     NormKind,
+    PoolAttrs,
     RopeAttrs,
     RopeTableAttrs,
     kv_groups,
@@ -143,7 +144,7 @@ def _norm(state: EncoderState, node: Node) -> None:
         has_residual=has_residual,
         y=state.place(y),
         terms=y.dtype.num_terms,
-        is_logit_row=is_logit_row(x),
+        rows=row_symbol(x),
     )
 
 
@@ -167,7 +168,7 @@ def _linear(state: EncoderState, node: Node) -> None:
             terms=terms,
             gate=node.attrs.kind.value if isinstance(node.attrs, GatedLinearAttrs) else None,
             quantize=isinstance(node.attrs, GatedLinearAttrs) and node.attrs.quantize,
-            is_logit_row=is_logit_row(x),
+            rows=row_symbol(x),
         )
 
 
@@ -179,7 +180,7 @@ def _quantize(state: EncoderState, node: Node) -> None:
         x=state.place(x),
         y=state.place(y),
         terms=y.dtype.num_terms,
-        is_logit_row=is_logit_row(x),
+        rows=row_symbol(x),
     )
 
 
@@ -255,7 +256,7 @@ def _add(state: EncoderState, node: Node) -> None:
         a=state.place(a),
         b=state.place(b),
         y=state.place(node.outputs[0]),
-        is_logit_row=is_logit_row(a),
+        rows=row_symbol(a),
     )
 
 
@@ -271,13 +272,26 @@ def _activate(state: EncoderState, node: Node) -> None:
         factor=state.place(node.inputs[1]) if node.op == "gated" else None,
         y=state.place(y),
         terms=y.dtype.num_terms,
-        is_logit_row=is_logit_row(x),
+        rows=row_symbol(x),
     )
 
 
 def _gather_rows(state: EncoderState, node: Node) -> None:
     x = node.inputs[0]
     state.encoder.gather_rows(state.barrier(node), size=columns(x), x=state.place(x), y=state.place(node.outputs[0]))
+
+
+def _pool(state: EncoderState, node: Node) -> None:
+    x = node.inputs[0]
+    mode = attrs_of(node, PoolAttrs).mode.value
+    y = state.place(node.outputs[0])
+    state.encoder.pool(state.barrier(node), mode=mode, size=columns(x), x=state.place(x), y=y)
+
+
+def _l2_normalize(state: EncoderState, node: Node) -> None:
+    x = node.inputs[0]
+    y = state.place(node.outputs[0])
+    state.encoder.l2_normalize(state.barrier(node), size=columns(x), x=state.place(x), y=y, rows=row_symbol(x))
 
 
 def _token_logprob(state: EncoderState, node: Node) -> None:
@@ -335,5 +349,7 @@ _ENCODERS: Mapping[str, Callable[[EncoderState, Node], None]] = {
     "activate": _activate,
     "gated": _activate,
     "gather_rows": _gather_rows,
+    "pool": _pool,
+    "l2_normalize": _l2_normalize,
     "token_logprob": _token_logprob,
 }

@@ -18,7 +18,7 @@ from lepton_ai.graph.tensor import Tensor, Weight, round_up, symbol
 Place = tuple[int, int]
 AttrsT = TypeVar("AttrsT", bound=Attrs)
 
-_LOGIT_ROWS = symbol("R")
+_ROW_SYMBOLS = ("T", "R", "S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ def columns(tensor: Tensor) -> int:
     return size
 
 
-def is_logit_row(tensor: Tensor) -> bool:
-    """Whether the tensor has a row for each wanted logit (R) rather than for each token (T)."""
-    return tensor.shape[0] == _LOGIT_ROWS
+def row_symbol(tensor: Tensor) -> str:
+    """What a tensor has a row for: each token (T), each wanted row (R) or each sequence (S)."""
+    (name,) = (name for name in _ROW_SYMBOLS if tensor.shape[0] == symbol(name))
+    return name

@@ -195,6 +195,8 @@ OP_KINDS = (
     "add",
     "activate",
     "gather_rows",
+    "pool",
+    "l2_normalize",
     "token_logprob",
     "token_logprob_merge",
     "sample",

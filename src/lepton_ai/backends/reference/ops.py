@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -12,7 +13,7 @@ from lepton_ai.backends.base import Float32Array, Int32Array, StepInputs
 from lepton_ai.backends.reference.activations import activated
 from lepton_ai.backends.reference.attention import attention, rope
 from lepton_ai.backends.reference.kv import ReferenceKVCache
-from lepton_ai.backends.reference.quantized import Q8Rows, matmul_quantized, quantize_rows
+from lepton_ai.backends.reference.quantized import Float64Array, Q8Rows, matmul_quantized, quantize_rows
 from lepton_ai.backends.reference.sampling import log_softmax
 from lepton_ai.backends.reference.weights import GroupedWeight, HeldWeight
 from lepton_ai.graph.attrs import (
@@ -23,6 +24,8 @@ from lepton_ai.graph.attrs import (
     GatedLinearAttrs,
     NormAttrs,
     NormKind,
+    PoolAttrs,
+    PoolMode,
     RopeAttrs,
     RopeTableAttrs,
 )
@@ -165,6 +168,35 @@ def _gather_rows(node: Node, inputs: Sequence[Value], context: Context) -> tuple
     return (_floats(inputs[0])[_ints(inputs[1])],)
 
 
+def _pool(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    assert isinstance(node.attrs, PoolAttrs)
+    wide, mode = _floats(inputs[0]).astype(np.float64), node.attrs.mode
+    rows = [_pooled(wide[begin:end], mode) for begin, end in pairwise(context.step.query_offsets.tolist())]
+    return (np.array(rows).astype(np.float32),)
+
+
+def _pooled(tokens: Float64Array, mode: PoolMode) -> Float64Array:
+    row: Float64Array
+    match mode:
+        case PoolMode.CLS:
+            row = tokens[0]
+        case PoolMode.LAST:
+            row = tokens[-1]
+        case PoolMode.MEAN:
+            row = tokens.mean(axis=0)
+        case PoolMode.MAX:
+            row = tokens.max(axis=0)
+        case PoolMode.MEAN_SQRT_LEN:
+            row = tokens.sum(axis=0) / np.sqrt(len(tokens))
+    return row
+
+
+def _l2_normalize(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    wide = _floats(inputs[0]).astype(np.float64)
+    lengths = np.sqrt(np.sum(wide * wide, axis=-1, keepdims=True))
+    return ((wide / np.maximum(lengths, 1e-12)).astype(np.float32),)
+
+
 def _quantize(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
     return (_as_output(_floats(inputs[0]), node),)
 
@@ -183,6 +215,8 @@ _OPS: Mapping[str, Op] = {
     "activate": _activate,
     "gated": _gated,
     "gather_rows": _gather_rows,
+    "pool": _pool,
+    "l2_normalize": _l2_normalize,
     "token_logprob": _token_logprob,
     "quantize": _quantize,
     "add_norm": _add_norm,

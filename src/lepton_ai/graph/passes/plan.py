@@ -132,7 +132,7 @@ def _spans(graph: Graph, limits: Limits, held: Collection[int]) -> list[_Span]:
 
 def _donor(node: Node, index: int, life: Mapping[int, tuple[int, int]]) -> Tensor | None:
     """The input whose buffer the first output takes: in elementwise ops, one that is read here for the last time."""
-    if node.op not in ("add", "add_norm", "activate", "gated"):
+    if node.op not in ("add", "add_norm", "activate", "gated", "l2_normalize"):
         return None
     target = node.outputs[0]
     for tensor in node.inputs:

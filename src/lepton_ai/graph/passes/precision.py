@@ -9,9 +9,10 @@ It inserts ``quantize`` nodes (``Q8`` tensors, named after their input with the 
 
 The last group of a row whose length 32 does not divide is padded with zeros.
 
-Two kinds of matrix read ``Q16``, where one 8-bit row costs the most and a second costs the least: the head, whose error
-stands in the logits undiminished (its cost is reading its weights, once for both rows), and values of attention, a few
-per cent of a layer's work. ``Q16`` is ``x`` quantised as above, then what is left, in 256ths:
+Two kinds of matrix read ``Q16``, where one 8-bit row costs the most and a second costs the least: the head (of wanted
+rows, or of whole sequences), whose error stands in the logits undiminished (its cost is reading its weights, once for
+both rows), and values of attention, a few per cent of a layer's work. ``Q16`` is ``x`` quantised as above, then what is
+left, in 256ths:
 ``rest = min(127, round_half_even((x * (127 / m) - q) * 256))``; the integer ``256 * q + rest`` has the scale
 ``scale / 256``. Other readers of the same tensor multiply its first row alone.
 """
@@ -123,8 +124,8 @@ def _quantised_matmul(node: Node, source: Tensor, num_terms: int, weight_types: 
 
 
 def _is_head(node: Node) -> bool:
-    """Whether the node multiplies the rows whose logits are wanted."""
-    return node.inputs[0].shape[0] == symbol("R")
+    """Whether the node multiplies the rows whose logits are wanted, or those of whole sequences."""
+    return node.inputs[0].shape[0] in (symbol("R"), symbol("S"))
 
 
 def _reads_wide_matrix(node: Node, weight_types: Mapping[str, StorageType]) -> bool:

@@ -17,7 +17,7 @@ from lepton_ai.graph.tensor import DType, Tensor
 ROWS_SUFFIX = ".rows"
 """What the name of a gathered tensor adds to the name of its source."""
 
-_ROW_WISE = frozenset({"linear", "rms_norm", "layer_norm", "add", "activate", "gated", "quantize"})
+_ROW_WISE = frozenset({"linear", "rms_norm", "layer_norm", "add", "activate", "gated", "l2_normalize", "quantize"})
 """Ops whose row ``i`` of every output depends on row ``i`` of every input alone."""
 
 
