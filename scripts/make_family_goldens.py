@@ -72,15 +72,19 @@ def _widen(model: torch.nn.Module) -> None:
 
 
 def _rms_norm(module: torch.nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
-    variance = hidden_states.pow(2).mean(-1, keepdim=True)
-    return module.weight * (hidden_states * torch.rsqrt(variance + module.variance_epsilon))
+    is_gemma = type(module).__name__.startswith("Gemma")
+    eps, weight = (module.eps, 1 + module.weight) if is_gemma else (module.variance_epsilon, module.weight)
+    return weight * (hidden_states * torch.rsqrt(hidden_states.pow(2).mean(-1, keepdim=True) + eps))
 
 
-def _rotary(module: torch.nn.Module, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _rotary(
+    module: torch.nn.Module, x: torch.Tensor, position_ids: torch.Tensor, layer_type: str | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The frequencies are the model's own, in f32; angles, cosines and sines are f64."""
-    angles = position_ids[..., None].double() * module.inv_freq.double()
+    prefix = "" if layer_type is None else f"{layer_type}_"
+    angles = position_ids[..., None].double() * getattr(module, f"{prefix}inv_freq").double()
     angles = torch.cat((angles, angles), dim=-1)
-    scale = module.attention_scaling
+    scale = getattr(module, f"{prefix}attention_scaling")
     return (angles.cos() * scale).to(x.dtype), (angles.sin() * scale).to(x.dtype)
 
 

@@ -55,6 +55,35 @@ _LLAMA3: Config = {
 }
 _YARN: Config = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 
+_GPT2: Config = {
+    "model_type": "gpt2",
+    "vocab_size": VOCAB_SIZE,
+    "n_positions": 128,
+    "n_embd": 64,
+    "n_layer": 3,
+    "n_head": 4,
+    "layer_norm_epsilon": 1e-5,
+    "activation_function": "gelu_new",
+}
+_GEMMA3: Config = {
+    "model_type": "gemma3_text",
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-3,
+    "query_pre_attn_scalar": 32,
+    "rope_theta": 1e4,
+    "rope_local_base_freq": 100.0,
+    "sliding_window": 20,
+    "sliding_window_pattern": 3,
+}
+
 CASES = (
     Case(
         "llama",
@@ -116,6 +145,28 @@ CASES = (
         },
         {"window": {"sliding_window": 21}, "layers": {"max_window_layers": 2}},
     ),
+    Case(
+        "qwen3",
+        {"model_type": "qwen3", **_SMALL, "head_dim": 32, "rope_theta": 10000.0, "attention_bias": False},
+        {**_EPS, "theta": {"rope_theta": 10100.0}},
+    ),
+    Case(
+        "gpt2",
+        _GPT2,
+        {"eps": {"layer_norm_epsilon": 1.01e-5}},
+    ),
+    Case(
+        "gemma3",
+        _GEMMA3,
+        {
+            "eps": {"rms_norm_eps": 1.01e-3},
+            "theta": {"rope_theta": 1.01e4},
+            "local theta": {"rope_local_base_freq": 101.0},
+            "scale": {"query_pre_attn_scalar": 32.32},
+            "window": {"sliding_window": 21},
+            "layers": {"sliding_window_pattern": 2},
+        },
+    ),
 )
 
 
@@ -140,12 +191,13 @@ def _generator(name: str, what: str) -> np.random.Generator:
 
 def _values(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> F32Array:
     if len(shape) == 1:
-        centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-        return rng.normal(centre, 0.1, shape).astype(np.float32)
-    if "embed_tokens" in name:
+        is_norm = name.endswith("weight") and any(part in name for part in ("norm", "ln_"))
+        return rng.normal(1.0 if is_norm else 0.0, 0.1, shape).astype(np.float32)
+    if any(part in name for part in ("embed_tokens", "wte", "wpe")):
         return rng.normal(0, 0.004, shape).astype(np.float32)
-    gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.0
-    return rng.normal(0, gain / np.sqrt(shape[-1]), shape).astype(np.float32)
+    gain = 2.0 if any(part in name for part in ("q_proj", "k_proj", "c_attn")) else 1.0
+    num_inputs = shape[0] if ".c_" in name else shape[-1]
+    return rng.normal(0, gain / np.sqrt(num_inputs), shape).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

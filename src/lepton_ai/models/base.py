@@ -10,6 +10,7 @@ from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.graph import Graph
 from lepton_ai.models.hf import HFLayout
 from lepton_ai.models.metadata import Metadata
+from lepton_ai.weights.renamed import Rename
 from lepton_ai.weights.store import WeightStore
 
 Head = Literal["logits", "logprobs"]
@@ -60,6 +61,9 @@ class Family(Protocol):
 
     MODEL_TYPES: tuple[str, ...]
     """Values of ``model_type`` in ``config.json``."""
+
+    GGUF_RENAMES: Sequence[Rename]
+    """Tensors of GGUF files that the forward has under other names, or in parts."""
 
     HF: HFLayout
     """How checkpoints look in the layout of the transformers library."""

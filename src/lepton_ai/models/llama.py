@@ -1,8 +1,8 @@
-"""The Llama forward (Touvron et al. 2023): Llama, Mistral and Qwen2.
+"""The Llama forward (Touvron et al. 2023): Llama, Mistral, Qwen2 and Qwen3.
 
-Pre-norm decoder: RMS norms, rotary positions, grouped-query attention, SwiGLU. Qwen2 adds biases to q, k and v; layers
-may see a window of positions only. GGUF files of ``llama`` store q and k permuted, so that rotary pairs are neighbours;
-all others pair (i, i + D/2).
+Pre-norm decoder: RMS norms, rotary positions, grouped-query attention, SwiGLU. Qwen2 adds biases to q, k and v, Qwen3
+norms to the heads of q and k; layers may see a window of positions only. GGUF files of ``llama`` store q and k
+permuted, so that rotary pairs are neighbours; all others pair (i, i + D/2).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from lepton_ai.models.hf import HFLayout
 from lepton_ai.models.hf_config import HFConfig, rope_keys, window_keys
 from lepton_ai.models.metadata import Hyperparameters, Metadata
 from lepton_ai.models.rope import ROPE_FACTORS, Rope, read_rope
-from lepton_ai.weights.renamed import one_to_one
+from lepton_ai.weights.renamed import Rename, one_to_one
 from lepton_ai.weights.store import WeightStore
 
-ARCHITECTURES = ("llama", "qwen2")
-MODEL_TYPES = ("llama", "mistral", "qwen2")
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 
 _REFUSED = (
     "expert_count",
@@ -65,6 +65,7 @@ class LlamaConfig(ModelConfig):
     rope: Rope
     is_rope_interleaved: bool
     has_qkv_bias: bool
+    has_qk_norms: bool
     is_head_tied: bool
     windows: tuple[int | None, ...]
 
@@ -99,6 +100,7 @@ def parse(metadata: Metadata, store: WeightStore) -> LlamaModel:
         rope=read_rope(params, store, head_dim),
         is_rope_interleaved=params.flag("rope.is_interleaved", default=architecture == "llama"),
         has_qkv_bias=architecture == "qwen2",
+        has_qk_norms=architecture == "qwen3",
         is_head_tied=params.flag("is_head_tied", default=HEAD not in store.names()),
         windows=params.windows(num_layers, default=[True] * num_layers),
     )
@@ -134,7 +136,7 @@ def _translate(config: HFConfig) -> dict[str, object]:
     config.require("attention_bias", False)
     config.require("mlp_bias", False)
     keys: dict[str, object] = {
-        "general.architecture": "qwen2" if model_type == "qwen2" else "llama",
+        "general.architecture": model_type if model_type in ARCHITECTURES else "llama",
         "context_length": config.take_int("max_position_embeddings"),
         "block_count": config.take_int("num_hidden_layers"),
         "embedding_length": config.take_int("hidden_size"),
@@ -153,6 +155,8 @@ def _translate(config: HFConfig) -> dict[str, object]:
     return keys
 
 
+GGUF_RENAMES: Sequence[Rename] = ()
+
 HF = HFLayout(
     translate=_translate,
     renames=one_to_one(
@@ -165,6 +169,8 @@ HF = HFLayout(
             "layers.{}.self_attn.k_proj": "blk.{}.attn_k",
             "layers.{}.self_attn.v_proj": "blk.{}.attn_v",
             "layers.{}.self_attn.o_proj": "blk.{}.attn_output",
+            "layers.{}.self_attn.q_norm": "blk.{}.attn_q_norm",
+            "layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
             "layers.{}.post_attention_layernorm": "blk.{}.ffn_norm",
             "layers.{}.mlp.gate_proj": "blk.{}.ffn_gate",
             "layers.{}.mlp.up_proj": "blk.{}.ffn_up",
@@ -219,6 +225,9 @@ class LlamaModel:
         q = self._linear(h, f"{block}.attn_q", query_size, has_bias=config.has_qkv_bias)
         k = self._linear(h, f"{block}.attn_k", kv_size, has_bias=config.has_qkv_bias)
         v = self._linear(h, f"{block}.attn_v", kv_size, has_bias=config.has_qkv_bias)
+        if config.has_qk_norms:
+            q = self._norm(q, f"{block}.attn_q_norm", num_groups=config.num_heads)
+            k = self._norm(k, f"{block}.attn_k_norm", num_groups=config.num_kv_heads)
         attended = ops.attention(
             self._rope(q, table, f"{block}.attn_q_rope"),
             self._rope(k, table, f"{block}.attn_k_rope"),
@@ -241,9 +250,11 @@ class LlamaModel:
         down = self._linear(activated, f"{block}.ffn_down", config.hidden_size)
         return ops.add(x, down, name=f"{block}.ffn_residual")
 
-    def _norm(self, x: Value, name: str) -> Value:
-        weight = Weight(f"{name}.weight", (self.config.hidden_size,))
-        return ops.rms_norm(x, weight, eps=self.config.norm_eps, name=name)
+    def _norm(self, x: Value, name: str, *, num_groups: int = 1) -> Value:
+        size = x.shape[-1]
+        assert isinstance(size, int)
+        weight = Weight(f"{name}.weight", (size // num_groups,))
+        return ops.rms_norm(x, weight, eps=self.config.norm_eps, name=name, num_groups=num_groups)
 
     def _linear(self, x: Value, name: str, num_outputs: int, *, has_bias: bool = False) -> Value:
         num_inputs = x.shape[-1]

@@ -12,12 +12,20 @@ from lepton_ai.models.hf import translate
 from lepton_ai.models.metadata import Metadata
 from lepton_ai.weights.checkpoint import Checkpoint
 from lepton_ai.weights.folder import CheckpointFolder
+from lepton_ai.weights.renamed import RenamedStore
 from lepton_ai.weights.store import WeightStore
 
-FAMILIES: Final = {"llama": "llama", "qwen2": "llama"}
+FAMILIES: Final = {"gemma3": "gemma3", "gpt2": "gpt2", "llama": "llama", "qwen2": "llama", "qwen3": "llama"}
 """``general.architecture`` of a GGUF file -> module in this package."""
 
-MODEL_TYPES: Final = {"llama": "llama", "mistral": "llama", "qwen2": "llama"}
+MODEL_TYPES: Final = {
+    "gemma3_text": "gemma3",
+    "gpt2": "gpt2",
+    "llama": "llama",
+    "mistral": "llama",
+    "qwen2": "llama",
+    "qwen3": "llama",
+}
 """``model_type`` of a ``config.json`` -> module in this package."""
 
 
@@ -44,7 +52,9 @@ def read_model(checkpoint: Checkpoint, *, allowed_config_keys: Collection[str] =
     vouches. Raises InvalidModel, UnsupportedModel or WeightMismatch.
     """
     if not isinstance(checkpoint, CheckpointFolder):
-        return load_model(checkpoint.metadata, checkpoint), checkpoint
+        renames = family(checkpoint.metadata.get_str("general.architecture")).GGUF_RENAMES
+        renamed = RenamedStore(checkpoint, renames) if renames else checkpoint
+        return load_model(checkpoint.metadata, renamed), renamed
     model_type = checkpoint.config.get("model_type")
     module = MODEL_TYPES.get(model_type) if isinstance(model_type, str) else None
     if module is None:
