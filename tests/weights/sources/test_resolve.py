@@ -69,15 +69,28 @@ def test_a_folder_does_not_hide_a_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny").mkdir()
     assert resolve("tiny", environment).name == "model.gguf"
-    with pytest.raises(InvalidRequest, match="got the folder"):
+    with pytest.raises(InvalidRequest, match="expected a GGUF file, a folder with a config"):
         resolve(str(tmp_path), environment)
+
+
+def test_a_folder_with_a_config_is_a_model(
+    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny" / "config.json").mkdir(parents=True)  # no file: no model
+    assert resolve("tiny", environment).name == "model.gguf"
+    (tmp_path / "tiny" / "config.json").rmdir()
+    (tmp_path / "tiny" / "config.json").write_text("{}")
+    assert resolve("tiny", environment) == Path("tiny")
+    assert resolve(tmp_path / "tiny", environment) == tmp_path / "tiny"
+    assert resolve(f"{tmp_path}/tiny/", environment) == tmp_path / "tiny"
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("tinny", "did you mean 'tiny'"),
-        ("zzz", "neither a file nor a model's name; known names: tiny"),
+        ("zzz", "neither a file, a folder nor a model's name; known names: tiny"),
         ("", "neither a file"),
         ("models/none.gguf", "there is no file 'models/none.gguf'"),
         ("none.gguf", "there is no file"),

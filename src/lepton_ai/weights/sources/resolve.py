@@ -1,4 +1,4 @@
-"""From what a user calls a model to its file."""
+"""From what a user calls a model to its file or folder."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from lepton_ai.weights.sources.registry import find_model, suggestion
 
 
 def resolve(name_or_path: str | Path, environment: Environment, progress: Progress | None = None) -> Path:
-    """The file of a model: a local path if there is such a file, else a short name, which is pulled if it is absent.
+    """The file or folder of a model, as ``open_checkpoint`` takes it.
 
-    Raises ModelNotFound with the nearest known name, InvalidRequest for a folder, and whatever ``pull`` raises.
+    A path comes first: a file, or a folder with a config.json. Then a short name, which is pulled if it is absent.
+    Raises ModelNotFound with the nearest known name, InvalidRequest for another folder, and whatever ``pull`` raises.
     """
     text = os.fspath(name_or_path)
-    if os.path.isfile(text):
+    if os.path.isfile(text) or os.path.isfile(os.path.join(text, "config.json")):
         return Path(text)
     if isinstance(name_or_path, str) and (model := find_model(name_or_path)) is not None:
         if (found := Library(environment.home).find(model.name)) is not None:
@@ -28,7 +29,12 @@ def resolve(name_or_path: str | Path, environment: Environment, progress: Progre
 
         return pull(model.name, environment, progress)
     if os.path.isdir(text):
-        raise InvalidRequest(f"model: expected a GGUF file or a short name, got the folder {text!r}", param="model")
+        raise InvalidRequest(
+            f"model: expected a GGUF file, a folder with a config.json, or a short name; the folder {text!r} has none",
+            param="model",
+        )
     if os.sep in text or text.endswith(".gguf"):
         raise ModelNotFound(f"model: there is no file {text!r}", param="model")
-    raise ModelNotFound(f"model: {text!r} is neither a file nor a model's name{suggestion(text)}", param="model")
+    raise ModelNotFound(
+        f"model: {text!r} is neither a file, a folder nor a model's name{suggestion(text)}", param="model"
+    )
