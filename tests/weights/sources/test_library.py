@@ -19,10 +19,10 @@ def library(tmp_path: Path) -> Library:
 
 def _add(library: Library, name: str = "tiny") -> Path:
     model, _ = make_model(name, [DATA])
-    file = library.downloads(name) / "model.gguf.part"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(DATA)
-    return library.add(model, file)
+    staged = library.downloads(name) / "complete"
+    staged.mkdir(parents=True, exist_ok=True)
+    (staged / "model.gguf").write_bytes(DATA)
+    return library.add(name, staged, model.manifest)
 
 
 def test_a_model_is_added_and_found(library: Library) -> None:
@@ -31,7 +31,7 @@ def test_a_model_is_added_and_found(library: Library) -> None:
     assert found is not None and found.path == path and path.read_bytes() == DATA
     assert (found.size_bytes, found.licence) == (len(DATA), "CC0-1.0")
     manifest = json.loads((path.parent / "manifest.json").read_text())
-    assert manifest["parts"][0]["package"] == "tiny-part1"
+    assert manifest["origin"]["parts"][0]["package"] == "tiny-part1"
 
 
 def test_an_empty_library(library: Library) -> None:

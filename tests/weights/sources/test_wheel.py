@@ -67,7 +67,7 @@ def test_a_bomb_is_cut_off_at_the_expected_size(wheel: Path) -> None:
 @pytest.mark.parametrize("keep", [0, 1, 10, 1000, -1, -22])
 def test_a_truncated_archive_is_refused(wheel: Path, keep: int) -> None:
     wheel.write_bytes(make_wheel({"m/data.bin": DATA})[:keep])
-    with pytest.raises(DownloadFailed, match="not the wheel that was expected"):
+    with pytest.raises(DownloadFailed, match="not the archive that was expected"):
         _read(wheel)
 
 
@@ -76,7 +76,7 @@ def test_a_damaged_member_is_refused(wheel: Path) -> None:
         damaged = bytearray(make_wheel({"m/data.bin": DATA}, compression))
         damaged[2000] ^= 0xFF
         wheel.write_bytes(damaged)
-        with pytest.raises(DownloadFailed, match="not the wheel"):
+        with pytest.raises(DownloadFailed, match="not the archive"):
             _read(wheel)
 
 

