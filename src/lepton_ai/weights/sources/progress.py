@@ -39,3 +39,23 @@ class NoProgress:
 
     def finish(self) -> None:
         """Nothing."""
+
+
+class Bar:
+    """Places the bytes of one transfer within those of the whole model."""
+
+    def __init__(self, progress: Progress, label: str, *, before_bytes: int, total_bytes: int) -> None:
+        self._progress = progress
+        self._label = label
+        self._before_bytes = before_bytes
+        self._total_bytes = total_bytes
+        self._last_bytes = -1
+
+    def on_bytes(self, num_bytes: int) -> None:
+        """So many bytes of this transfer are there; fewer than before when it starts over."""
+        done = self._before_bytes + num_bytes
+        if self._last_bytes < 0 or num_bytes < self._last_bytes:
+            self._progress.start(self._label, total_bytes=self._total_bytes, done_bytes=done)
+        else:
+            self._progress.update(done)
+        self._last_bytes = num_bytes

