@@ -116,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(fault.status, {}, b"fault")
         if (match := _INFO.fullmatch(path)) and (repository := self._repository(match[1], match[2])):
             body = fault.body if fault.body is not None else json.dumps(repository.info(match[1])).encode()
-            return self._answer(200, {"Content-Type": "application/json"}, body)
+            return self._answer(200, {"Content-Type": "application/json"}, body, fault)
         if (match := _RESOLVE.fullmatch(path)) and (repository := self._repository(match[1], match[2])):
             return self._resolve(repository, unquote(match[3]), fault)
         if path.startswith("/cdn/") and (data := self.hub.blob(path.rpartition("/")[2])) is not None:

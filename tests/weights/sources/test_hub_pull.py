@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -194,6 +195,16 @@ def test_a_stall_times_out(
         _pull(world)
 
 
+def test_a_hub_that_does_not_answer(
+    world: World, hub: FakeHub, repository: FakeRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.1)
+    hub.faults["/api/models/owner/tiny"] = [HubFault(cut_after_bytes=0, stall_s=1.0)] * 9
+    with pytest.raises(DownloadFailed, match=f"the transfer from {hub.url} failed: ReadTimeout; check the network"):
+        _pull(world)
+    assert world.files() == []
+
+
 def test_another_file_than_the_hub_announced_is_refused(world: World, hub: FakeHub, repository: FakeRepository) -> None:
     hub.faults[_blob(repository)] = [HubFault(body=bytes(len(FOLDER["model.safetensors"])))]
     with pytest.raises(DigestMismatch, match=f"sha256 {repository.sha256('model.safetensors')}, got"):
@@ -226,6 +237,25 @@ def test_a_disk_without_room_is_told_before_anything_comes(
     with pytest.raises(StorageError, match="1 MB are needed, 0 MB are free"):
         _pull(world)
     assert hub.fetched() == [] and world.files() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), r"downloads/hf%3Aowner%2Ftiny: the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a/file"), "/a/file: Permission denied"),
+    ],
+)
+def test_a_disk_that_fails(
+    world: World, repository: FakeRepository, monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lepton_ai.weights.sources.hub_pull.hf_hub_download", fail)
+    with pytest.raises(StorageError, match=message):
+        _pull(world)
+    assert world.files() == []
 
 
 def test_offline(world: World, hub: FakeHub, repository: FakeRepository, monkeypatch: pytest.MonkeyPatch) -> None:

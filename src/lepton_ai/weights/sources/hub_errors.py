@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from huggingface_hub import constants
 from huggingface_hub.errors import (
@@ -20,15 +21,15 @@ from huggingface_hub.utils import logging as hub_logging
 
 from lepton_ai.errors import DownloadFailed, LeptonError, ModelNotFound
 from lepton_ai.weights.sources.references import HubReference
-from lepton_ai.weights.sources.storage import storage_errors
+from lepton_ai.weights.sources.storage import is_full, storage_errors
 from lepton_ai.weights.sources.urls import mask
 
 _NETWORK = "check the network and HTTPS_PROXY, or name a mirror in HF_ENDPOINT"
 
 
 @contextmanager
-def hub_errors(reference: HubReference) -> Iterator[None]:
-    """Turns what ``huggingface_hub`` raises into ModelNotFound, DownloadFailed or StorageError.
+def hub_errors(reference: HubReference, folder: Path) -> Iterator[None]:
+    """Turns what ``huggingface_hub`` raises into ModelNotFound, DownloadFailed or, of ``folder``, StorageError.
 
     What the HTTP library below it raises is no part of its interface and differs between its versions, so everything
     else is a failed download. Its warnings are not shown meanwhile: they hold signed URLs, and the error says the same.
@@ -40,12 +41,12 @@ def hub_errors(reference: HubReference) -> Iterator[None]:
     except LeptonError:
         raise
     except Exception as error:
-        raise _translated(error, reference) from None
+        raise _translated(error, reference, folder) from None
     finally:
         hub_logging.set_verbosity(verbosity)
 
 
-def _translated(error: Exception, reference: HubReference) -> LeptonError:
+def _translated(error: Exception, reference: HubReference, folder: Path) -> LeptonError:
     hub, repository, name = mask(constants.ENDPOINT), reference.repository, reference.name
     if isinstance(error, OfflineModeIsEnabled):
         return DownloadFailed(f"{name} is not on this machine, and HF_HUB_OFFLINE forbids to ask {hub} for it")
@@ -67,8 +68,8 @@ def _translated(error: Exception, reference: HubReference) -> LeptonError:
         return ModelNotFound(f"model: {name}: {hub} lists a file that it does not have", param="model")
     if isinstance(error, HfHubHTTPError):
         return DownloadFailed(f"{name}: {hub} answered {error.response.status_code}; {_advice(error)}")
-    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        return _storage_error(error)
+    if isinstance(error, OSError) and (is_full(error) or error.filename is not None):
+        return _storage_error(error, folder)
     return DownloadFailed(f"{name}: the transfer from {hub} failed: {type(error).__name__}; {_NETWORK}")
 
 
@@ -78,9 +79,9 @@ def _advice(error: HfHubHTTPError) -> str:
     return "try again later, or name a mirror in HF_ENDPOINT"
 
 
-def _storage_error(error: OSError) -> LeptonError:
+def _storage_error(error: OSError, folder: Path) -> LeptonError:
     try:
-        with storage_errors(error.filename):
+        with storage_errors(folder):
             raise error
     except LeptonError as translated:
         return translated

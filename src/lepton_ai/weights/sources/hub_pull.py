@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils.tqdm import tqdm
 
@@ -65,8 +65,8 @@ class HubPuller:
 
     def _pull_locked(self, reference: HubReference, name: str, licence: str | None) -> Path:
         self._progress.describe(f"asking for {reference.name}")
-        snapshot = _ask(reference)
         downloads = self._library.downloads(name)
+        snapshot = _ask(reference, downloads)
         with storage_errors(downloads):
             downloads.mkdir(parents=True, exist_ok=True)
             there_bytes = sum(file.stat().st_size for file in downloads.rglob("*") if file.is_file())
@@ -97,7 +97,7 @@ class HubPuller:
         for i, (target, file) in enumerate(snapshot.files.items(), start=1):
             label = f"fetching {name} ({i} of {len(snapshot.files)})"
             bar = Bar(self._progress, label, before_bytes=before_bytes, total_bytes=total_bytes)
-            with hub_errors(reference):
+            with hub_errors(reference, downloads):
                 hf_hub_download(
                     reference.repository,
                     file.path,
@@ -112,11 +112,12 @@ class HubPuller:
         return tuple(fetched)
 
 
-def _ask(reference: HubReference) -> _Snapshot:
+def _ask(reference: HubReference, downloads: Path) -> _Snapshot:
     """The commit of the revision, and the files of the model at that commit."""
-    with hub_errors(reference):
+    with hub_errors(reference, downloads):
         api = HfApi(library_name="lepton-ai", library_version=__version__)
-        info = api.model_info(reference.repository, revision=reference.revision, files_metadata=True)
+        timeout_s = constants.HF_HUB_ETAG_TIMEOUT
+        info = api.model_info(reference.repository, revision=reference.revision, timeout=timeout_s, files_metadata=True)
         commit, tags = info.sha, info.tags or []
         found = [_remote_file(sibling) for sibling in info.siblings or []]
     if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
