@@ -36,6 +36,11 @@ def test_the_only_folder_is_found_and_only_its_files() -> None:
     assert chosen == {name: f"pkg/data/{name}" for name in FOLDER}
 
 
+def test_a_folder_needs_weights_of_its_own() -> None:
+    names = [*FOLDER, "1_Pooling/config.json"]
+    assert choose_files(names, None, "pkg") == {name: name for name in names}
+
+
 def test_the_only_gguf_file_is_found() -> None:
     assert choose_files(["pkg/a.gguf", "pkg/__init__.py"], None, "pkg") == {"a.gguf": "pkg/a.gguf"}
 

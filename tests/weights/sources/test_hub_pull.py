@@ -91,6 +91,13 @@ def test_a_gguf_file_that_is_named_or_the_only_one(world: World, hub: FakeHub) -
         _pull(world, HubReference("owner/tiny", "main"))
 
 
+def test_a_folder_comes_before_gguf_files_beside_it(world: World, hub: FakeHub) -> None:
+    hub.add("owner/tiny", {**FOLDER, "m.gguf": b"GGUF"})
+    assert _pull(world) == world.home / HOME
+    assert not (world.home / HOME / "m.gguf").exists()
+    assert _pull(world, HubReference("owner/tiny", None, "m.gguf")).read_bytes() == b"GGUF"
+
+
 def test_pickles_are_not_fetched(world: World, hub: FakeHub) -> None:
     hub.add("owner/tiny", {"config.json": b"{}", **UNWANTED})
     with pytest.raises(UnsupportedModel, match=r"got pytorch_model\.bin, a pickle"):

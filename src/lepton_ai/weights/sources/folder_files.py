@@ -38,7 +38,12 @@ _MAX_SHOWN = 8
 
 def is_wanted(name: str) -> bool:
     """Whether a file of this path below the folder is one of a model's."""
-    return name in _NAMES or _WEIGHTS.fullmatch(name) is not None
+    return name in _NAMES or is_weights(name)
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file of this path below the folder holds weights."""
+    return _WEIGHTS.fullmatch(name) is not None
 
 
 def is_relative(path: str) -> bool:
@@ -66,7 +71,7 @@ def choose_files(names: Iterable[str], member: str | None, where: str) -> Mappin
             param="model",
         )
     below = [path.removeprefix(root) for path in paths if path.startswith(root)]
-    if not any(_WEIGHTS.fullmatch(name) for name in below):
+    if not any(map(is_weights, below)):
         if pickle := next((name for name in below if name.endswith(_PICKLES)), None):
             raise UnsupportedModel(
                 f"{where}: expected model.safetensors, got {pickle}, a pickle, which could run code", param="model"
@@ -88,13 +93,8 @@ def _models(paths: Iterable[str]) -> list[str]:
     ggufs = [name for name in names if name.endswith(".gguf")]
     firsts = [name for name in ggufs if (m := _SPLIT.fullmatch(name)) is None or int(m[2]) == 1]
     roots = [name.removesuffix(CONFIG) for name in names if f"/{name}".endswith(f"/{CONFIG}")]
-    folders = [root for root in roots if any(_is_weights(name, root) for name in names)]
+    folders = [root for root in roots if any(n.startswith(root) and is_weights(n.removeprefix(root)) for n in names)]
     return [*firsts, *(root.removesuffix("/") for root in folders)]
-
-
-def _is_weights(path: str, root: str) -> bool:
-    """Whether this is a file of weights directly below ``root``."""
-    return path.startswith(root) and _WEIGHTS.fullmatch(path.removeprefix(root)) is not None
 
 
 def _only_model(paths: Iterable[str], where: str) -> str:

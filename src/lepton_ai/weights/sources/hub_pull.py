@@ -18,7 +18,7 @@ from huggingface_hub.utils.tqdm import tqdm
 from lepton_ai.errors import DigestMismatch, DownloadFailed
 from lepton_ai.version import __version__
 from lepton_ai.weights.sources.download import sha256_of
-from lepton_ai.weights.sources.folder_files import CONFIG, choose_files
+from lepton_ai.weights.sources.folder_files import CONFIG, choose_files, is_weights
 from lepton_ai.weights.sources.hub_errors import hub_errors
 from lepton_ai.weights.sources.library import Library
 from lepton_ai.weights.sources.manifest import Manifest, ModelFile
@@ -141,12 +141,15 @@ def _member(reference: HubReference, paths: Mapping[str, object]) -> str | None:
     """The repository itself if it is a folder of a model; otherwise its only GGUF file, or what was named."""
     if reference.member is not None:
         return reference.member
-    return "" if CONFIG in paths and not any(path.endswith(".gguf") for path in paths) else None
+    has_gguf, has_weights = any(path.endswith(".gguf") for path in paths), any(map(is_weights, paths))
+    return "" if CONFIG in paths and (has_weights or not has_gguf) else None
 
 
 def _checked(path: Path, file: _RemoteFile) -> str:
-    """The sha256 of a fetched file. What is not what the hub announced is removed: it cannot be resumed."""
+    """The sha256 of a fetched file, safely on the disk. What is not what the hub announced is removed."""
     with storage_errors(path):
+        with path.open("rb") as fetched:
+            os.fsync(fetched.fileno())
         size_bytes, actual = path.stat().st_size, sha256_of(path)
         if size_bytes == file.size_bytes and file.sha256 in (None, actual):
             return actual
