@@ -25,7 +25,7 @@ def test_summary_as_json(lepton: Lepton, model: Path) -> None:
     embedding, layer = VOCAB_SIZE * 64, 2 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 96
     assert value["num_parameters"] == embedding + 2 * layer + 64
     assert value["bits_per_weight"] == 32
-    assert (value["architecture"], value["problem"], value["version"]) == ("llama", None, 3)
+    assert (value["architecture"], value["problem"], value["format"]) == ("llama", None, "GGUF 3")
     assert (value["context_length"], value["num_layers"], value["hidden_size"]) == (CONTEXT_LENGTH, 2, 64)
     assert value["vocab_size"] == VOCAB_SIZE
     assert value["kv_bytes_per_token"] == 2 * 2 * 32 * 2

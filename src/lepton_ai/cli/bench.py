@@ -13,7 +13,7 @@ import typer
 
 from lepton_ai.backends.base import Int32Array
 from lepton_ai.cli.loading import OnDemandProgress
-from lepton_ai.cli.options import Json, ModelName, PolicyOption, Threads
+from lepton_ai.cli.options import AllowConfigKeys, Json, ModelName, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_line
 from lepton_ai.config import Policy
 from lepton_ai.engine.llm import LLM
@@ -44,6 +44,7 @@ def bench(
     seed: Seed = 0,
     threads: Threads = None,
     policy: PolicyOption = Policy.AUTO,
+    allow_config_key: AllowConfigKeys = None,
     json: Json = False,
 ) -> None:
     """Measure prefill and decoding on random prompts. Rates count the tokens of all requests together.
@@ -61,6 +62,7 @@ def bench(
         policy=policy,
         max_num_seqs=concurrency,
         max_model_len=prompt_tokens + output_tokens,
+        allow_config_keys=allow_config_key or (),
         progress=OnDemandProgress(),
     ) as llm:
         prompts = _Prompts(llm, prompt_tokens, seed)

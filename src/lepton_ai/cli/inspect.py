@@ -18,8 +18,9 @@ from lepton_ai.config import Environment, Policy
 from lepton_ai.engine.loading import LoadOptions
 from lepton_ai.graph.passes import lower
 from lepton_ai.graph.passes.plan import Plan, PlanRow, format_plan
-from lepton_ai.models.registry import load_model
-from lepton_ai.weights.checkpoint import GGUFCheckpoint, open_gguf
+from lepton_ai.models.registry import read_model
+from lepton_ai.weights.checkpoint import Checkpoint, open_checkpoint
+from lepton_ai.weights.folder import CheckpointFolder
 from lepton_ai.weights.formats import WeightType
 from lepton_ai.weights.sources.resolve import resolve
 from lepton_ai.weights.store import check_strict
@@ -52,7 +53,7 @@ def inspect(
       lepton inspect smollm2 --graph --policy exact
     """
     environment = Environment.read()
-    with open_gguf(resolve(model, environment, OnDemandProgress()), environment.home) as file:
+    with open_checkpoint(resolve(model, environment, OnDemandProgress()), environment.home) as file:
         if graph:
             plan, types = make_plan(file, policy, tokens)
             _show_plan(plan, types, policy, wants_json=json)
@@ -60,12 +61,12 @@ def inspect(
             _show_summary(file, summarize(file, policy), wants_json=json)
 
 
-def make_plan(file: GGUFCheckpoint, policy: Policy, num_tokens: int) -> tuple[Plan, Mapping[str, WeightType]]:
+def make_plan(file: Checkpoint, policy: Policy, num_tokens: int) -> tuple[Plan, Mapping[str, WeightType]]:
     """The plan that ``LLM`` would run, and the stored types of its weights. Raises what loading a model raises."""
-    model = load_model(file.metadata, file)
+    model, store = read_model(file)
     traced = model.build(head="logits")
-    check_strict(file, traced.weights(), model.ignorable_names())
-    types = {weight.name: file.get(weight.name).type for weight in traced.weights()}
+    check_strict(store, traced.weights(), model.ignorable_names())
+    types = {weight.name: store.get(weight.name).type for weight in traced.weights()}
     limits = LoadOptions(max_tokens_per_step=num_tokens).limits(model.config.context_length)
     return lower(traced, types, policy, limits=limits), types
 
@@ -99,15 +100,17 @@ def _plan_cells(row: PlanRow) -> tuple[str, ...]:
     return row.op, row.name, row.shape, row.dtype, f"{row.offset:,}", f"{row.num_bytes:,}", inputs, weights
 
 
-def _show_summary(file: GGUFCheckpoint, summary: Summary, *, wants_json: bool) -> None:
+def _show_summary(file: Checkpoint, summary: Summary, *, wants_json: bool) -> None:
     if wants_json:
-        print_json({**asdict(summary), "metadata": {key: _json_value(file, key) for key in file.metadata}})
+        print_json(
+            {**asdict(summary), "metadata": {key: _json_value(*entry) for key, entry in _metadata(file).items()}}
+        )
         return
     template = "none" if summary.chat_template_characters is None else f"{summary.chat_template_characters} characters"
     architecture = summary.architecture if summary.problem is None else f"{summary.architecture}: {summary.problem}"
     print_fields(
         [
-            ("file", f"{summary.path}, {format_bytes(summary.size_bytes)}, GGUF {summary.version}"),
+            ("file", f"{summary.path}, {format_bytes(summary.size_bytes)}, {summary.format}"),
             ("sha256", summary.digest),
             ("name", summary.name or "-"),
             ("architecture", architecture),
@@ -127,7 +130,7 @@ def _show_summary(file: GGUFCheckpoint, summary: Summary, *, wants_json: bool) -
     print_line()
     print_table(
         ("metadata", "type", "value"),
-        [(key, file.metadata.type_name(key), _shown_value(file, key)) for key in file.metadata],
+        [(key, name, _shown_value(value)) for key, (name, value) in _metadata(file).items()],
     )
 
 
@@ -135,20 +138,23 @@ def _bytes_per_token(num_bytes: int | None) -> str:
     return "-" if num_bytes is None else f"{num_bytes:,} bytes a token"
 
 
-def _is_array(file: GGUFCheckpoint, key: str) -> bool:
-    return file.metadata.type_name(key).startswith("array")
+def _metadata(file: Checkpoint) -> dict[str, tuple[str, object]]:
+    """Type and value of each key; no value for what may hold a vocabulary."""
+    if isinstance(file, CheckpointFolder):
+        return {key: (type(value).__name__, value) for key, value in file.config.items()}
+    types = {key: file.metadata.type_name(key) for key in file.metadata}
+    return {key: (name, None if name.startswith("array") else file.metadata[key]) for key, name in types.items()}
 
 
-def _json_value(file: GGUFCheckpoint, key: str) -> object:
-    """Arrays may hold a vocabulary, so they are described; JSON has no word for what is not finite."""
-    if _is_array(file, key):
-        return file.metadata.type_name(key)
-    value = file.metadata[key]
+def _json_value(name: str, value: object) -> object:
+    """JSON has no word for what is not finite."""
+    if value is None:
+        return name
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _shown_value(file: GGUFCheckpoint, key: str) -> str:
-    if _is_array(file, key):
+def _shown_value(value: object) -> str:
+    if value is None:
         return "-"
-    text = str(file.metadata[key])
+    text = str(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

@@ -10,7 +10,7 @@ import typer
 from lepton_ai.cli.answer import take_answer, write_text
 from lepton_ai.cli.chat_loop import ChatLoop
 from lepton_ai.cli.loading import OnDemandProgress
-from lepton_ai.cli.options import Json, ModelName, PolicyOption, Threads
+from lepton_ai.cli.options import AllowConfigKeys, Json, ModelName, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_note
 from lepton_ai.config import Policy
 from lepton_ai.engine.llm import LLM
@@ -47,6 +47,7 @@ def run(
     raw: Raw = False,
     threads: Threads = None,
     policy: PolicyOption = Policy.AUTO,
+    allow_config_key: AllowConfigKeys = None,
     json: Json = False,
 ) -> None:
     """Talk to a model. Ctrl-C stops an answer; /help lists what else can be typed.
@@ -72,11 +73,28 @@ def run(
     text = sys.stdin.read() if prompt == "-" else prompt
     if text is not None and not text.strip():
         raise InvalidRequest("--prompt: expected some text, got none", param="prompt")
-    with LLM(model, num_threads=threads, policy=policy, max_num_seqs=1, progress=OnDemandProgress()) as llm:
+    with LLM(
+        model,
+        num_threads=threads,
+        policy=policy,
+        max_num_seqs=1,
+        allow_config_keys=allow_config_key or (),
+        progress=OnDemandProgress(),
+    ) as llm:
+        if not llm.has_chat_template and not raw:
+            raw = _continue_texts(system)
         if text is None:
             ChatLoop(llm, params, system=system, is_raw=raw).run()
         else:
             _answer_once(llm, text, params, system, is_raw=raw, wants_json=json)
+
+
+def _continue_texts(system: str | None) -> bool:
+    """A base model knows no conversation: say so, and go on as with --raw."""
+    if system is not None:
+        raise InvalidRequest("--system: expected no system message, as this model has no chat template", param="system")
+    print_note("this model has no chat template: it continues the text")
+    return True
 
 
 def _answer_once(

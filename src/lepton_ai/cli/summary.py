@@ -10,8 +10,10 @@ from lepton_ai.config import Policy
 from lepton_ai.errors import UnsupportedModel
 from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.base import Model
-from lepton_ai.models.registry import load_model
-from lepton_ai.weights.checkpoint import GGUFCheckpoint
+from lepton_ai.models.registry import read_model
+from lepton_ai.text.gguf_tokens import CHAT_TEMPLATE_KEY
+from lepton_ai.weights.checkpoint import Checkpoint
+from lepton_ai.weights.folder import CheckpointFolder
 from lepton_ai.weights.formats import WeightType
 
 
@@ -27,7 +29,7 @@ class TypeSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A model file.
+    """A model file, or a folder of them. ``format`` is such as "GGUF 3" or "safetensors".
 
     ``problem`` says why Lepton does not run it; what only its architecture would tell is None then.
     ``kv_bytes_per_token`` is what a token takes in the KV cache under ``policy``.
@@ -35,7 +37,7 @@ class Summary:
 
     path: str
     size_bytes: int
-    version: int
+    format: str
     digest: str
     name: str
     architecture: str
@@ -52,20 +54,20 @@ class Summary:
     types: Sequence[TypeSummary]
 
 
-def summarize(file: GGUFCheckpoint, policy: Policy) -> Summary:
+def summarize(file: Checkpoint, policy: Policy) -> Summary:
     """Read the header and the digest. Raises InvalidModel for hyper-parameters that are out of bounds."""
     types = _summarize_types(file)
     num_parameters = sum(t.num_parameters for t in types)
     model, problem = _load(file)
     config = model.config if model else None
-    template = file.metadata.get_str("tokenizer.chat_template", "")
+    name, architecture, template = _described(file)
     return Summary(
         path=str(file.path),
         size_bytes=file.num_bytes,
-        version=file.version,
+        format="safetensors" if isinstance(file, CheckpointFolder) else f"GGUF {file.version}",
         digest=file.digest,
-        name=file.metadata.get_str("general.name", ""),
-        architecture=file.metadata.get_str("general.architecture"),
+        name=name,
+        architecture=architecture,
         problem=problem,
         context_length=config.context_length if config else None,
         num_layers=config.num_layers if config else None,
@@ -80,7 +82,18 @@ def summarize(file: GGUFCheckpoint, policy: Policy) -> Summary:
     )
 
 
-def _summarize_types(file: GGUFCheckpoint) -> list[TypeSummary]:
+def _described(file: Checkpoint) -> tuple[str, str, str]:
+    """Name, architecture and chat template, empty where the checkpoint does not say."""
+    if isinstance(file, CheckpointFolder):
+        name, model_type = (str(file.config.get(key) or "") for key in ("_name_or_path", "model_type"))
+        path = file.path / "chat_template.jinja"
+        return name, model_type, path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    texts = file.metadata
+    template = texts.get_str(CHAT_TEMPLATE_KEY, "")
+    return texts.get_str("general.name", ""), texts.get_str("general.architecture"), template
+
+
+def _summarize_types(file: Checkpoint) -> list[TypeSummary]:
     """Largest share first."""
     tensors = [file.get(name) for name in file.names()]
     summaries = []
@@ -93,10 +106,10 @@ def _summarize_types(file: GGUFCheckpoint) -> list[TypeSummary]:
     return sorted(summaries, key=lambda summary: -summary.num_bytes)
 
 
-def _load(file: GGUFCheckpoint) -> tuple[Model | None, str | None]:
+def _load(file: Checkpoint) -> tuple[Model | None, str | None]:
     """A file whose architecture Lepton does not run can still be looked into."""
     try:
-        return load_model(file.metadata, file), None
+        return read_model(file)[0], None
     except UnsupportedModel as error:
         return None, error.message
 

@@ -22,7 +22,9 @@ from lepton_ai.engine.stream import Stream
 from lepton_ai.engine.text_decoder import StoppingDecoder
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.graph.attrs import kv_groups
+from lepton_ai.text.gguf_tokens import CHAT_TEMPLATE_KEY
 from lepton_ai.text.tokenizer import Tokenizer
+from lepton_ai.weights.folder import CheckpointFolder
 from lepton_ai.weights.sources.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
@@ -50,10 +52,12 @@ class ModelInfo:
 class LLM:
     """A model that generates. Use it as a context manager, from any number of threads.
 
-    ``model`` is a short name or the path of a GGUF file. ``num_threads`` None takes the cores this process may use.
+    ``model`` is a short name, ``hf:owner/name``, ``pypi:package==version``, or the path of a GGUF file or of a folder
+    with ``config.json`` and safetensors. ``num_threads`` None takes the cores this process may use.
     ``policy`` is "exact", "auto" or "fast" (see ``config.Policy``), ``backend`` "cpu" or "reference". A step runs at
     most ``max_tokens_per_step`` tokens of at most ``max_num_seqs`` requests. ``max_model_len`` None takes the model's
     context, or less if the KV memory holds less; for ``kv_memory_bytes`` None see ``memory.plan_kv``.
+    ``allow_config_keys`` are keys of a ``config.json`` that no family knows and that, you vouch, change nothing.
 
     Raises ModelNotFound, DownloadFailed, InvalidModel, HardwareUnsupported, StorageError, OutOfMemory, InvalidRequest.
     """
@@ -69,6 +73,7 @@ class LLM:
         max_tokens_per_step: int = 512,
         max_model_len: int | None = None,
         kv_memory_bytes: int | None = None,
+        allow_config_keys: Sequence[str] = (),
         progress: Progress | None = None,
     ) -> None:
         environment = Environment.read()
@@ -80,6 +85,7 @@ class LLM:
             max_tokens_per_step=max_tokens_per_step,
             max_model_len=max_model_len,
             kv_memory_bytes=kv_memory_bytes,
+            allow_config_keys=tuple(allow_config_keys),
             progress=progress or NoProgress(),
         )
         self._name = str(model)
@@ -101,6 +107,14 @@ class LLM:
         """The model's tokenizer."""
         return self._loaded.tokenizer
 
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether ``chat`` can be asked of it; a base model only continues texts."""
+        checkpoint = self._loaded.checkpoint
+        if isinstance(checkpoint, CheckpointFolder):
+            return self.tokenizer.chat_template is not None
+        return CHAT_TEMPLATE_KEY in checkpoint.metadata
+
     @cached_property
     def model_info(self) -> ModelInfo:
         """What was loaded, and how it runs."""
@@ -108,7 +122,7 @@ class LLM:
         return ModelInfo(
             name=self._name,
             path=loaded.path,
-            digest=loaded.file.digest,
+            digest=loaded.checkpoint.digest,
             architecture=config.architecture,
             vocab_size=config.vocab_size,
             context_length=config.context_length,
@@ -190,7 +204,10 @@ class LLM:
     def _chat_template(self) -> ChatTemplate:
         from lepton_ai.text.chat_template import ChatTemplate
 
-        return ChatTemplate.from_metadata(self._loaded.file.metadata, self.tokenizer)
+        checkpoint = self._loaded.checkpoint
+        if isinstance(checkpoint, CheckpointFolder):
+            return ChatTemplate.from_tokenizer(self.tokenizer)
+        return ChatTemplate.from_metadata(checkpoint.metadata, self.tokenizer)
 
     def _whole(self, prompt: Prompt) -> Int32Array:
         ids = encode_prompt(prompt, self.tokenizer)

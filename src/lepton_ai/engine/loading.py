@@ -9,17 +9,17 @@ from pathlib import Path
 from lepton_ai.backends.base import Backend, Executable, KVCache
 from lepton_ai.config import Environment, Limits, Policy
 from lepton_ai.engine.memory import available_memory_bytes, plan_kv
-from lepton_ai.errors import InvalidRequest
+from lepton_ai.errors import InvalidModel, InvalidRequest
 from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.base import Head, Model
-from lepton_ai.models.registry import load_model
+from lepton_ai.models.registry import read_model
 from lepton_ai.text.tokenizer import Tokenizer
-from lepton_ai.weights.checkpoint import GGUFCheckpoint, open_gguf
+from lepton_ai.weights.checkpoint import Checkpoint, open_checkpoint
 from lepton_ai.weights.packed import PackedCache
 from lepton_ai.weights.sources.progress import NoProgress, Progress
 from lepton_ai.weights.sources.resolve import resolve
-from lepton_ai.weights.store import check_strict
+from lepton_ai.weights.store import WeightStore, check_strict
 
 _MIN_ROWS = 64
 """Rows of a step, whatever the number of sequences: who reads the logits of a whole prompt wants many at once."""
@@ -36,6 +36,7 @@ class LoadOptions:
     max_tokens_per_step: int = 512
     max_model_len: int | None = None
     kv_memory_bytes: int | None = None
+    allow_config_keys: tuple[str, ...] = ()
     progress: Progress = field(default_factory=NoProgress)
 
     def __post_init__(self) -> None:
@@ -65,10 +66,14 @@ class ChosenDevice:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model with its tokenizer, compiled to logits, and the KV cache for generating."""
+    """A model with its tokenizer, compiled to logits, and the KV cache for generating.
+
+    ``store`` is the open ``checkpoint`` under the names that the model uses.
+    """
 
     path: Path
-    file: GGUFCheckpoint
+    checkpoint: Checkpoint
+    store: WeightStore
     model: Model
     tokenizer: Tokenizer
     options: LoadOptions
@@ -80,15 +85,15 @@ class LoadedModel:
 
     def compile(self, head: Head, limits: Limits) -> Executable:
         """The model with another head or other limits; weights that are packed already are shared."""
-        return self.device.backend.compile(self.model.build(head=head), self.file, limits, policy=self.options.policy)
+        return self.device.backend.compile(self.model.build(head=head), self.store, limits, policy=self.options.policy)
 
     def allocate_kv(self, num_blocks: int) -> KVCache:
         """Another KV cache."""
         return self.device.backend.allocate_kv(self.kv_specs, num_blocks)
 
     def close(self) -> None:
-        """Close the file."""
-        self.file.close()
+        """Close the checkpoint."""
+        self.checkpoint.close()
 
 
 def load(name_or_path: str | Path, options: LoadOptions, environment: Environment) -> LoadedModel:
@@ -99,11 +104,11 @@ def load(name_or_path: str | Path, options: LoadOptions, environment: Environmen
     """
     device = choose_device(options, environment)
     path = resolve(name_or_path, environment, options.progress)
-    file = open_gguf(path, environment.home)
+    checkpoint = open_checkpoint(path, environment.home)
     try:
-        return _load(path, file, options, environment, device)
+        return _load(path, checkpoint, options, environment, device)
     except BaseException:
-        file.close()
+        checkpoint.close()
         raise
 
 
@@ -126,11 +131,11 @@ def choose_device(options: LoadOptions, environment: Environment) -> ChosenDevic
 
 
 def _load(
-    path: Path, file: GGUFCheckpoint, options: LoadOptions, environment: Environment, device: ChosenDevice
+    path: Path, checkpoint: Checkpoint, options: LoadOptions, environment: Environment, device: ChosenDevice
 ) -> LoadedModel:
-    model = load_model(file.metadata, file)
+    model, store = read_model(checkpoint, allowed_config_keys=options.allow_config_keys)
     graph = model.build(head="logits")
-    check_strict(file, graph.weights(), model.ignorable_names())
+    check_strict(store, graph.weights(), model.ignorable_names())
     specs = tuple(replace(spec, dtype=kv_dtype(options.policy)) for spec in model.kv_specs())
     kv_plan = plan_kv(
         specs,
@@ -142,18 +147,21 @@ def _load(
     )
     limits = options.limits(kv_plan.max_model_len)
     with ThreadPoolExecutor(1) as pool:
-        tokenizer = pool.submit(
-            Tokenizer.from_metadata,
-            file.metadata,
-            cache_dir=environment.home / "tokenizers",
-            cache_key=file.digest,
+        reading = pool.submit(Tokenizer.from_checkpoint, checkpoint, cache_dir=environment.home / "tokenizers")
+        executable = device.backend.compile(graph, store, limits, policy=options.policy)
+    tokenizer = reading.result()
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise InvalidModel(
+            f"{path}: expected a tokenizer of at most {model.config.vocab_size} tokens, as many as the model has "
+            f"embeddings, got one of {tokenizer.vocab_size}",
+            param="model",
         )
-        executable = device.backend.compile(graph, file, limits, policy=options.policy)
     return LoadedModel(
         path=path,
-        file=file,
+        checkpoint=checkpoint,
+        store=store,
         model=model,
-        tokenizer=tokenizer.result(),
+        tokenizer=tokenizer,
         options=options,
         limits=limits,
         device=device,

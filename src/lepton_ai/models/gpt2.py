@@ -83,7 +83,7 @@ def _translate(config: HFConfig) -> dict[str, object]:
     config.require("scale_attn_weights", True)
     config.require("scale_attn_by_inverse_layer_idx", False)
     config.require("add_cross_attention", False)
-    config.ignore("n_ctx", "resid_pdrop", "embd_pdrop", "attn_pdrop", "reorder_and_upcast_attn")
+    config.ignore("n_ctx", "resid_pdrop", "embd_pdrop", "attn_pdrop", "reorder_and_upcast_attn", *_UNUSED)
     config.ignore(*(f"summary_{what}" for what in _SUMMARY))
     return {
         "general.architecture": "gpt2",
@@ -97,6 +97,9 @@ def _translate(config: HFConfig) -> dict[str, object]:
         "is_head_tied": config.take_bool("tie_word_embeddings", True),
     }
 
+
+_UNUSED = ("n_special", "predict_special_tokens")
+"""Keys that published files have and no program reads."""
 
 _SUMMARY = ("type", "use_proj", "activation", "proj_to_labels", "first_dropout")
 """Keys of a head for multiple choice, which is not loaded."""

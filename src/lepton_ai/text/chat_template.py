@@ -11,14 +11,13 @@ from jinja2 import nodes
 
 from lepton_ai.errors import TemplateError
 from lepton_ai.text.chat_messages import check_messages, check_tools
-from lepton_ai.text.gguf_tokens import Metadata
+from lepton_ai.text.gguf_tokens import CHAT_TEMPLATE_KEY, Metadata
 from lepton_ai.text.provenance import Json, Provenance
 from lepton_ai.text.segments import Segment
 from lepton_ai.text.template_meter import TemplateLimits
 from lepton_ai.text.template_sandbox import MeteredEnvironment
 from lepton_ai.text.tokenizer import Tokenizer
 
-_KEY = "tokenizer.chat_template"
 _MAX_DATE_FORMAT = 256
 
 
@@ -49,9 +48,9 @@ class ChatTemplate:
     @classmethod
     def from_metadata(cls, metadata: Metadata, tokenizer: Tokenizer) -> ChatTemplate:
         """The template in a GGUF file's metadata. Raises TemplateError if there is none or it does not compile."""
-        if _KEY not in metadata:
+        if CHAT_TEMPLATE_KEY not in metadata:
             raise TemplateError("model: expected one with a chat template, got one that only completes text")
-        return cls._of_model(metadata.get_str(_KEY), tokenizer)
+        return cls._of_model(metadata.get_str(CHAT_TEMPLATE_KEY), tokenizer)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Tokenizer) -> ChatTemplate:

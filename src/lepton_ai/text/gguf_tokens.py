@@ -5,11 +5,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from lepton_ai.errors import InvalidModel
 from lepton_ai.text.spelling import Spelling
 from lepton_ai.text.vocabulary import MAX_TOKENS, Frame, SpecialTokens, end_ids
+
+CHAT_TEMPLATE_KEY: Final = "tokenizer.chat_template"
+"""The key of a GGUF file's chat template."""
 
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from lepton_ai.config import Environment
 from lepton_ai.errors import InvalidModel, InvalidRequest, TruncationWarning
 from lepton_ai.text import folder, tokenizer_cache
 from lepton_ai.text.gguf_tokens import Metadata
@@ -22,6 +23,8 @@ from lepton_ai.text.gguf_vocabulary import read_vocabulary
 from lepton_ai.text.segments import ControlSplitter, Segment
 from lepton_ai.text.spelling import Joiner, speller
 from lepton_ai.text.vocabulary import Frame, Vocabulary
+from lepton_ai.weights.checkpoint import Checkpoint, open_checkpoint
+from lepton_ai.weights.folder import CheckpointFolder
 
 if TYPE_CHECKING:
     import tokenizers
@@ -64,6 +67,29 @@ class Tokenizer:
         self._known_bytes: dict[int, bytes] = {}  # of tokens that were spelled before
         self._spell_entry = speller(special.spelling)
         self._splitter = _load_splitter(vocabulary.splitter_json)
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path) -> Tokenizer:
+        """The tokenizer of the model of this name or path, which is pulled if it is absent. See ``LLM`` for names.
+
+        Raises ModelNotFound, DownloadFailed, StorageError, and what ``from_checkpoint`` raises.
+        """
+        from lepton_ai.weights.sources.resolve import resolve
+
+        environment = Environment.read()
+        with open_checkpoint(resolve(model, environment)) as checkpoint:
+            return cls.from_checkpoint(checkpoint)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, cache_dir: Path | None = None) -> Tokenizer:
+        """The tokenizer of an open checkpoint, kept in ``cache_dir`` if that is given.
+
+        Raises UnsupportedModel for another kind of tokenizer, InvalidModel for malformed data.
+        """
+        if isinstance(checkpoint, CheckpointFolder):
+            return cls.from_folder(checkpoint.path, cache_dir=cache_dir)
+        key = checkpoint.digest if cache_dir else None
+        return cls.from_metadata(checkpoint.metadata, cache_dir=cache_dir, cache_key=key)
 
     @classmethod
     def from_metadata(

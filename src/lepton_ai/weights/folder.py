@@ -43,7 +43,13 @@ class CheckpointFolder:
                 files.append(SafetensorsFile(path / name, home))
                 stack.callback(files[-1].close)
             self._store = JoinedStore(files, places)
+            self._num_bytes = sum(file.num_bytes for file in files)
             stack.pop_all()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all safetensors files."""
+        return self._num_bytes
 
     @property
     def digest(self) -> str:

@@ -70,6 +70,11 @@ class SafetensorsFile:
             raise
 
     @property
+    def num_bytes(self) -> int:
+        """Bytes of the file."""
+        return self._file.data.nbytes
+
+    @property
     def digest(self) -> str:
         """Hex SHA-256 of the file. Raises InvalidModel if the file changes while it is read."""
         return self._file.digest

@@ -1,0 +1,79 @@
+"""From an empty cache to text, by a short name, through a hub that serves a checkpoint as it is published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.engine.published import GPT2_CONTEXT, GPT2_VOCAB_SIZE, published_gpt2
+from tests.weights.sources.fake_hub import FakeHub, serve_hub
+
+from lepton_ai import GPTModel, Tokenizer
+from lepton_ai.errors import ContextLengthExceeded, InvalidModel, TruncationWarning, UnsupportedModel, WeightMismatch
+
+REPOSITORY = "openai-community/gpt2-medium"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    monkeypatch.setenv("LEPTON_HOME", str(tmp_path / "home"))
+    with serve_hub(monkeypatch) as hub:
+        yield hub
+
+
+def test_a_model_by_its_short_name(hub: FakeHub) -> None:
+    hub.add(REPOSITORY, published_gpt2())
+    tokenizer = Tokenizer.from_pretrained("gpt-2-medium")
+    with pytest.warns(TruncationWarning, match="20"):
+        ids = tokenizer.encode("A text of more than twenty bytes.", add_special_tokens=True, max_length=20)
+    with GPTModel.from_pretrained("gpt-2-medium", policy="exact") as model:
+        logits = model(ids).logits
+        assert logits.shape == (20, GPT2_VOCAB_SIZE) and np.isfinite(logits).all()
+        completion = model.generate(ids, temperature=0.0, max_tokens=8, ignore_eos=True)
+        assert completion.token_ids[0] == int(logits[-1].argmax())
+        assert not model.llm.has_chat_template and model.llm.model_info.context_length == GPT2_CONTEXT
+        with pytest.raises(ContextLengthExceeded):
+            model(list(range(GPT2_CONTEXT + 1)))
+    assert "pytorch_model.bin" not in hub.fetched()
+
+
+def _changed(**config: object) -> dict[str, bytes]:
+    files = published_gpt2()
+    files["config.json"] = json.dumps({**json.loads(files["config.json"]), **config}).encode()
+    return files
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "message"),
+    [
+        (_changed(rotary_share=0.5), UnsupportedModel, "unknown keys.*'rotary_share'.*--allow-config-key"),
+        (_changed(scale_attn_by_inverse_layer_idx=True), UnsupportedModel, "scale_attn_by_inverse_layer_idx"),
+        (_changed(n_layer=3), WeightMismatch, "missing blk.2"),
+        (_changed(n_layer=1), WeightMismatch, "unexpected blk.1"),
+        (_changed(n_embd=48), WeightMismatch, "has shape"),
+        (_changed(vocab_size=300), InvalidModel, "vocab_size: expected the 257 rows"),
+    ],
+)
+def test_a_config_that_is_not_that_of_the_weights(
+    hub: FakeHub, files: dict[str, bytes], kind: type[InvalidModel], message: str
+) -> None:
+    hub.add(REPOSITORY, files)
+    with pytest.raises(kind, match=message):
+        GPTModel.from_pretrained("gpt-2-medium")
+
+
+def test_a_key_that_is_vouched_for(hub: FakeHub) -> None:
+    hub.add(REPOSITORY, _changed(rotary_share=0.5))
+    with GPTModel.from_pretrained("gpt-2-medium", allow_config_keys=["rotary_share"]) as model:
+        assert model([1, 2]).logits.shape == (2, GPT2_VOCAB_SIZE)
+
+
+def test_a_tokenizer_of_more_tokens_than_embeddings(hub: FakeHub) -> None:
+    files = published_gpt2()
+    files["vocab.json"] = json.dumps({**json.loads(files["vocab.json"]), "xx": GPT2_VOCAB_SIZE}).encode()
+    hub.add(REPOSITORY, files)
+    with pytest.raises(InvalidModel, match=r"expected a tokenizer of at most 257 tokens.*got one of 258"):
+        GPTModel.from_pretrained("gpt-2-medium")
