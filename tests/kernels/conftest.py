@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice
 
-ISAS = ("generic", "avx2", "avx512vnni", "neondot", "i8mm")
+ISAS = ("generic", *(("neondot", "i8mm") if platform.machine() in ("aarch64", "arm64") else ("avx2", "avx512vnni")))
+"""Those that a machine of this kind may have."""
 
 
 def _device(isa: str, num_threads: int) -> CpuDevice:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.weights.gguf_writer import write_gguf
+from tests.weights.open_files import open_files
 
 from lepton_ai.errors import InvalidModel, LeptonError, ModelNotFound, StorageError, UnsupportedModel
 from lepton_ai.weights.checkpoint import open_checkpoint
@@ -16,12 +17,11 @@ from lepton_ai.weights.gguf import GGUFFile
 
 
 def _refused(path: Path, kind: type[LeptonError], message: str) -> None:
-    open_before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(kind, match=message) as raised:
         open_checkpoint(path)
     assert type(raised.value) is kind and raised.value.param == "model" and str(path)[:40] in str(raised.value)
     del raised
-    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+    assert open_files(path) == []
 
 
 def test_the_name_does_not_matter(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tests.weights.open_files import open_files
 
 from lepton_ai.errors import InvalidModel, LeptonError, ModelNotFound, UnsupportedModel, WeightMismatch
 from lepton_ai.weights.checkpoint import open_checkpoint
@@ -30,12 +31,11 @@ def _folder(path: Path, shards: Mapping[str, list[str]], places: object = None) 
 
 
 def _refused(path: Path, kind: type[LeptonError], message: str) -> None:
-    open_before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(kind, match=message) as raised:
         open_checkpoint(path)
     assert type(raised.value) is kind and raised.value.param == "model"
     del raised
-    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+    assert open_files(path) == []
 
 
 def test_one_file(tmp_path: Path) -> None:

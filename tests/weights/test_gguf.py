@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tests.weights.blocks import random_bytes
 from tests.weights.gguf_writer import Tensor, Value, write_gguf
+from tests.weights.open_files import open_files
 
 from lepton_ai.errors import WeightMismatch
 from lepton_ai.graph.tensor import Weight
@@ -126,13 +127,12 @@ def test_a_file_without_tensors_or_keys(tmp_path: Path) -> None:
 
 def test_no_open_file_is_left(tmp_path: Path) -> None:
     write_gguf(tmp_path / "m.gguf", {}, _tensors())
-    open_before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         with GGUFFile(tmp_path / "m.gguf") as model:
             kept = model.get("blk.0.weight")
         assert kept.data.size
         del kept
-    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+    assert open_files(tmp_path) == []
 
 
 def test_opening_a_large_vocabulary_is_cheap(tmp_path: Path) -> None:

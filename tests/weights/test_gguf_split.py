@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.weights.gguf_writer import Value, write_gguf
+from tests.weights.open_files import open_files
 
 from lepton_ai.errors import InvalidModel, LeptonError, ModelNotFound, WeightMismatch
 from lepton_ai.weights.checkpoint import open_checkpoint
@@ -27,12 +28,11 @@ def _part(folder: Path, number: int, names: str, count: int = 3, changes: Mappin
 
 
 def _refused(path: Path, kind: type[LeptonError], message: str) -> None:
-    open_before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(kind, match=message) as raised:
         open_checkpoint(path)
     assert type(raised.value) is kind and raised.value.param == "model"
     del raised
-    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+    assert open_files(path.parent) == []
 
 
 def test_parts_are_one_model(tmp_path: Path) -> None:

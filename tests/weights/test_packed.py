@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.weights.open_files import open_files
 from tests.weights.packed_cases import KEY, files, fill, has, read
 
 from lepton_ai.errors import StorageError
@@ -23,8 +24,8 @@ from lepton_ai.weights.packed import PackedCache
 SIZES = {"blk.0": 1000, "empty": 0, "blk.1": 64, "bytes": 1}
 
 
-def _num_open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def _num_open_files(cache: PackedCache) -> int:
+    return len(open_files(cache.folder))
 
 
 def test_what_is_written_is_found(cache: PackedCache) -> None:
@@ -137,12 +138,12 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_is_removed_and_can_be_made_again(cache: PackedCache, damage: str) -> None:
     path = fill(cache)
-    open_before = _num_open_files()
+    open_before = _num_open_files(cache)
     DAMAGE[damage](path)
     assert cache.open(KEY) is None
     if path.is_dir():
         path.rmdir()  # nothing of ours: left to its owner
-    assert files(cache) == [] and _num_open_files() == open_before
+    assert files(cache) == [] and _num_open_files(cache) == open_before
     fill(cache)
     assert has(cache)
 
@@ -179,7 +180,7 @@ def test_a_header_with_a_valid_checksum_is_checked_too(cache: PackedCache, name:
 
 
 def test_leaving_without_commit_leaves_nothing(cache: PackedCache) -> None:
-    open_before = _num_open_files()
+    open_before = _num_open_files(cache)
     with cache.create(KEY, SIZES) as writer:
         assert files(cache) == [".unfinished"]
         assert writer.layout.segments["blk.0"].size == 1000
@@ -187,7 +188,7 @@ def test_leaving_without_commit_leaves_nothing(cache: PackedCache) -> None:
     with pytest.raises(RuntimeError, match="while packing"), cache.create(KEY, SIZES):
         raise RuntimeError("while packing")
     assert files(cache) == []
-    assert _num_open_files() == open_before
+    assert _num_open_files(cache) == open_before
 
 
 def test_a_writer_ends_once(cache: PackedCache) -> None:
@@ -209,10 +210,10 @@ def test_an_open_file_outlives_its_removal(cache: PackedCache) -> None:
     payload = np.zeros(packed.layout.payload_bytes, np.uint8)
     packed.read_into(payload)
     assert (payload == 7).all()
-    open_before = _num_open_files()
+    open_before = _num_open_files(cache)
     packed.close()
     packed.close()
-    assert _num_open_files() == open_before - 1
+    assert _num_open_files(cache) == open_before - 1
 
 
 def test_a_file_that_is_cut_while_it_is_read(cache: PackedCache) -> None:
@@ -245,11 +246,11 @@ def _fail_with(code: int) -> Callable[..., None]:
 def test_a_full_disk_is_an_error_before_anything_is_written(
     cache: PackedCache, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    open_before = _num_open_files()
+    open_before = _num_open_files(cache)
     monkeypatch.setattr(os, "posix_fallocate", _fail_with(code))
     with pytest.raises(StorageError, match=rf"cannot reserve \d+ bytes: {os.strerror(code)}"):
         cache.create(KEY, SIZES)
-    assert files(cache) == [] and _num_open_files() == open_before
+    assert files(cache) == [] and _num_open_files(cache) == open_before
 
 
 def test_a_file_size_limit_of_the_system(cache: PackedCache) -> None:
