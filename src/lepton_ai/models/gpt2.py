@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from lepton_ai.graph import ops
 from lepton_ai.graph.attrs import Activation, KVSpec
 from lepton_ai.graph.graph import Graph
-from lepton_ai.graph.tensor import DType, Weight, symbol
-from lepton_ai.graph.trace import Trace, Value
-from lepton_ai.models.base import LOGIT_ROWS, POSITIONS, TARGETS, TOKEN_IDS, Head, ModelConfig
+from lepton_ai.graph.tensor import Weight
+from lepton_ai.graph.trace import Value
+from lepton_ai.models.base import Head, ModelConfig
+from lepton_ai.models.decoder import DecoderTrace
 from lepton_ai.models.dimensions import (
     EMBEDDING,
     HEAD,
@@ -145,26 +146,17 @@ class GPT2Model:
         return (HEAD,) if self.config.is_head_tied else ()
 
     def build(self, *, head: Head) -> Graph:
-        """Trace the forward. The final norm sees only the rows whose logits are wanted."""
-        config, trace = self.config, Trace()
-        num_tokens, num_rows = symbol("T"), symbol("R")
-        token_ids = trace.input(TOKEN_IDS, (num_tokens,), DType.I32)
-        positions = trace.input(POSITIONS, (num_tokens,), DType.I32)
-        logit_rows = trace.input(LOGIT_ROWS, (num_rows,), DType.I32)
+        """Trace the forward."""
+        config, trace = self.config, DecoderTrace()
         table = Weight(EMBEDDING, (config.vocab_size, config.hidden_size))
         position_table = Weight(_POSITIONS, (config.context_length, config.hidden_size))
-        x = ops.embedding(token_ids, table, name="token_embd")
-        x = ops.add(x, ops.embedding(positions, position_table, name="position_embd"), name="embd")
+        x = ops.embedding(trace.token_ids, table, name="token_embd")
+        x = ops.add(x, ops.embedding(trace.positions, position_table, name="position_embd"), name="embd")
         for layer in range(config.num_layers):
             x = self._attention_block(x, layer)
             x = self._feed_forward_block(x, layer)
-        x = ops.gather_rows(x, logit_rows, name="output_rows")
-        x = self._norm(x, "output_norm")
         head_matrix = table if config.is_head_tied else Weight(HEAD, table.shape)
-        if head == "logits":
-            return trace.finish([ops.linear(x, head_matrix, name=head)])
-        targets = trace.input(TARGETS, (num_rows,), DType.I32)
-        return trace.finish([ops.token_logprob(x, head_matrix, targets, name=head)])
+        return trace.finish(x, self._norm, head_matrix, head=head)
 
     def _attention_block(self, x: Value, layer: int) -> Value:
         config, block = self.config, f"blk.{layer}"

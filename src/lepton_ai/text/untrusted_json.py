@@ -1,11 +1,11 @@
-"""JSON out of a folder that nobody has read: bounded, without duplicate keys, and taken apart field by field."""
+"""JSON objects out of a folder that nobody has read, taken apart field by field."""
 
 from __future__ import annotations
 
-import json
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from lepton_ai.errors import InvalidModel
+from lepton_ai.weights import json_object
 
 T = TypeVar("T")
 
@@ -14,13 +14,7 @@ _MAX_STRING = 1 << 20
 
 def parse_object(data: bytes, label: str) -> Fields:
     """The JSON object in ``data``; ``label`` names it in errors. Raises InvalidModel for anything else."""
-    try:
-        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise InvalidModel(f"{label}: expected JSON, got values nested too deeply", param="model") from None
-    except ValueError as error:  # of the parser, of the decoder, of the hooks
-        raise InvalidModel(f"{label}: expected JSON in UTF-8, got what fails: {error}", param="model") from None
-    return Fields(value, label)
+    return Fields(json_object.parse_object(data, label), label)
 
 
 class Fields:
@@ -74,24 +68,6 @@ def _typed(value: object, kind: type[T], label: str) -> T:
     # To Python True is an integer, to JSON it is not.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InvalidModel(f"{label}: expected {kind.__name__}, got {type(value).__name__}", param="model")
-    if isinstance(value, str) and (len(value) > _MAX_STRING or not is_text(value)):
+    if isinstance(value, str) and (len(value) > _MAX_STRING or not json_object.is_text(value)):
         raise InvalidModel(f"{label}: expected text up to {_MAX_STRING} characters without surrogates", param="model")
     return value
-
-
-def is_text(value: str) -> bool:
-    """Whether ``value`` can be written as UTF-8: JSON escapes can spell half of a surrogate pair."""
-    return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a key that stands there twice")
-    if not all(map(is_text, fields)):
-        raise ValueError("a key with half of a surrogate pair")
-    return fields
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name}, which is no JSON")

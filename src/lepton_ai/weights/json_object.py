@@ -65,4 +65,11 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(result) != len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"key {shown(twice)} stands there twice")
+    if not all(map(is_text, result)):
+        raise ValueError("a key with half of a surrogate pair")
     return result
+
+
+def is_text(value: str) -> bool:
+    """Whether ``value`` can be written as UTF-8: JSON escapes can spell half of a surrogate pair."""
+    return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
