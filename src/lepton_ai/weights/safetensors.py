@@ -152,7 +152,8 @@ def _parse_entry(name: str, value: object, start: int, label: str) -> TensorEntr
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _ITEM_BITS:
         raise wrong(f"dtype: expected one of {', '.join(_ITEM_BITS)}, got {dtype!r:.40}")
-    if not _are_sizes(shape) or len(shape) > _MAX_DIMENSIONS or math.prod(shape) > _MAX_ELEMENTS:
+    # Of an empty tensor, too, the other sizes must be ones that an array can have.
+    if not _are_sizes(shape) or len(shape) > _MAX_DIMENSIONS or math.prod(filter(None, shape)) > _MAX_ELEMENTS:
         raise wrong(f"shape: expected at most {_MAX_DIMENSIONS} sizes of together 2^48 elements, got {shape!r:.80}")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise wrong(f"data_offsets: expected a beginning and an end, got {offsets!r:.80}")
