@@ -22,6 +22,7 @@ from bench.figures import Figure, add_output_options, report
 from bench.worker import ROOT
 from lepton_ai.config import Environment, Policy
 from lepton_ai.graph.passes.precision import kv_dtype
+from lepton_ai.models.family import as_decoder
 from lepton_ai.models.registry import read_model
 from lepton_ai.weights.gguf import GGUFFile
 from lepton_ai.weights.sources.progress import NoProgress
@@ -80,7 +81,7 @@ def proportional_set_bytes(pid: int) -> int:
 def kv_bytes_per_token(path: Path) -> int:
     """Bytes of keys and values of one token in all layers under the policy auto."""
     with GGUFFile(path) as file:
-        specs = read_model(file)[0].kv_specs()
+        specs = as_decoder(read_model(file)[0]).kv_specs()
     return sum(replace(spec, dtype=kv_dtype(Policy.AUTO)).bytes_per_token for spec in specs)
 
 

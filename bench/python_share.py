@@ -20,12 +20,11 @@ from bench.figures import Figure, add_output_options, report
 from lepton_ai import SamplingParams
 from lepton_ai.backends.cpu.executable import CpuExecutable
 from lepton_ai.config import Environment
-from lepton_ai.engine.client import EngineClient
-from lepton_ai.engine.engine import Engine, EngineConfig
-from lepton_ai.engine.loading import LoadedModel, LoadOptions, load
+from lepton_ai.engine.decoder import Decoder
+from lepton_ai.engine.generator import Generator
+from lepton_ai.engine.load_options import LoadOptions
+from lepton_ai.engine.loading import LoadedModel, load
 from lepton_ai.engine.stream import Stream
-from lepton_ai.engine.text_decoder import StoppingDecoder
-from lepton_ai.graph.attrs import kv_groups
 
 MAX_SHARE = 0.05
 
@@ -35,7 +34,8 @@ _WARM_UP_STEPS = 8
 
 def python_share(loaded: LoadedModel, *, num_rows: int, num_steps: int) -> float:
     """Share of ``num_steps`` steps of ``num_rows`` requests, streamed as a caller would, that is not native."""
-    executable = loaded.executable
+    assert isinstance(loaded.runtime, Decoder)
+    executable = loaded.runtime.executable
     assert isinstance(executable, CpuExecutable)
     with _streams(loaded, num_rows, _WARM_UP_STEPS + num_steps) as streams:
         for _ in range(_WARM_UP_STEPS):
@@ -53,17 +53,13 @@ def python_share(loaded: LoadedModel, *, num_rows: int, num_steps: int) -> float
 
 @contextmanager
 def _streams(loaded: LoadedModel, num_rows: int, num_tokens: int) -> Iterator[list[Stream]]:
-    config = EngineConfig(
-        limits=loaded.limits,
-        vocab_size=loaded.model.config.vocab_size,
-        eos_ids=frozenset(loaded.tokenizer.eos_token_ids),
-        num_kv_groups=len(kv_groups(loaded.kv_specs)),
-    )
-    engine = Engine(loaded.executable, loaded.cache, config)
-    client = EngineClient(engine, lambda params: StoppingDecoder(loaded.tokenizer, params.stop_strings))
+    decoder = loaded.runtime
+    assert isinstance(decoder, Decoder)
+    client = Generator(decoder, loaded.tokenizer).client
     params = SamplingParams(temperature=0.0, max_tokens=num_tokens + 1, ignore_eos=True)
+    vocab_size = decoder.model.config.vocab_size
     rng = np.random.default_rng(0)
-    prompts = rng.integers(FIRST_ORDINARY_ID, config.vocab_size - FIRST_ORDINARY_ID, (num_rows, _PROMPT_TOKENS))
+    prompts = rng.integers(FIRST_ORDINARY_ID, vocab_size - FIRST_ORDINARY_ID, (num_rows, _PROMPT_TOKENS))
     try:
         yield [Stream(client, client.submit(prompt.tolist(), params)) for prompt in prompts]
     finally:

@@ -62,7 +62,7 @@ struct StepArrays {
   Vector<int32_t> token_ids, positions, query_offsets, kv_lengths;
   std::vector<Table> block_tables;
   Vector<int32_t> logit_rows;
-  std::optional<Vector<int32_t>> targets;
+  std::optional<Vector<int32_t>> targets, token_type_ids;
   std::optional<SamplingArrays> sampling;
 };
 
@@ -90,8 +90,10 @@ class BoundProgram {
     sampling_.resize(limits_.max_rows);
     for (int64_t i = 0; i < program_.size(); ++i) {
       const OpRecord& op = program_.op(i);
-      if (op.kind == OpKind::Embedding && op.embedding.is_position)
-        num_positions_ = std::min(num_positions_, op.embedding.table.num_outputs);
+      if (op.kind == OpKind::Embedding) {
+        int32_t& known = num_ids_[static_cast<int>(op.embedding.source)];
+        known = std::min(known, op.embedding.table.num_outputs - op.embedding.first_row);
+      }
       needs_targets_ |= op.kind == OpKind::TokenLogprob;
       if (op.kind == OpKind::Attend) {
         num_kv_groups_ = std::max(num_kv_groups_, op.attention.group + 1);
@@ -131,6 +133,8 @@ class BoundProgram {
   void set_timing(bool enabled) { program_.set_timing(enabled); }
 
  private:
+  int32_t known_ids(IdSource source) const { return num_ids_[static_cast<int>(source)]; }
+
   void fill(const StepArrays& a, int32_t num_blocks, Step& step) const {
     const size_t tokens = a.token_ids.size(), seqs = a.kv_lengths.size(), rows = a.logit_rows.size();
     if (tokens < 1 || tokens > static_cast<size_t>(limits_.max_tokens))
@@ -158,8 +162,14 @@ class BoundProgram {
         check_range("block_tables", table.data() + s * table.shape(1), used, num_blocks);
       }
     }
-    check_range("token_ids", a.token_ids.data(), tokens, limits_.vocab_size);
-    if (num_positions_ < kAnyPosition) check_range("positions", a.positions.data(), tokens, num_positions_);
+    check_range("token_ids", a.token_ids.data(), tokens, std::min(limits_.vocab_size, known_ids(IdSource::TokenIds)));
+    if (known_ids(IdSource::Positions) < kAnyId)
+      check_range("positions", a.positions.data(), tokens, known_ids(IdSource::Positions));
+    if (a.token_type_ids) {
+      if (a.token_type_ids->size() != tokens) reject("token_type_ids", "expected one for each token");
+      check_range("token_type_ids", a.token_type_ids->data(), tokens, known_ids(IdSource::TokenTypeIds));
+      step.token_type_ids = a.token_type_ids->data();
+    }
     check_range("logit_rows", a.logit_rows.data(), rows, tokens);
     if (needs_targets_ && !a.targets) reject("targets", "the program scores them, but the step gives none");
     if (a.targets) {
@@ -220,8 +230,8 @@ class BoundProgram {
   ProgramLimits limits_;
   Program program_;
   bool needs_targets_ = false;
-  static constexpr int32_t kAnyPosition = std::numeric_limits<int32_t>::max();
-  int32_t num_positions_ = kAnyPosition;  // rows of the smallest table of positions
+  static constexpr int32_t kAnyId = std::numeric_limits<int32_t>::max();
+  int32_t num_ids_[3] = {kAnyId, kAnyId, kAnyId};  // by IdSource: those that the smallest table has rows for
   int32_t num_kv_groups_ = 0, num_kv_layers_ = 0;
   std::vector<SamplingRow> sampling_;
 };
@@ -272,9 +282,10 @@ NB_MODULE(_native, m) {
           "num_bytes"_a, nb::call_guard<nb::gil_scoped_release>());
   nb::class_<StepArrays>(m, "StepArrays")
       .def(nb::init<Vector<int32_t>, Vector<int32_t>, Vector<int32_t>, Vector<int32_t>, std::vector<Table>,
-                    Vector<int32_t>, std::optional<Vector<int32_t>>, std::optional<SamplingArrays>>(),
+                    Vector<int32_t>, std::optional<Vector<int32_t>>, std::optional<Vector<int32_t>>,
+                    std::optional<SamplingArrays>>(),
            "token_ids"_a, "positions"_a, "query_offsets"_a, "kv_lengths"_a, "block_tables"_a, "logit_rows"_a,
-           "targets"_a.none(), "sampling"_a.none());
+           "targets"_a.none(), "token_type_ids"_a.none(), "sampling"_a.none());
   nb::class_<KVBlocks>(m, "KVBlocks")
       .def(nb::init<const std::vector<uintptr_t>&, std::vector<int64_t>, int32_t>(), nb::kw_only(), "addresses"_a,
            "strides"_a, "num_blocks"_a);

@@ -3,11 +3,13 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #include "encoder.h"
 
@@ -36,6 +38,13 @@ PoolMode parse_pool_mode(const std::string& name) {
   if (name == "last") return PoolMode::Last;
   if (name == "mean_sqrt_len") return PoolMode::MeanSqrtLen;
   throw std::invalid_argument("mode: no pooling is called " + name);
+}
+
+IdSource parse_id_source(const std::string& name) {
+  if (name == "token_ids") return IdSource::TokenIds;
+  if (name == "positions") return IdSource::Positions;
+  if (name == "token_type_ids") return IdSource::TokenTypeIds;
+  throw std::invalid_argument("source: expected token_ids, positions or token_type_ids, got " + name);
 }
 
 RowSymbol row_symbol(const std::string& name) {
@@ -106,8 +115,11 @@ struct AttentionArgs {
   bool interleaved, is_half, is_causal, quantize;
 };
 
+// The address of the expanded biases, and their stride and origin: see AttentionOp.
+using BiasArgs = std::tuple<uintptr_t, int32_t, int32_t>;
+
 void add_attention(Encoder& encoder, bool barrier, const AttentionArgs& args, const std::vector<Place>& qkv,
-                   Place table, Place y, Place partial) {
+                   Place table, Place y, Place partial, std::optional<BiasArgs> bias) {
   if (qkv.size() != 3) throw std::invalid_argument("attention: expected three inputs");
   AttentionOp op{};
   op.num_heads = args.num_heads;
@@ -130,6 +142,11 @@ void add_attention(Encoder& encoder, bool barrier, const AttentionArgs& args, co
   op.table = to_buffer(table);
   op.y = to_buffer(y);
   op.partial = to_buffer(partial);
+  if (bias) {
+    op.bias = reinterpret_cast<const float*>(std::get<0>(*bias));
+    op.bias_stride = std::get<1>(*bias);
+    op.bias_origin = std::get<2>(*bias);
+  }
   encoder.add(OpKind::KvWrite, barrier).attention = op;
   encoder.add(OpKind::Attend, true).attention = op;
   encoder.add(OpKind::AttendMerge, true).attention = op;
@@ -160,10 +177,12 @@ void bind_encoder(nb::module_& m) {
       .def("__len__", &Encoder::size)
       .def(
           "embedding",
-          [](Encoder& e, bool barrier, const MatrixArgs& table, float scale, Place y, bool is_position) {
-            e.add(OpKind::Embedding, barrier).embedding = {table.matrix(), scale, is_position, to_buffer(y)};
+          [](Encoder& e, bool barrier, const MatrixArgs& table, const std::string& source, int32_t first_row,
+             float scale, Place y) {
+            e.add(OpKind::Embedding, barrier).embedding = {table.matrix(), parse_id_source(source), first_row, scale,
+                                                           to_buffer(y)};
           },
-          "barrier"_a, nb::kw_only(), "table"_a, "scale"_a, "y"_a, "is_position"_a)
+          "barrier"_a, nb::kw_only(), "table"_a, "source"_a, "first_row"_a, "scale"_a, "y"_a)
       .def(
           "rope_table",
           [](Encoder& e, bool barrier, uintptr_t frequencies, int32_t num_frequencies, float scale, Place y) {
@@ -190,7 +209,8 @@ void bind_encoder(nb::module_& m) {
           },
           "barrier"_a, nb::kw_only(), "num_heads"_a, "head_dim"_a, "rotary_dim"_a, "interleaved"_a, "x"_a, "table"_a,
           "y"_a)
-      .def("attention", &add_attention, "barrier"_a, nb::kw_only(), "args"_a, "qkv"_a, "table"_a, "y"_a, "partial"_a)
+      .def("attention", &add_attention, "barrier"_a, nb::kw_only(), "args"_a, "qkv"_a, "table"_a, "y"_a, "partial"_a,
+           "bias"_a.none())
       .def(
           "add",
           [](Encoder& e, bool barrier, int32_t size, Place a, Place b, Place y, const std::string& rows) {

@@ -26,10 +26,11 @@ struct Step {
   int32_t num_tokens = 0, num_rows = 0, num_seqs = 0;
   const int32_t* token_ids = nullptr;
   const int32_t* positions = nullptr;
-  const int32_t* query_offsets = nullptr;  // [num_seqs + 1]
-  const int32_t* kv_lengths = nullptr;     // [num_seqs], after this step
-  const int32_t* logit_rows = nullptr;     // [num_rows]
-  const int32_t* targets = nullptr;        // [num_rows] or null
+  const int32_t* token_type_ids = nullptr;  // or null: all 0
+  const int32_t* query_offsets = nullptr;   // [num_seqs + 1]
+  const int32_t* kv_lengths = nullptr;      // [num_seqs], after this step
+  const int32_t* logit_rows = nullptr;      // [num_rows]
+  const int32_t* targets = nullptr;         // [num_rows] or null
   const int32_t* block_tables[kMaxKvGroups] = {};
   int32_t block_table_stride[kMaxKvGroups] = {};
   uint8_t* arena = nullptr;
@@ -55,10 +56,14 @@ struct Buffer {
   }
 };
 
+// What an embedding looks up of each token.
+enum class IdSource : int32_t { TokenIds, Positions, TokenTypeIds };
+
 struct EmbeddingOp {
   PanelMatrix table;
+  IdSource source;
+  int32_t first_row;  // that of id 0
   float scale;
-  bool is_position;  // rows by the positions of tokens, not by their ids
   Buffer y;
 };
 
@@ -121,6 +126,10 @@ struct AttentionOp {
   Buffer q, k, v, table, y;
   Buffer partial;  // row t: [num_heads][max_splits] of (maximum, sum, values[head_dim])
   int32_t max_splits;
+  // Or null: [num_heads][bias_stride], added to the scores; a distance (key's position less query's) of 0 is at
+  // bias_origin. A tile of keys may be read from any distance that a step can have.
+  const float* bias;
+  int32_t bias_stride, bias_origin;
 };
 
 struct AddOp {

@@ -10,13 +10,15 @@ The cases stand in tests/parity/families.py. In f64 every operation is f64, thos
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from types import MethodType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
-from tests.parity.families import CASES, Case, FamilyGolden, random_weights, token_ids, write_golden
+from tests.parity.families import CASES, Case, FamilyGolden, random_weights, token_ids, token_type_ids, write_golden
 
 
 def main() -> None:
@@ -26,24 +28,42 @@ def main() -> None:
         if not wanted or case.name in wanted:
             golden = make_golden(case)
             write_golden(case.name, golden)
-            print(f"{case.name}: f32 error {golden.f32_error:.2e}, logits {golden.logits.std():.2f}")
+            print(f"{case.name}: f32 error {golden.f32_error:.2e}, outputs {golden.outputs.std():.2f}")
 
 
 def make_golden(case: Case) -> FamilyGolden:
     """Run a case in f64 and in f32."""
     wide = _model(case, torch.float64)
     shapes = {name: list(tensor.shape) for name, tensor in _stored(wide).items()}
-    logits = _logits(wide, case, shapes)
-    narrow = _logits(_model(case, torch.float32), case, shapes)
-    return FamilyGolden(shapes, logits, float(np.sqrt(np.mean(np.square(narrow - logits)))))
+    outputs = _outputs(wide, case, shapes)
+    narrow = _outputs(_model(case, torch.float32), case, shapes)
+    return FamilyGolden(shapes, outputs, float(np.sqrt(np.mean(np.square(narrow - outputs)))))
 
 
 def _model(case: Case, dtype: torch.dtype) -> torch.nn.Module:
-    config = transformers.AutoConfig.for_model(**case.config)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
+    config = transformers.AutoConfig.for_model(**_with_numbers(case.config))
+    model = _kind(case).from_config(config, dtype=dtype, attn_implementation="eager")
     if dtype is torch.float64:
         _widen(model)
     return model.eval().requires_grad_(False)
+
+
+def _with_numbers(config: Mapping[str, object]) -> dict[str, object]:
+    """The configuration as the library reads it: from JSON it turns the keys of labels into numbers."""
+    labels = config.get("id2label")
+    numbered = {int(i): label for i, label in labels.items()} if isinstance(labels, dict) else None
+    return {**config, "id2label": numbered} if numbered else {**config}
+
+
+def _kind(case: Case) -> Any:
+    """The class of the library that has the case's head."""
+    if case.head is None:
+        return transformers.AutoModelForCausalLM
+    if case.head == "hidden_states":
+        return transformers.AutoModel
+    if "TokenClassification" in str(case.config["architectures"]):
+        return transformers.AutoModelForTokenClassification
+    return transformers.AutoModelForSequenceClassification
 
 
 def _stored(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -53,13 +73,17 @@ def _stored(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in state.items() if first.setdefault(id(tensor), name) == name}
 
 
-def _logits(model: torch.nn.Module, case: Case, shapes: dict[str, list[int]]) -> npt.NDArray[np.float64]:
+def _outputs(model: torch.nn.Module, case: Case, shapes: dict[str, list[int]]) -> npt.NDArray[np.float64]:
     stored = _stored(model)
     for name, values in random_weights(case.name, shapes).items():
         stored[name].copy_(torch.from_numpy(values))
     ids = torch.from_numpy(token_ids(case.name))[None].long()
-    logits: npt.NDArray[np.float64] = model(ids).logits[0].double().numpy()
-    return logits
+    types = token_type_ids(case)
+    options = {} if types is None else {"token_type_ids": torch.from_numpy(types)[None].long()}
+    made = model(ids, **options)
+    first = made.last_hidden_state if case.head == "hidden_states" else made.logits
+    outputs: npt.NDArray[np.float64] = first[0].double().numpy()
+    return outputs
 
 
 def _widen(model: torch.nn.Module) -> None:

@@ -181,6 +181,16 @@ static void load_queries(const AttentionOp& op, const Step& step, const QueryTil
   }
 }
 
+// Adds the biases of the tile's keys, the first of which is at `first`, to the scores of all rows.
+static void add_biases(const AttentionOp& op, const QueryTile& tile, int64_t first, float* scores) {
+  for (int r = 0; r < tile.rows; ++r) {
+    const int head = tile.kv_head * tile.heads + r % tile.heads;
+    const float* bias = op.bias + int64_t{head} * op.bias_stride + op.bias_origin + (first - tile.position(r));
+    float* row = scores + r * kKeyTile;
+    for (int j = 0; j < kKeyTile; j += W) store(row + j, load(row + j) + load(bias + j));
+  }
+}
+
 // Hides the scores of keys outside [lowest, count) and moves the running maximum; returns by how much it grows.
 static inline LEPTON_INLINE float mask_row(float* scores, int64_t lowest, int64_t count, float* row_max) {
   for (int64_t j = 0; j < min64(lowest, kKeyTile); ++j) scores[j] = kMasked;
@@ -247,6 +257,7 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
   for (int r = 0; r < tile.rows; r += kPassRows)
     score_rest<kPassRows>(s.queries + r * D, kv.keys, blocks, D, op.scale, s.scores + r * kKeyTile,
                           static_cast<int>(min64(kPassRows, tile.rows - r)));
+  if (op.bias) add_biases(op, tile, first, s.scores);
   alignas(64) float factors[kQueryRows] = {};
   for (int r = 0; r < tile.rows; ++r) {
     const int64_t position = tile.position(r);

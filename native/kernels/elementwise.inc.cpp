@@ -31,9 +31,12 @@ static void embedding_row(const PanelMatrix& table, int32_t id, float scale, flo
 
 static void embedding_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
   const EmbeddingOp& op = record.embedding;
+  const int32_t* ids = op.source == IdSource::TokenIds    ? step.token_ids
+                       : op.source == IdSource::Positions ? step.positions
+                                                          : step.token_type_ids;
   for (int64_t t = chunk * kRowsPerChunk; t < min64(step.num_tokens, (chunk + 1) * kRowsPerChunk); ++t) {
     float* y = op.y.row(step, t);
-    const int32_t id = op.is_position ? step.positions[t] : step.token_ids[t];
+    const int32_t id = op.first_row + (ids ? ids[t] : 0);
 #define LEPTON_KIND(kind) \
   case PanelKind::kind: embedding_row<PanelKind::kind>(op.table, id, op.scale, y); break;
     switch (op.table.kind) { LEPTON_PANEL_KINDS(LEPTON_KIND) }

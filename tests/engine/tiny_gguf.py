@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tests.weights.gguf_writer import Tensor, Value, write_gguf
 
+from lepton_ai.models.family import as_decoder
 from lepton_ai.models.registry import load_model
 from lepton_ai.text.byte_level import byte_alphabet
 from lepton_ai.weights.formats import WeightType
@@ -48,7 +49,7 @@ def tiny_gguf(path: Path, *, seed: int = 0, has_template: bool = True) -> Path:
     embedding = _tensor((VOCAB_SIZE, 64), np.random.default_rng(seed))
     write_gguf(path, metadata, {"token_embd.weight": embedding})
     with GGUFFile(path) as file:
-        weights = load_model(file.metadata, file).build(head="logits").weights()
+        weights = as_decoder(load_model(file.metadata, file)).build(head="logits").weights()
     rng = np.random.default_rng(seed)
     write_gguf(path, metadata, {w.name: _tensor(w.shape, rng) for w in weights})
     return path

@@ -19,20 +19,23 @@ from tests.kernels.harness import (
     normal,
     rows_of,
 )
+from tests.models.tiny import stored
 
 from lepton_ai.backends.base import StepInputs
 from lepton_ai.backends.cpu.backend import CpuBackend
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.cpu.executable import CpuKVCache
+from lepton_ai.backends.reference.backend import ReferenceBackend
 from lepton_ai.config import Limits, Policy
 from lepton_ai.graph import ops
-from lepton_ai.graph.attrs import KVSpec
+from lepton_ai.graph.attrs import DistanceBuckets, KVSpec
 from lepton_ai.graph.tensor import DType, Weight, symbol
 from lepton_ai.graph.trace import Trace, Value
 
 Chunk = tuple[int, int, Sequence[int]]
 LONG = Limits(max_tokens=1100, max_rows=1, max_seqs=4, max_model_len=1200)
 TOLERANCE = 3e-6
+BUCKETS = DistanceBuckets(16, 40)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Shape:
     head_dim: int = 16
     window: int | None = None
     is_causal: bool = True
+    has_bias: bool = False
 
     @property
     def inputs(self) -> dict[str, int]:
@@ -73,8 +77,10 @@ class Shape:
         size = self.inputs["q"]
         if quantised:
             y = ops.linear(y, Weight("identity", (size, size)), name="out")
-        tensors = (identity(size),) if quantised else ()
-        case = Case(trace.finish([y]), tensors, policy)
+        tensors = [identity(size)] if quantised else []
+        if self.has_bias:
+            tensors.append(stored("bias", normal((BUCKETS.count, self.kv_heads * self.heads), 9)))
+        case = Case(trace.finish([y]), tuple(tensors), policy)
         return case if limits is None else replace(case, limits=limits)
 
     def attend(self, q: Value, k: Value, v: Value, *, layer: int = 0, name: str = "y") -> Value:
@@ -82,7 +88,17 @@ class Shape:
         spec = KVSpec(self.kv_heads, self.head_dim, window=self.window)
         num_heads, scale = self.kv_heads * self.heads, self.head_dim**-0.5
         return ops.attention(
-            q, k, v, num_heads=num_heads, kv=spec, layer=layer, scale=scale, name=name, is_causal=self.is_causal
+            q,
+            k,
+            v,
+            num_heads=num_heads,
+            kv=spec,
+            layer=layer,
+            scale=scale,
+            name=name,
+            is_causal=self.is_causal,
+            bias=Weight("bias", (BUCKETS.count, num_heads)) if self.has_bias else None,
+            buckets=BUCKETS if self.has_bias else None,
         )
 
 
@@ -131,6 +147,8 @@ SHAPES = [
     Shape(1, 32, 16),
     Shape(2, 1, 32, is_causal=False),
     Shape(2, 7, 64, is_causal=False),
+    Shape(3, 2, 32, is_causal=False, has_bias=True),
+    Shape(2, 1, 16, window=40, has_bias=True),
 ]
 
 
@@ -251,7 +269,7 @@ def test_a_request_with_nan_spares_the_others(device: CpuDevice) -> None:
 @pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO], ids=["f32", "f16"])
 @pytest.mark.parametrize("length", [1, 5, 33, 70])
 def test_whole_sequences_have_the_bits_they_have_alone(device: CpuDevice, length: int, policy: Policy) -> None:
-    shape = Shape(2, 3, 32, is_causal=False)
+    shape = Shape(2, 3, 32, is_causal=False, has_bias=True)
     tensors = shape.tensors(length + 60, 3)
     mine = slice(20, 20 + length)
     together = cached_step(tensors, [(0, 20, [6, 9]), (0, length, A[:5]), (0, 40, C)])
@@ -267,3 +285,24 @@ def test_without_a_direction_the_order_of_keys_is_no_matter(single: CpuDevice) -
     steps = [cached_step(t, [(0, 50, A[:4])]) for t in (tensors, shuffled)]
     first, second = on_poisoned_cpu(shape.case(Policy.EXACT), single, steps, 20)
     np.testing.assert_allclose(second["y"], first["y"][order], rtol=0, atol=TOLERANCE)
+
+
+def test_a_bias_may_be_replaced(single: CpuDevice) -> None:
+    shape = Shape(1, 2, 16, is_causal=False, has_bias=True)
+    case, (step, *_) = shape.case(Policy.EXACT), steps_of(shape, RAGGED)
+    got = []
+    for backend in (CpuBackend(single), ReferenceBackend()):
+        executable, cache = (
+            backend.compile(case.graph, case.store(), case.limits, policy=case.policy),
+            case.allocate_kv(backend, 20),
+        )
+        executable.set_weight("bias", normal((BUCKETS.count, 2), 5))
+        got.append(copied(executable.run(step, cache).result())["y"])
+    np.testing.assert_allclose(got[0], got[1], rtol=0, atol=TOLERANCE)
+    (before, *_) = expected(shape, Policy.EXACT)
+    assert np.abs(got[0] - before["y"]).max() > 0.1
+
+
+def test_distances_beyond_the_last_bucket_share_it() -> None:
+    distances = [0, 1, 3, 4, 40, 1000, -1, -4, -1000]
+    assert [BUCKETS.bucket(d) for d in distances] == [0, 9, 11, 12, 15, 15, 1, 4, 7]

@@ -20,7 +20,7 @@ from lepton_ai.backends.cpu.executable import CpuExecutable
 from lepton_ai.backends.reference.weights import hold
 from lepton_ai.config import Limits, Policy
 from lepton_ai.graph.passes.precision import kv_specs
-from lepton_ai.models.base import Model
+from lepton_ai.models.decoder import DecoderModel
 from lepton_ai.weights.formats import WeightType
 from lepton_ai.weights.store import StoredTensor
 
@@ -45,7 +45,7 @@ def tamed(tensor: StoredTensor) -> StoredTensor:
 
 
 @cache
-def quantised_model(architecture: str) -> tuple[Model, MemoryStore]:
+def quantised_model(architecture: str) -> tuple[DecoderModel, MemoryStore]:
     """Two layers whose matrices are of every quantised type."""
     model, store = tiny_model(architecture, CHANGES)
     in_short = (WeightType.Q4_0, WeightType.Q5_0)

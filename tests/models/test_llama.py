@@ -7,7 +7,8 @@ from tests.models.tiny import MemoryStore, MetadataValue, metadata, random_tenso
 
 from lepton_ai.errors import InvalidModel, UnsupportedModel
 from lepton_ai.graph.attrs import AttentionAttrs, KVSpec, RopeAttrs, RopeTableAttrs
-from lepton_ai.models.base import Model
+from lepton_ai.models.decoder import DecoderModel
+from lepton_ai.models.family import as_decoder
 from lepton_ai.models.llama import LlamaConfig, LlamaModel
 from lepton_ai.models.registry import load_model
 from lepton_ai.weights.formats import WeightType
@@ -36,7 +37,7 @@ def test_kv_heads_default_to_heads() -> None:
     values = metadata()
     del values["llama.attention.head_count_kv"]
     _, store = tiny_model()
-    assert load_model(values, store).kv_specs() == (KVSpec(4, 16),) * 2
+    assert as_decoder(load_model(values, store)).kv_specs() == (KVSpec(4, 16),) * 2
 
 
 def test_explicit_head_length_sizes_the_projections() -> None:
@@ -55,7 +56,7 @@ def test_tied_head_reads_the_embedding_table() -> None:
 
 def test_a_head_beside_the_table_that_it_is_tied_to_is_ignored() -> None:
     _, store = tiny_model()
-    model = load_model(metadata("llama", {"is_head_tied": True}), store)
+    model = as_decoder(load_model(metadata("llama", {"is_head_tied": True}), store))
     graph = model.build(head="logits")
     assert graph.nodes[-1].weights == graph.nodes[0].weights
     check_strict(store, graph.weights(), model.ignorable_names())
@@ -94,7 +95,7 @@ def test_attention_and_rope_attributes() -> None:
     assert {n.attrs for n in graph.nodes if isinstance(n.attrs, RopeAttrs)} == {RopeAttrs(16, False)}
 
 
-def frequencies(model: Model) -> npt.NDArray[np.float32]:
+def frequencies(model: DecoderModel) -> npt.NDArray[np.float32]:
     (table,) = [n.attrs for n in model.build(head="logits").nodes if isinstance(n.attrs, RopeTableAttrs)]
     return np.array(table.inverse_frequencies, np.float32)
 
@@ -110,7 +111,7 @@ def test_rope_factors_divide_the_frequencies() -> None:
     plain, store = tiny_model()
     factors = np.linspace(1, 8, 8, dtype=np.float32)
     with_factors = MemoryStore({**store.tensors, "rope_freqs.weight": stored("rope_freqs.weight", factors)})
-    model = load_model(metadata(), with_factors)
+    model = as_decoder(load_model(metadata(), with_factors))
     assert frequencies(model).tolist() == (frequencies(plain) / factors).tolist()
     assert model.ignorable_names() == ("rope_freqs.weight",)
 

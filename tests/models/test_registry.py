@@ -36,7 +36,7 @@ def test_an_unknown_model_type_is_refused_with_those_that_are_known(tmp_path: Pa
 
 
 def test_an_unknown_architecture_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(UnsupportedModel, match=r"expected one of gemma3, gpt2, llama, .*, got 'rwkv'"):
+    with pytest.raises(UnsupportedModel, match=r"expected one of bert, gemma3, gpt2, llama, .*, got 'rwkv'"):
         family("rwkv")
 
 

@@ -12,7 +12,8 @@ from tests.weights.blocks import random_bytes
 from lepton_ai.backends.base import KVGroupInputs, StepInputs
 from lepton_ai.errors import InvalidModel, WeightMismatch
 from lepton_ai.graph.tensor import Weight
-from lepton_ai.models.base import Model
+from lepton_ai.models.decoder import DecoderModel
+from lepton_ai.models.family import as_decoder
 from lepton_ai.models.registry import load_model
 from lepton_ai.weights.formats import WeightType
 from lepton_ai.weights.store import StoredTensor
@@ -102,7 +103,7 @@ def metadata(architecture: str = "llama", changes: Changes = NO_CHANGES) -> Fake
 
 def tiny_model(
     architecture: str = "llama", changes: Changes = NO_CHANGES, *, seed: int = 0, tied: bool = False
-) -> tuple[Model, MemoryStore]:
+) -> tuple[DecoderModel, MemoryStore]:
     """A model with its F32 weights: matrices of about unit gain, norms near 1."""
     hidden = metadata(architecture, changes).get_int(f"{architecture}.embedding_length")
     rng = np.random.default_rng(seed)
@@ -110,7 +111,7 @@ def tiny_model(
     tensors = {table.name: table}
     if not tied:
         tensors["output.weight"] = table
-    model = load_model(metadata(architecture, changes), MemoryStore(tensors))
+    model = as_decoder(load_model(metadata(architecture, changes), MemoryStore(tensors)))
     for weight in model.build(head="logits").weights():
         tensors[weight.name] = stored(weight.name, _random_values(weight, rng))
     return model, MemoryStore(tensors)
@@ -152,7 +153,7 @@ def _ints(values: Sequence[int] | range) -> npt.NDArray[np.int32]:
     return np.array(values, np.int32)
 
 
-def tap_names(model: Model) -> Iterator[str]:
+def tap_names(model: DecoderModel) -> Iterator[str]:
     """Every tensor of the traced graph."""
     for node in model.build(head="logits").nodes:
         yield from (t.name for t in node.outputs)

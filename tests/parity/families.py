@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +27,15 @@ F32Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A ``config.json``, and changes of it that must show in the logits: the keys to replace, by what is changed."""
+    """A ``config.json``, and changes of it that must show in the outputs: the keys to replace, by what is changed.
+
+    ``head`` is an encoder's; None stands for the logits of a decoder.
+    """
 
     name: str
     config: Config
     changes: Mapping[str, Config] = field(default_factory=dict)
+    head: Literal["hidden_states", "class_logits"] | None = None
 
 
 _SMALL: Config = {
@@ -83,6 +88,19 @@ _GEMMA3: Config = {
     "sliding_window": 20,
     "sliding_window_pattern": 3,
 }
+_ENCODER: Config = {
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "hidden_act": "gelu",
+    "max_position_embeddings": 128,
+    "layer_norm_eps": 1e-5,
+    "pad_token_id": 1,  # as MPNet has it; ids of padding are not drawn
+}
+_LAYER_NORM_EPS: Mapping[str, Config] = {"eps": {"layer_norm_eps": 1.01e-5}}
+_LABELS: Config = {"id2label": {"0": "good", "1": "bad", "2": "neither"}}
 
 CASES = (
     Case(
@@ -167,6 +185,36 @@ CASES = (
             "layers": {"sliding_window_pattern": 2},
         },
     ),
+    Case(
+        "bert",
+        {"model_type": "bert", **_ENCODER, "type_vocab_size": 2},
+        {**_LAYER_NORM_EPS, "activation": {"hidden_act": "gelu_new"}},
+        "hidden_states",
+    ),
+    Case(
+        "bert-classifier",
+        {"model_type": "bert", **_ENCODER, **_LABELS, "architectures": ["BertForSequenceClassification"]},
+        _LAYER_NORM_EPS,
+        "class_logits",
+    ),
+    Case(
+        "bert-token-classifier",
+        {"model_type": "bert", **_ENCODER, **_LABELS, "architectures": ["BertForTokenClassification"]},
+        _LAYER_NORM_EPS,
+        "class_logits",
+    ),
+    Case(
+        "mpnet",
+        {"model_type": "mpnet", **_ENCODER, "relative_attention_num_buckets": 32},
+        _LAYER_NORM_EPS,
+        "hidden_states",
+    ),
+    Case(
+        "mpnet-classifier",
+        {"model_type": "mpnet", **_ENCODER, **_LABELS, "architectures": ["MPNetForSequenceClassification"]},
+        _LAYER_NORM_EPS,
+        "class_logits",
+    ),
 )
 
 
@@ -177,7 +225,15 @@ def case(name: str) -> Case:
 
 def token_ids(name: str) -> npt.NDArray[np.int32]:
     """The tokens that are run, the same for every run of a case."""
-    return _generator(name, "ids").integers(0, VOCAB_SIZE, NUM_TOKENS).astype(np.int32)
+    first = 0 if case(name).head is None else 2  # an encoder's position depends on how many tokens are no padding
+    return _generator(name, "ids").integers(first, VOCAB_SIZE, NUM_TOKENS).astype(np.int32)
+
+
+def token_type_ids(case: Case) -> npt.NDArray[np.int32] | None:
+    """Two texts, where the model knows of types."""
+    if case.config["model_type"] != "bert":
+        return None
+    return (np.arange(NUM_TOKENS) >= NUM_TOKENS // 3).astype(np.int32)
 
 
 def random_weights(name: str, shapes: Shapes) -> dict[str, F32Array]:
@@ -191,21 +247,25 @@ def _generator(name: str, what: str) -> np.random.Generator:
 
 def _values(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> F32Array:
     if len(shape) == 1:
-        is_norm = name.endswith("weight") and any(part in name for part in ("norm", "ln_"))
+        is_norm = name.endswith("weight") and any(part in name for part in ("norm", "Norm", "ln_"))
         return rng.normal(1.0 if is_norm else 0.0, 0.1, shape).astype(np.float32)
-    if any(part in name for part in ("embed_tokens", "wte", "wpe")):
+    if any(part in name for part in ("embed_tokens", "wte", "wpe", "_embeddings")):
         return rng.normal(0, 0.004, shape).astype(np.float32)
-    gain = 2.0 if any(part in name for part in ("q_proj", "k_proj", "c_attn")) else 1.0
+    gain = (
+        2.0 if any(part in name for part in ("q_proj", "k_proj", "c_attn", "query", "key", "attn.q", "attn.k")) else 1.0
+    )
     num_inputs = shape[0] if ".c_" in name else shape[-1]
     return rng.normal(0, gain / np.sqrt(num_inputs), shape).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyGolden:
-    """What ``transformers`` says: ``logits`` ``[T, V]`` in f64, and the error of its f32, root mean square."""
+    """What ``transformers`` says: logits ``[T, V]``, or what an encoder's head gives, in f64; and the error of its f32,
+    root mean square.
+    """
 
     shapes: Shapes
-    logits: npt.NDArray[np.float64]
+    outputs: npt.NDArray[np.float64]
     f32_error: float
 
 
@@ -213,10 +273,10 @@ def read_golden(name: str) -> FamilyGolden:
     """The golden of a case."""
     with np.load(FOLDER / f"{name}.npz") as file:
         shapes = json.loads(bytes(file["shapes"]))
-        return FamilyGolden(shapes, file["logits"], float(file["f32_error"]))
+        return FamilyGolden(shapes, file["outputs"], float(file["f32_error"]))
 
 
 def write_golden(name: str, golden: FamilyGolden) -> None:
     """Keep the golden of a case."""
     shapes = np.frombuffer(json.dumps(golden.shapes).encode(), np.uint8)
-    np.savez_compressed(FOLDER / f"{name}.npz", shapes=shapes, logits=golden.logits, f32_error=golden.f32_error)
+    np.savez_compressed(FOLDER / f"{name}.npz", shapes=shapes, outputs=golden.outputs, f32_error=golden.f32_error)

@@ -67,8 +67,9 @@ class StepInputs:
 
     ``token_ids`` and ``positions`` are ``[T]`` i32; ``query_offsets`` ``[S+1]``; ``kv_lengths`` ``[S]`` counts the
     tokens of each sequence after this step. ``logit_rows`` ``[R]`` are token indices whose logits are wanted.
-    ``targets`` ``[R]`` are given when the graph ends in ``token_logprob``. ``sampling`` None means: no token is chosen.
-    ``tensors`` holds the graph inputs that no field above names, by name: a slice of a graph has such.
+    ``targets`` ``[R]`` are given when the graph ends in ``token_logprob``. ``token_type_ids`` ``[T]`` say which of its
+    texts a token belongs to; None stands for zeros, whatever the graph reads. ``sampling`` None means: no token is
+    chosen. ``tensors`` holds the graph inputs that no field above names, by name: a slice of a graph has such.
 
     The same object may be run again with other values in its arrays, ``sampling.num_logprobs`` excepted, which sizes
     outputs: an executable may keep what it derived from the object.
@@ -81,6 +82,7 @@ class StepInputs:
     kv_groups: Sequence[KVGroupInputs]
     logit_rows: Int32Array
     targets: Int32Array | None = None
+    token_type_ids: Int32Array | None = None
     sampling: SamplingInputs | None = None
     tensors: Mapping[str, Float32Array] = field(default_factory=dict)
 

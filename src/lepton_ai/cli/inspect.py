@@ -15,9 +15,11 @@ from lepton_ai.cli.output import format_bytes, print_json, print_line
 from lepton_ai.cli.summary import Summary, summarize
 from lepton_ai.cli.table import print_fields, print_table
 from lepton_ai.config import Environment, Policy
-from lepton_ai.engine.loading import LoadOptions
+from lepton_ai.engine.encoder import sentence_defaults, usual_heads
+from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.graph.passes import lower
 from lepton_ai.graph.passes.plan import Plan, PlanRow, format_plan
+from lepton_ai.models.encoder import EncoderModel
 from lepton_ai.models.registry import read_model
 from lepton_ai.weights.checkpoint import Checkpoint, open_checkpoint
 from lepton_ai.weights.folder import CheckpointFolder
@@ -64,10 +66,15 @@ def inspect(
 def make_plan(file: Checkpoint, policy: Policy, num_tokens: int) -> tuple[Plan, Mapping[str, WeightType]]:
     """The plan that ``LLM`` would run, and the stored types of its weights. Raises what loading a model raises."""
     model, store = read_model(file)
-    traced = model.build(head="logits")
+    options = LoadOptions(max_tokens_per_step=num_tokens)
+    if isinstance(model, EncoderModel):
+        traced = model.build(heads=usual_heads(model, sentence_defaults(model, file).pooling))
+        limits = options.encoder_limits(model.config.context_length)
+    else:
+        traced = model.build(head="logits")
+        limits = options.decoder_limits(model.config.context_length)
     check_strict(store, traced.weights(), model.ignorable_names())
     types = {weight.name: store.get(weight.name).type for weight in traced.weights()}
-    limits = LoadOptions(max_tokens_per_step=num_tokens).limits(model.config.context_length)
     return lower(traced, types, policy, limits=limits), types
 
 

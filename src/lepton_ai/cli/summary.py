@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from lepton_ai.config import Policy
 from lepton_ai.errors import UnsupportedModel
 from lepton_ai.graph.passes.precision import kv_dtype
-from lepton_ai.models.base import Model
+from lepton_ai.models.encoder import EncoderModel
+from lepton_ai.models.family import Model
 from lepton_ai.models.registry import read_model
 from lepton_ai.text.gguf_tokens import CHAT_TEMPLATE_KEY
 from lepton_ai.weights.checkpoint import Checkpoint
@@ -76,7 +77,7 @@ def summarize(file: Checkpoint, policy: Policy) -> Summary:
         num_parameters=num_parameters,
         bits_per_weight=8 * sum(t.num_bytes for t in types) / max(num_parameters, 1),
         policy=policy.value,
-        kv_bytes_per_token=_kv_bytes_per_token(model, policy) if model else None,
+        kv_bytes_per_token=_kv_bytes_per_token(model, policy),
         chat_template_characters=len(template) or None,
         types=types,
     )
@@ -114,6 +115,8 @@ def _load(file: Checkpoint) -> tuple[Model | None, str | None]:
         return None, error.message
 
 
-def _kv_bytes_per_token(model: Model, policy: Policy) -> int:
+def _kv_bytes_per_token(model: Model | None, policy: Policy) -> int | None:
+    if model is None or isinstance(model, EncoderModel):
+        return None
     dtype = kv_dtype(policy)
     return sum(replace(spec, dtype=dtype).bytes_per_token for spec in model.kv_specs())

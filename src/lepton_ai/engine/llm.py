@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 from lepton_ai.backends.base import Float32Array, Int32Array
 from lepton_ai.config import Environment, Policy
 from lepton_ai.engine.client import EngineClient
-from lepton_ai.engine.engine import Engine, EngineConfig
-from lepton_ai.engine.evaluator import Evaluator
-from lepton_ai.engine.loading import LoadOptions, load
-from lepton_ai.engine.outputs import Completion, Score, join_chunks
+from lepton_ai.engine.decoder import Decoder
+from lepton_ai.engine.encoder import Encoder
+from lepton_ai.engine.generator import Generator
+from lepton_ai.engine.load_options import LoadOptions
+from lepton_ai.engine.loading import load
+from lepton_ai.engine.outputs import Classification, Completion, LabeledToken, Score, join_chunks
 from lepton_ai.engine.prompts import Message, Prompt, as_prompts, check_length, encode_prompt
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
-from lepton_ai.engine.text_decoder import StoppingDecoder
+from lepton_ai.engine.text_encoder import Text, TextEncoder, as_texts
 from lepton_ai.errors import InvalidRequest
-from lepton_ai.graph.attrs import kv_groups
+from lepton_ai.models.family import not_a_decoder
 from lepton_ai.text.gguf_tokens import CHAT_TEMPLATE_KEY
 from lepton_ai.text.tokenizer import Tokenizer
 from lepton_ai.weights.folder import CheckpointFolder
@@ -50,13 +52,14 @@ class ModelInfo:
 
 
 class LLM:
-    """A model that generates. Use it as a context manager, from any number of threads.
+    """A model that generates, or an encoder. Use it as a context manager, from any number of threads.
 
     ``model`` is a short name, ``hf:owner/name``, ``pypi:package==version``, or the path of a GGUF file or of a folder
     with ``config.json`` and safetensors. ``num_threads`` None takes the cores this process may use.
     ``policy`` is "exact", "auto" or "fast" (see ``config.Policy``), ``backend`` "cpu" or "reference". A step runs at
-    most ``max_tokens_per_step`` tokens of at most ``max_num_seqs`` requests. ``max_model_len`` None takes the model's
-    context, or less if the KV memory holds less; for ``kv_memory_bytes`` None see ``memory.plan_kv``.
+    most ``max_tokens_per_step`` tokens (an encoder at least one whole text) of at most ``max_num_seqs`` requests; None
+    takes 16 of them, or as many texts as fit. ``max_model_len`` None takes the model's context, or less if the KV
+    memory holds less; for ``kv_memory_bytes`` None see ``memory.plan_kv`` (an encoder keeps no KV from step to step).
     ``allow_config_keys`` are keys of a ``config.json`` that no family knows and that, you vouch, change nothing.
 
     Raises ModelNotFound, DownloadFailed, InvalidModel, HardwareUnsupported, StorageError, OutOfMemory, InvalidRequest.
@@ -69,7 +72,7 @@ class LLM:
         num_threads: int | None = None,
         policy: str | Policy = Policy.AUTO,
         backend: str = "cpu",
-        max_num_seqs: int = 16,
+        max_num_seqs: int | None = None,
         max_tokens_per_step: int = 512,
         max_model_len: int | None = None,
         kv_memory_bytes: int | None = None,
@@ -90,17 +93,10 @@ class LLM:
         )
         self._name = str(model)
         self._loaded = loaded = load(model, options, environment)
-        config = EngineConfig(
-            limits=loaded.limits,
-            vocab_size=loaded.model.config.vocab_size,
-            eos_ids=frozenset(loaded.tokenizer.eos_token_ids),
-            num_kv_groups=len(kv_groups(loaded.kv_specs)),
-        )
-        self._client = EngineClient(
-            Engine(loaded.executable, loaded.cache, config),
-            lambda params: StoppingDecoder(loaded.tokenizer, params.stop_strings),
-        )
-        self._evaluator = Evaluator(loaded, self._client)
+        runtime = loaded.runtime
+        self._model = runtime.model
+        self._generator = Generator(runtime, loaded.tokenizer) if isinstance(runtime, Decoder) else None
+        self._text_encoder = TextEncoder(runtime, loaded.tokenizer) if isinstance(runtime, Encoder) else None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -118,7 +114,7 @@ class LLM:
     @cached_property
     def model_info(self) -> ModelInfo:
         """What was loaded, and how it runs."""
-        loaded, config = self._loaded, self._loaded.model.config
+        loaded, config, runtime = self._loaded, self._model.config, self._loaded.runtime
         return ModelInfo(
             name=self._name,
             path=loaded.path,
@@ -126,8 +122,8 @@ class LLM:
             architecture=config.architecture,
             vocab_size=config.vocab_size,
             context_length=config.context_length,
-            max_model_len=loaded.limits.max_model_len,
-            kv_bytes=loaded.cache.num_bytes,
+            max_model_len=runtime.limits.max_model_len,
+            kv_bytes=runtime.kv_bytes,
             policy=loaded.options.policy.value,
             backend=loaded.device.backend.name,
             num_threads=loaded.device.num_threads,
@@ -178,18 +174,64 @@ class LLM:
 
     def score(self, prompts: str | Sequence[Prompt]) -> list[Score]:
         """Log-probabilities of the tokens of each text, without sampling. Raises like ``generate``."""
-        return self._evaluator.score([self._whole(p) for p in as_prompts(prompts, name="prompts")])
+        evaluator = self._generating.evaluator
+        return evaluator.score([self._whole(p) for p in as_prompts(prompts, name="prompts")])
 
     def logits(self, prompt: Prompt) -> Iterator[Float32Array]:
         """Logits after each token of a prompt, in pieces ``[n, V]`` f32 that are the caller's to keep.
 
         Memory is bounded by a piece and the prompt's KV. Other requests run between two pieces.
         """
-        return self._evaluator.logits(self._whole(prompt))
+        return self._generating.evaluator.logits(self._whole(prompt))
+
+    def embed(
+        self,
+        texts: str | Sequence[Text],
+        *,
+        pooling: str | None = None,
+        normalize: bool | None = None,
+        max_length: int | None = None,
+    ) -> Float32Array:
+        """A vector for each text, ``[n, C]`` f32; the dot product of normalised ones is their cosine.
+
+        A text is a string, a pair of strings, or token ids. ``pooling`` ("cls", "mean", "max", "last" or
+        "mean_sqrt_len") and ``normalize`` None are what the checkpoint declares. Texts run packed, the longest first;
+        what one gives does not depend on the others. More than ``max_length`` tokens are cut, with a TruncationWarning.
+
+        Raises ContextLengthExceeded for a text that is longer than the checkpoint was made for, where ``max_length``
+        does not say otherwise; InvalidRequest for an empty list of ids, an unknown id, or a model that generates.
+        """
+        wanted = as_texts(texts)
+        return self._encoding.embed(wanted, pooling=pooling, normalize=normalize, max_length=max_length)
+
+    def classify(self, texts: str | Sequence[Text], *, max_length: int | None = None) -> list[Classification]:
+        """The class of each text, by the checkpoint's trained classifier.
+
+        Raises like ``embed``, and InvalidRequest for a model without a classifier of texts.
+        """
+        return self._encoding.classify(as_texts(texts), max_length=max_length)
+
+    def classify_tokens(
+        self, texts: str | Sequence[Text], *, max_length: int | None = None
+    ) -> list[list[LabeledToken]]:
+        """The class of each token of each text, such as the names in it. Raises like ``classify``."""
+        return self._encoding.classify_tokens(as_texts(texts), max_length=max_length)
+
+    def hidden_states(
+        self, ids: Sequence[int] | Int32Array, token_type_ids: Sequence[int] | Int32Array | None = None
+    ) -> tuple[Float32Array, Float32Array | None]:
+        """An encoder's last rows ``[T, C]`` of one sequence, and its pooled row ``[C]`` if the checkpoint has a pooler.
+
+        Raises InvalidRequest for no ids, unknown ones, or a model that generates; ContextLengthExceeded.
+        """
+        return self._encoding.hidden_states(ids, token_type_ids)
 
     def close(self) -> None:
         """Cancel what runs and let go of the model. A second time does nothing."""
-        self._client.close()
+        if isinstance(self._loaded.runtime, Encoder):
+            self._loaded.runtime.close()
+        else:
+            self._client.close()
         self._loaded.close()
 
     def __enter__(self) -> LLM:
@@ -209,6 +251,24 @@ class LLM:
             return ChatTemplate.from_tokenizer(self.tokenizer)
         return ChatTemplate.from_metadata(checkpoint.metadata, self.tokenizer)
 
+    @property
+    def _generating(self) -> Generator:
+        if self._generator is None:
+            raise not_a_decoder(self._model)
+        return self._generator
+
+    @property
+    def _client(self) -> EngineClient:
+        return self._generating.client
+
+    @property
+    def _encoding(self) -> TextEncoder:
+        if self._text_encoder is None:
+            raise InvalidRequest(
+                f"model: expected an encoder, got {self._model.config.architecture}, which generates", param="model"
+            )
+        return self._text_encoder
+
     def _whole(self, prompt: Prompt) -> Int32Array:
         ids = encode_prompt(prompt, self.tokenizer)
-        return check_length(ids, self._loaded.limits.max_model_len, name="prompt")
+        return check_length(ids, self._loaded.runtime.limits.max_model_len, name="prompt")

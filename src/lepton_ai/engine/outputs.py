@@ -86,3 +86,25 @@ def join_chunks(chunks: Iterable[Chunk]) -> Completion:
         usage=last.usage,
         logprobs=None if last.logprobs is None else tuple(e for p in pieces for e in p.logprobs or ()),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The likeliest class, and the score of each in the order of the model: ``(label, score)`` pairs.
+
+    Scores are probabilities: of one class among all, of each class by itself where the checkpoint says that several may
+    hold; or plain numbers where it was trained to predict a number.
+    """
+
+    label: str
+    score: float
+    scores: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledToken:
+    """A token of a text, no control token, and its class. ``text`` is what it spells by itself."""
+
+    token_id: int
+    text: str
+    classification: Classification

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,9 +66,10 @@ class NormAttrs(Attrs):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingAttrs(Attrs):
-    """``scale`` multiplies the rows of the table."""
+    """``scale`` multiplies the rows of the table; id 0 is its row ``first_row``."""
 
     scale: float = 1.0
+    first_row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,32 @@ def kv_groups(specs: Sequence[KVSpec]) -> dict[KVSpec, tuple[int, ...]]:
 
 
 @dataclass(frozen=True, slots=True)
+class DistanceBuckets:
+    """Classes of the distance from a query to a key, forwards and backwards (Raffel et al. 2020, T5).
+
+    Each direction has half of the ``count``: of these, the first half holds one distance each, the others hold ranges
+    that grow logarithmically up to ``max_distance``; whatever is farther falls into the last.
+    """
+
+    count: int
+    max_distance: int
+
+    def bucket(self, distance: int) -> int:
+        """The class of ``distance``, the key's position less the query's."""
+        each = self.count // 2
+        exact = each // 2
+        first, size = (each, distance) if distance > 0 else (0, -distance)
+        if size < exact:
+            return first + size
+        growth = math.log(size / exact) / math.log(self.max_distance / exact)
+        return first + min(exact + int(growth * (each - exact)), each - 1)
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionAttrs(Attrs):
     """``layer`` is the index of this layer's cache. ``is_causal``: a token sees none after it.
 
+    With ``buckets`` the node's weight is a table of biases, a row for each bucket and a column for each head.
     ``rope`` is set when the rotation of queries and keys was fused into the op (the table is then its fourth input);
     ``quantize``: the output is quantised (``Q8`` or ``Q16``) instead of f32.
     """
@@ -125,6 +150,7 @@ class AttentionAttrs(Attrs):
     kv: KVSpec
     scale: float
     is_causal: bool = True
+    buckets: DistanceBuckets | None = None
     rope: RopeAttrs | None = None
     quantize: bool = False
 

@@ -16,6 +16,7 @@ from lepton_ai.graph.attrs import (
     Activation,
     ActivationAttrs,
     AttentionAttrs,
+    DistanceBuckets,
     EmbeddingAttrs,
     KVSpec,
     LinearAttrs,
@@ -31,13 +32,13 @@ from lepton_ai.graph.tensor import DType, Weight, symbol
 from lepton_ai.graph.trace import Value
 
 OPS: dict[str, str] = {
-    "embedding": "y[t] = scale * table[ids[t]]; ids [T] i32, table (V, C) -> y [T, C] f32",
+    "embedding": "y[t] = scale * table[first_row + ids[t]]; ids [T] i32, table (V, C) -> y [T, C] f32",
     "rope_table": "y[t, i] = cos(p[t] * f[i]), y[t, D/2 + i] = sin(...); positions [T] i32 -> [T, D] f32",
     "rms_norm": "y = x / sqrt(mean(x^2) + eps) * (offset + w) in each group of a row; [T, C] -> [T, C] f32, q8 or q16",
     "layer_norm": "y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w + b; [T, C] -> [T, C] f32, q8 or q16",
     "linear": "y_s = x @ w_s^T + b_s for each segment s; x [T, C] f32, q8 or q16 -> y_s [T, N_s] f32",
     "rope": "rotate pairs of each head by the table's angle; x [T, H*D] -> [T, H*D]",
-    "attention": "append k, v to the cache, then softmax(scale * q k^T) v over each request's own cache",
+    "attention": "append k, v to the cache, then softmax(scale * q k^T + bias) v over each request's own cache",
     "add": "y = a + b; same shapes",
     "activate": "y = kind(x) for each value; [T, F] -> [T, F] f32, q8 or q16",
     "gated": "y = kind(gate) * up; [T, F] each -> [T, F] f32, q8 or q16",
@@ -58,13 +59,14 @@ def _last(value: Value) -> int:
     return size
 
 
-def embedding(token_ids: Value, table: Weight, *, name: str, scale: float = 1.0) -> Value:
-    """Rows of ``table`` (V, C) by id: ``y[t] = f32(scale) * table[ids[t]]``. ids [T] i32 -> [T, C] f32.
+def embedding(ids: Value, table: Weight, *, name: str, scale: float = 1.0, first_row: int = 0) -> Value:
+    """Rows of ``table`` (V, C) by id: ``y[t] = f32(scale) * table[first_row + ids[t]]``. ids [T] i32 -> [T, C] f32.
 
-    Rows are dequantised to f32, and the product is rounded to f32 again.
+    ``ids`` is an input of the graph: ``token_ids``, ``positions`` or ``token_type_ids``. Rows are dequantised to f32,
+    and the product is rounded to f32 again.
     """
-    outputs = [(name, (*token_ids.shape, table.shape[1]), DType.F32)]
-    (y,) = token_ids.trace.add("embedding", [token_ids], outputs, attrs=EmbeddingAttrs(scale), weights=[table])
+    outputs = [(name, (*ids.shape, table.shape[1]), DType.F32)]
+    (y,) = ids.trace.add("embedding", [ids], outputs, attrs=EmbeddingAttrs(scale, first_row), weights=[table])
     return y
 
 
@@ -149,6 +151,8 @@ def attention(
     scale: float,
     name: str,
     is_causal: bool = True,
+    bias: Weight | None = None,
+    buckets: DistanceBuckets | None = None,
 ) -> Value:
     """Attention over each request's cache. q [T, H*D], k and v [T, K*D] -> [T, H*D].
 
@@ -157,11 +161,17 @@ def attention(
     ``max(0, p - window + 1) ... p`` of its own request; without ``is_causal``, all that the request has after this step
     (an encoder runs a sequence whole, in one step), and there is no window. Softmax and sums are f32. Keys are
     processed in tiles at fixed absolute positions, so that the result does not depend on how a prompt was cut.
+
+    ``bias`` (buckets, heads) is added to the scaled scores, by the bucket of the distance from query to key. Layers may
+    share one cache, ``layer``, where none reads it in a later step.
     """
     assert is_causal or kv.window is None, f"{name}: a window of {kv.window} without is_causal"
-    attrs = AttentionAttrs(num_heads, layer, kv, scale, is_causal)
+    assert (bias is None) == (buckets is None), f"{name}: a bias takes buckets"
+    assert bias is None or (buckets and bias.shape == (buckets.count, num_heads)), f"{name}: bias {bias}"
+    attrs = AttentionAttrs(num_heads, layer, kv, scale, is_causal, buckets)
     shape = (*q.shape[:-1], num_heads * kv.head_dim)
-    (y,) = q.trace.add("attention", [q, k, v], [(name, shape, DType.F32)], attrs=attrs)
+    weights = [] if bias is None else [bias]
+    (y,) = q.trace.add("attention", [q, k, v], [(name, shape, DType.F32)], attrs=attrs, weights=weights)
     return y
 
 

@@ -1,14 +1,37 @@
-"""What every decoder's graph begins and ends with: the inputs of a step, and a head over the rows that are wanted."""
+"""What a decoder is, and what its graph begins and ends with: the inputs of a step, a head over the rows wanted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from lepton_ai.graph import ops
+from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.tensor import DType, Weight, symbol
 from lepton_ai.graph.trace import Trace, Value
-from lepton_ai.models.base import LOGIT_ROWS, POSITIONS, TARGETS, TOKEN_IDS, Head
+from lepton_ai.models.base import LOGIT_ROWS, POSITIONS, TARGETS, TOKEN_IDS, Head, ModelConfig
+
+
+class DecoderModel(Protocol):
+    """A model that generates, ready to trace."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """The hyper-parameters."""
+        ...
+
+    def build(self, *, head: Head) -> Graph:
+        """Trace the forward. Cache specs are f32; the precision pass sets their dtype."""
+        ...
+
+    def kv_specs(self) -> tuple[KVSpec, ...]:
+        """The cache of each layer, as ``build`` states it."""
+        ...
+
+    def ignorable_names(self) -> Sequence[str]:
+        """Tensors that the checkpoint may hold and the graph does not read."""
+        ...
 
 
 class DecoderTrace:

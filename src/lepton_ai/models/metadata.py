@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from lepton_ai.errors import InvalidModel, UnsupportedModel
+
+EnumT = TypeVar("EnumT", bound=enum.Enum)
 
 _MAX_WINDOW: Final = 1 << 24
 
@@ -72,6 +75,21 @@ class Hyperparameters:
         value = self.metadata[self.key(name)] if name in self else default
         if not isinstance(value, bool):
             raise self.wrong(name, "true or false", f"{value!r:.64}")
+        return value
+
+    def choice(self, name: str, kind: type[EnumT], *, default: EnumT) -> EnumT:
+        """A member of ``kind`` by its value. Raises InvalidModel."""
+        value = self.metadata[self.key(name)] if name in self else default
+        try:
+            return kind(value)
+        except ValueError:
+            raise self.wrong(name, f"one of {', '.join(str(k.value) for k in kind)}", f"{value!r:.64}") from None
+
+    def strings(self, name: str) -> Sequence[str] | None:
+        """A list of strings; None if it is absent. Raises InvalidModel."""
+        value = self.metadata[self.key(name)] if name in self else None
+        if value is not None and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise self.wrong(name, "a list of strings", f"{value!r:.64}")
         return value
 
     def windows(self, num_layers: int, *, default: Sequence[bool]) -> tuple[int | None, ...]:

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Final, cast
 
 from lepton_ai.errors import UnsupportedModel
-from lepton_ai.models.base import Family, Model
+from lepton_ai.models.family import Family, Model
 from lepton_ai.models.hf import translate
 from lepton_ai.models.metadata import Metadata
 from lepton_ai.weights.checkpoint import Checkpoint
@@ -15,14 +15,24 @@ from lepton_ai.weights.folder import CheckpointFolder
 from lepton_ai.weights.renamed import RenamedStore
 from lepton_ai.weights.store import WeightStore
 
-FAMILIES: Final = {"gemma3": "gemma3", "gpt2": "gpt2", "llama": "llama", "qwen2": "llama", "qwen3": "llama"}
+FAMILIES: Final = {
+    "bert": "bert",
+    "gemma3": "gemma3",
+    "gpt2": "gpt2",
+    "llama": "llama",
+    "mpnet": "mpnet",
+    "qwen2": "llama",
+    "qwen3": "llama",
+}
 """``general.architecture`` of a GGUF file -> module in this package."""
 
 MODEL_TYPES: Final = {
+    "bert": "bert",
     "gemma3_text": "gemma3",
     "gpt2": "gpt2",
     "llama": "llama",
     "mistral": "llama",
+    "mpnet": "mpnet",
     "qwen2": "llama",
     "qwen3": "llama",
 }

@@ -21,7 +21,8 @@ from lepton_ai.graph.attrs import AttentionAttrs
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.ops import OPS
 from lepton_ai.graph.passes.precision import kv_specs
-from lepton_ai.models.base import Head, Model
+from lepton_ai.models.base import Head
+from lepton_ai.models.decoder import DecoderModel
 from lepton_ai.weights.formats import WeightType
 
 LIMITS = Limits(max_tokens=64, max_rows=64, max_seqs=4)
@@ -31,7 +32,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def compiled(
-    model: Model,
+    model: DecoderModel,
     store: MemoryStore,
     policy: Policy = Policy.EXACT,
     *,

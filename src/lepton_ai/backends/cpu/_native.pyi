@@ -77,7 +77,9 @@ class AttentionArgs:
 class Encoder:
     def __init__(self) -> None: ...
     def __len__(self) -> int: ...
-    def embedding(self, barrier: bool, *, table: Matrix, scale: float, y: Place, is_position: bool) -> None: ...
+    def embedding(
+        self, barrier: bool, *, table: Matrix, source: str, first_row: int, scale: float, y: Place
+    ) -> None: ...
     def rope_table(self, barrier: bool, *, frequencies: int, num_frequencies: int, scale: float, y: Place) -> None: ...
     def norm(
         self,
@@ -121,7 +123,15 @@ class Encoder:
         y: Place,
     ) -> None: ...
     def attention(
-        self, barrier: bool, *, args: AttentionArgs, qkv: Sequence[Place], table: Place, y: Place, partial: Place
+        self,
+        barrier: bool,
+        *,
+        args: AttentionArgs,
+        qkv: Sequence[Place],
+        table: Place,
+        y: Place,
+        partial: Place,
+        bias: tuple[int, int, int] | None,
     ) -> None: ...
     def add(self, barrier: bool, *, size: int, a: Place, b: Place, y: Place, rows: str) -> None: ...
     def activate(
@@ -162,6 +172,7 @@ class StepArrays:
         block_tables: Sequence[Int32Array],
         logit_rows: Int32Array,
         targets: Int32Array | None,
+        token_type_ids: Int32Array | None,
         sampling: SamplingArrays | None,
     ) -> None: ...
 

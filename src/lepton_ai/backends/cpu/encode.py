@@ -9,6 +9,7 @@ import numpy as np
 
 from lepton_ai.backends.base import MAX_LOGPROBS, Float32Array
 from lepton_ai.backends.cpu import _native
+from lepton_ai.backends.cpu.attention_bias import AttentionBias
 from lepton_ai.backends.cpu.encoder_state import EncoderState, MatrixUse, Place, attrs_of, columns, row_symbol
 from lepton_ai.backends.cpu.packing import PackedWeights
 from lepton_ai.errors import UnsupportedModel
@@ -34,6 +35,7 @@ LOGITS = "logits"
 """The output that tokens are sampled from."""
 
 
+_ID_SOURCES = ("token_ids", "positions", "token_type_ids")
 _SPLIT_KEYS = 256  # as in native/kernels/attention.inc.cpp
 _SPLIT_TOKENS = 8
 _SLICE_TOKENS = 1024  # as in native/kernels/head.inc.cpp
@@ -65,6 +67,7 @@ class EncodedProgram:
     input_places: Mapping[str, Place]
     sample: SampleBuffers | None
     uses: Mapping[str, list[MatrixUse]]
+    biases: Mapping[str, AttentionBias]
     keep_alive: list[Float32Array]
 
 
@@ -78,7 +81,14 @@ def encode(plan: Plan, weights: PackedWeights) -> EncodedProgram:
         _ENCODERS[node.op](state, node)
     sample = _encode_sample(state)
     return EncodedProgram(
-        state.encoder, state.arena_bytes, state.scratch_bytes, inputs, sample, state.uses, state.keep_alive
+        state.encoder,
+        state.arena_bytes,
+        state.scratch_bytes,
+        inputs,
+        sample,
+        state.uses,
+        state.biases,
+        state.keep_alive,
     )
 
 
@@ -92,21 +102,17 @@ def _reserve_input(state: EncoderState, tensor: Tensor) -> Place:
 
 def _embedding(state: EncoderState, node: Node) -> None:
     table = state.matrix(node.weights[0].name, None, segment=0, is_quantized=False)
+    attrs, source = attrs_of(node, EmbeddingAttrs), node.inputs[0].name
+    if source not in _ID_SOURCES:
+        raise UnsupportedModel(f"{node.name}: expected an embedding of {', '.join(_ID_SOURCES)}, got one of {source}")
     state.encoder.embedding(
         state.barrier(node),
         table=table,
-        scale=attrs_of(node, EmbeddingAttrs).scale,
+        source=source,
+        first_row=attrs.first_row,
+        scale=attrs.scale,
         y=state.place(node.outputs[0]),
-        is_position=_reads_positions(node),
     )
-
-
-def _reads_positions(node: Node) -> bool:
-    """Whether an embedding looks up the positions of tokens rather than their ids."""
-    name = node.inputs[0].name
-    if name not in ("token_ids", "positions"):
-        raise UnsupportedModel(f"{node.name}: expected an embedding of token_ids or positions, got one of {name}")
-    return name == "positions"
 
 
 def _rope_table(state: EncoderState, node: Node) -> None:
@@ -234,7 +240,20 @@ def _attention(state: EncoderState, node: Node) -> None:
         table=(0, 0) if table is None else state.place(table),
         y=state.place(node.outputs[0]),
         partial=state.splits,
+        bias=_bias(state, node),
     )
+
+
+def _bias(state: EncoderState, node: Node) -> tuple[int, int, int] | None:
+    """The biases of an attention; layers with the same table share one layout of it."""
+    buckets = attrs_of(node, AttentionAttrs).buckets
+    if buckets is None:
+        return None
+    name = node.weights[0].name
+    if name not in state.biases:
+        table = state.weights.vectors[name]
+        state.biases[name] = AttentionBias(table, buckets, state.plan.limits.max_model_len)
+    return state.biases[name].native
 
 
 def _max_splits(plan: Plan) -> int:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from lepton_ai.backends.base import Float32Array
 from lepton_ai.backends.cpu import _native
+from lepton_ai.backends.cpu.attention_bias import AttentionBias
 from lepton_ai.backends.cpu.hazards import Hazards, Span
 from lepton_ai.backends.cpu.packing import PackedWeights
 from lepton_ai.graph.attrs import Attrs, KVSpec
@@ -45,6 +46,7 @@ class EncoderState:
     arena_bytes: int = 0
     scratch_bytes: int = 0
     uses: dict[str, list[MatrixUse]] = field(default_factory=dict)
+    biases: dict[str, AttentionBias] = field(default_factory=dict)
     keep_alive: list[Float32Array] = field(default_factory=list)
 
     def place(self, tensor: Tensor) -> Place:

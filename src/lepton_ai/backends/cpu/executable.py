@@ -123,6 +123,8 @@ class CpuExecutable:
             target = self._weights.vectors[name]
             _check_shape(name, values, target.shape)
             np.copyto(target, values)
+            if name in self._encoded.biases:
+                self._encoded.biases[name].set_table(target)
             return
         if name not in self._weights.matrices:
             raise InvalidRequest(f"name: the graph reads no weight called {name!r}", param="name")
@@ -213,6 +215,7 @@ def _step_arrays(inputs: StepInputs) -> _native.StepArrays:
         [group.block_tables for group in inputs.kv_groups],
         inputs.logit_rows,
         inputs.targets,
+        inputs.token_type_ids,
         _sampling_arrays(inputs.sampling),
     )
 

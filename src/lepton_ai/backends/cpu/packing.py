@@ -62,7 +62,10 @@ class _Job:
 
 @dataclass(slots=True)
 class PackedWeights:
-    """What a graph reads: matrices in panels, vectors in f32. ``region`` is the memory of the panels."""
+    """What a graph reads: matrices in panels; in f32 as they are, vectors and the biases of attention.
+
+    ``region`` is the memory of the panels.
+    """
 
     matrices: dict[str, PackedMatrix]
     vectors: dict[str, Float32Array]
@@ -102,7 +105,7 @@ class Packer:
 
     def pack(self, graph: Graph, store: WeightStore) -> PackedWeights:
         """Every weight of ``graph`` in the form that kernels read."""
-        vectors = {w.name: _vector(store.get(w.name)) for w in graph.weights() if len(w.shape) == 1}
+        vectors = {name: _vector(store.get(name)) for name in _plain(graph)}
         jobs = _jobs(graph, store)
         key = _cache_key(jobs, store.digest if self._cache else "")
         layout = lay_out(key, {job.name: job.num_bytes for job in jobs})
@@ -161,6 +164,12 @@ def _save(cache: PackedCache, key: PackedKey, layout: PackedLayout, region: Byte
         progress.describe(f"packed weights are not kept: {error.message}")
 
 
+def _plain(graph: Graph) -> set[str]:
+    """Names of the weights that kernels read in f32, as they are."""
+    biases = {weight.name for node in graph.nodes if node.op == "attention" for weight in node.weights}
+    return biases | {weight.name for weight in graph.weights() if len(weight.shape) == 1}
+
+
 def _jobs(graph: Graph, store: WeightStore) -> list[_Job]:
     quantized = {
         weight.name
@@ -169,8 +178,9 @@ def _jobs(graph: Graph, store: WeightStore) -> list[_Job]:
         for weight in node.weights
     }
     jobs: list[_Job] = []
+    plain = _plain(graph)
     for weight in graph.weights():
-        if len(weight.shape) == 1:
+        if weight.name in plain:
             continue
         if len(weight.shape) != 2:
             raise UnsupportedModel(f"{weight.name}: expected a vector or a matrix, got shape {weight.shape}")

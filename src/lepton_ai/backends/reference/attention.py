@@ -29,10 +29,11 @@ def attention(
     attrs: AttentionAttrs,
     step: StepInputs,
     cache: ReferenceKVCache,
+    bias: Float32Array | None = None,
 ) -> Float32Array:
     """Append k and v to the cache, then attend. q ``[T, H*D]``, k and v ``[T, K*D]`` -> ``[T, H*D]``.
 
-    A sequence's tokens take the last places of its ``kv_lengths``.
+    A sequence's tokens take the last places of its ``kv_lengths``. ``bias`` is ``[buckets, H]``.
     """
     head_dim, layer = attrs.kv.head_dim, attrs.layer
     queries, keys, values = (a.reshape(len(a), -1, head_dim) for a in (q, k, v))
@@ -43,7 +44,7 @@ def attention(
         slots = slots_of(tables[index], np.arange(length, dtype=np.int32))
         places = np.arange(length - (rows.stop - rows.start), length)
         cache.write(layer, slots[places], keys[rows], values[rows])
-        out[rows] = _attend(queries[rows], *cache.read(layer, slots), places, attrs)
+        out[rows] = _attend(queries[rows], *cache.read(layer, slots), places, attrs, bias)
     return out.reshape(q.shape)
 
 
@@ -53,6 +54,7 @@ def _attend(
     values: Float32Array,
     places: np.ndarray[tuple[int], np.dtype[np.int64]],
     attrs: AttentionAttrs,
+    bias: Float32Array | None,
 ) -> Float32Array:
     """One sequence: queries ``[n, H, D]`` at ``places`` over ``[L, K, D]``. Sums in f64."""
     share = attrs.num_heads // attrs.kv.num_heads
@@ -60,6 +62,9 @@ def _attend(
     all_values = np.repeat(values, share, axis=1).astype(np.float64)
     scores = np.einsum("nhd,lhd->hnl", queries.astype(np.float64), all_keys) * attrs.scale
     distance = places[:, None] - np.arange(len(keys))
+    if bias is not None and attrs.buckets is not None:
+        buckets = [[attrs.buckets.bucket(-d) for d in row] for row in distance.tolist()]
+        scores += bias.astype(np.float64)[np.array(buckets)].transpose(2, 0, 1)
     if attrs.is_causal:
         is_seen = (distance >= 0) & (distance < (attrs.kv.window or len(keys)))
         scores = np.where(is_seen, scores, -np.inf)

@@ -81,6 +81,7 @@ def _graph_input(name: str, inputs: StepInputs) -> Value:
         "positions": inputs.positions,
         "logit_rows": inputs.logit_rows,
         "targets": inputs.targets,
+        "token_type_ids": np.zeros_like(inputs.token_ids) if inputs.token_type_ids is None else inputs.token_type_ids,
     }
     value = fields.get(name)
     if value is None:

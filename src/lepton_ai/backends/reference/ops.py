@@ -60,7 +60,8 @@ def _ints(value: Value) -> Int32Array:
 
 def _embedding(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
     assert isinstance(node.attrs, EmbeddingAttrs)
-    return (context.weights[node.weights[0].name].rows(_ints(inputs[0])) * np.float32(node.attrs.scale),)
+    rows = context.weights[node.weights[0].name].rows(_ints(inputs[0]) + node.attrs.first_row)
+    return (rows * np.float32(node.attrs.scale),)
 
 
 def _rope_table(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
@@ -156,7 +157,8 @@ def _attention(node: Node, inputs: Sequence[Value], context: Context) -> tuple[V
     if attrs.rope is not None:
         table = _floats(inputs[3])
         q, k = rope(q, table, attrs.rope), rope(k, table, attrs.rope)
-    out = attention(q, k, v, attrs=attrs, step=context.step, cache=context.cache)
+    bias = context.weights[node.weights[0].name].values() if node.weights else None
+    out = attention(q, k, v, attrs=attrs, step=context.step, cache=context.cache, bias=bias)
     return (_as_output(out, node),)
 
 

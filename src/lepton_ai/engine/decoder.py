@@ -1,0 +1,68 @@
+"""A decoder that is ready to generate: compiled to logits, with its KV cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from lepton_ai.backends.base import Backend, Executable, KVCache
+from lepton_ai.config import Limits, Policy
+from lepton_ai.engine.load_options import LoadOptions
+from lepton_ai.engine.memory import available_memory_bytes, plan_kv
+from lepton_ai.graph.attrs import KVSpec
+from lepton_ai.graph.passes.precision import kv_dtype
+from lepton_ai.models.base import Head
+from lepton_ai.models.decoder import DecoderModel
+from lepton_ai.weights.store import WeightStore, check_strict
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """``executable`` gives logits; ``cache`` is that for generating."""
+
+    model: DecoderModel
+    store: WeightStore
+    backend: Backend
+    policy: Policy
+    limits: Limits
+    executable: Executable
+    kv_specs: tuple[KVSpec, ...]
+    cache: KVCache
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes reserved for the cache."""
+        return self.cache.num_bytes
+
+    def compile(self, head: Head, limits: Limits) -> Executable:
+        """The model with another head or other limits; weights that are packed already are shared."""
+        return self.backend.compile(self.model.build(head=head), self.store, limits, policy=self.policy)
+
+    def allocate_kv(self, num_blocks: int) -> KVCache:
+        """Another KV cache."""
+        return self.backend.allocate_kv(self.kv_specs, num_blocks)
+
+
+def make_decoder(model: DecoderModel, store: WeightStore, backend: Backend, options: LoadOptions) -> Decoder:
+    """Compile ``model`` and size its KV cache. Raises WeightMismatch, InvalidRequest, OutOfMemory."""
+    graph = model.build(head="logits")
+    check_strict(store, graph.weights(), model.ignorable_names())
+    specs = tuple(replace(spec, dtype=kv_dtype(options.policy)) for spec in model.kv_specs())
+    kv_plan = plan_kv(
+        specs,
+        model.config.context_length,
+        available_memory_bytes(),
+        max_num_seqs=options.max_requests,
+        max_model_len=options.max_model_len,
+        kv_memory_bytes=options.kv_memory_bytes,
+    )
+    limits = options.decoder_limits(kv_plan.max_model_len)
+    return Decoder(
+        model=model,
+        store=store,
+        backend=backend,
+        policy=options.policy,
+        limits=limits,
+        executable=backend.compile(graph, store, limits, policy=options.policy),
+        kv_specs=specs,
+        cache=backend.allocate_kv(specs, kv_plan.num_blocks),
+    )
