@@ -18,18 +18,30 @@ from lepton_ai.version import __version__
 
 if TYPE_CHECKING:
     from lepton_ai.engine.llm import LLM
-    from lepton_ai.engine.outputs import Chunk, Completion, Score, TokenLogprob, Usage
-    from lepton_ai.engine.pretrained import CausalOutput, GPTModel
+    from lepton_ai.engine.outputs import (
+        Chunk,
+        Classification,
+        Completion,
+        LabeledToken,
+        Score,
+        TokenLogprob,
+        Usage,
+    )
+    from lepton_ai.engine.pretrained import BertModel, CausalOutput, EncoderOutput, GPTModel
     from lepton_ai.engine.sampling_params import SamplingParams
     from lepton_ai.errors import LeptonError
     from lepton_ai.text.tokenizer import Tokenizer
 
 __all__ = [
     "LLM",
+    "BertModel",
     "CausalOutput",
     "Chunk",
+    "Classification",
     "Completion",
+    "EncoderOutput",
     "GPTModel",
+    "LabeledToken",
     "LeptonError",
     "SamplingParams",
     "Score",
@@ -44,9 +56,9 @@ def __getattr__(name: str) -> object:
     match name:
         case "LLM":
             module = "lepton_ai.engine.llm"
-        case "Chunk" | "Completion" | "Score" | "TokenLogprob" | "Usage":
+        case "Chunk" | "Classification" | "Completion" | "LabeledToken" | "Score" | "TokenLogprob" | "Usage":
             module = "lepton_ai.engine.outputs"
-        case "CausalOutput" | "GPTModel":
+        case "BertModel" | "CausalOutput" | "EncoderOutput" | "GPTModel":
             module = "lepton_ai.engine.pretrained"
         case "SamplingParams":
             module = "lepton_ai.engine.sampling_params"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.engine.published import GPT2_CONTEXT, GPT2_VOCAB_SIZE, published_gpt2
+from tests.engine.published import BERT_HIDDEN, GPT2_CONTEXT, GPT2_VOCAB_SIZE, published_bert, published_gpt2
 from tests.weights.sources.fake_hub import FakeHub, serve_hub
 
-from lepton_ai import GPTModel, Tokenizer
+from lepton_ai import BertModel, GPTModel, Tokenizer
 from lepton_ai.errors import ContextLengthExceeded, InvalidModel, TruncationWarning, UnsupportedModel, WeightMismatch
 
 REPOSITORY = "openai-community/gpt2-medium"
@@ -37,6 +37,18 @@ def test_a_model_by_its_short_name(hub: FakeHub) -> None:
         assert not model.llm.has_chat_template and model.llm.model_info.context_length == GPT2_CONTEXT
         with pytest.raises(ContextLengthExceeded):
             model(list(range(GPT2_CONTEXT + 1)))
+    assert "pytorch_model.bin" not in hub.fetched()
+
+
+def test_an_encoder_by_its_short_name(hub: FakeHub) -> None:
+    hub.add("google-bert/bert-base-uncased", published_bert())
+    with BertModel.from_pretrained("bert-base", policy="exact") as model:
+        ids = model.tokenizer.encode("Who plays the guitar?", max_length=512)
+        output = model(ids)
+        assert output.last_hidden_state.shape == (len(ids), BERT_HIDDEN)
+        assert output.pooler_output is not None and output.pooler_output.shape == (BERT_HIDDEN,)
+        (vector,) = model.llm.embed("Who plays the guitar?", pooling="cls", normalize=False)
+        assert np.array_equal(vector, output.last_hidden_state[0])
     assert "pytorch_model.bin" not in hub.fetched()
 
 

@@ -251,6 +251,10 @@ class LLM:
             return ChatTemplate.from_tokenizer(self.tokenizer)
         return ChatTemplate.from_metadata(checkpoint.metadata, self.tokenizer)
 
+    def require(self, *, is_encoder: bool) -> None:
+        """Raise InvalidRequest for a model of the other kind: an encoder, or one that generates."""
+        _ = self._encoding if is_encoder else self._generating
+
     @property
     def _generating(self) -> Generator:
         if self._generator is None:

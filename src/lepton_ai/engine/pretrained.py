@@ -1,4 +1,4 @@
-"""Models as callables: ids in, logits out, for those who think in tensors rather than in requests."""
+"""Models as callables: ids in, tensors out, for those who think in tensors rather than in requests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from lepton_ai.text.tokenizer import Tokenizer
 
 
@@ -31,7 +33,57 @@ class CausalOutput:
     logits: Float32Array
 
 
-class GPTModel:
+@dataclass(frozen=True, slots=True)
+class EncoderOutput:
+    """``last_hidden_state`` ``[T, C]`` f32 has a row for each token; ``pooler_output`` ``[C]`` is what the checkpoint's
+    pooler makes of the first, None if it has none. Both speak DLPack.
+    """
+
+    last_hidden_state: Float32Array
+    pooler_output: Float32Array | None
+
+
+class _PretrainedModel:
+    """A context manager around an ``LLM``."""
+
+    _is_encoder: ClassVar[bool]
+
+    def __init__(self, llm: LLM) -> None:
+        llm.require(is_encoder=self._is_encoder)
+        self.llm = llm
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, **options: Any) -> Self:
+        """The model of this name or path. ``options`` and errors are those of ``LLM``.
+
+        Raises InvalidRequest for a model of the other kind.
+        """
+        llm = LLM(model, **options)
+        try:
+            return cls(llm)
+        except BaseException:
+            llm.close()
+            raise
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self.llm.tokenizer
+
+    def close(self) -> None:
+        """Let go of the model. A second time does nothing."""
+        self.llm.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class GPTModel(_PretrainedModel):
     """A decoder. Use it as a context manager, from any number of threads.
 
         with GPTModel.from_pretrained("gpt-2-medium") as model:
@@ -40,18 +92,7 @@ class GPTModel:
     What ``LLM`` offers beyond (streams, chats, scores) is in ``llm``.
     """
 
-    def __init__(self, llm: LLM) -> None:
-        self.llm = llm
-
-    @classmethod
-    def from_pretrained(cls, model: str | Path, **options: Any) -> GPTModel:
-        """The model of this name or path. ``options`` and errors are those of ``LLM``."""
-        return cls(LLM(model, **options))
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer."""
-        return self.llm.tokenizer
+    _is_encoder = False
 
     def __call__(self, ids: Sequence[int] | Int32Array) -> CausalOutput:
         """Logits after each of the tokens ``ids`` ``[T]``. They take ``4 * T * V`` bytes; ``LLM.logits`` gives pieces.
@@ -70,14 +111,25 @@ class GPTModel:
         (completion,) = self.llm.generate([prompt], params or SamplingParams(**settings))
         return completion
 
-    def close(self) -> None:
-        """Let go of the model. A second time does nothing."""
-        self.llm.close()
 
-    def __enter__(self) -> GPTModel:
-        return self
+class BertModel(_PretrainedModel):
+    """An encoder. Use it as a context manager, from any number of threads.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        with BertModel.from_pretrained("bert-base") as model:
+            pair = model.tokenizer.encode_pair("Who wrote it?", "It was written by Ada.")
+            rows = model(pair.ids, pair.token_type_ids).last_hidden_state
+
+    Vectors and classes of texts are in ``llm``: ``embed``, ``classify``, ``classify_tokens``.
+    """
+
+    _is_encoder = True
+
+    def __call__(
+        self, ids: Sequence[int] | Int32Array, token_type_ids: Sequence[int] | Int32Array | None = None
+    ) -> EncoderOutput:
+        """Rows of the tokens ``ids`` ``[T]``; ``token_type_ids`` ``[T]`` None are zeros.
+
+        Raises InvalidRequest for no ids, one that the vocabulary lacks, or a model that generates;
+        ContextLengthExceeded.
+        """
+        return EncoderOutput(*self.llm.hidden_states(ids, token_type_ids))

@@ -46,7 +46,7 @@ class EncoderModel:
     def output_name(self, head: EncoderHead) -> str:
         """What the graph's output is called."""
         if isinstance(head, Pooling):
-            return "embeddings"
+            return f"{head.mode.value}_normalized" if head.is_normalized else f"{head.mode.value}_pooled"
         return f"blk.{self.config.num_layers - 1}.layer_output_norm" if head == "hidden_states" else head
 
     def is_per_token(self, head: EncoderHead) -> bool:
@@ -114,7 +114,8 @@ class EncoderModel:
         if isinstance(head, Pooling):
             if not head.is_normalized:
                 return ops.pool(x, mode=head.mode, name=name)
-            return ops.l2_normalize(ops.pool(x, mode=head.mode, name="pooled"), name=name)
+            pooled = ops.pool(x, mode=head.mode, name=f"{head.mode.value}_pooled")
+            return ops.l2_normalize(pooled, name=name)
         match head:
             case "hidden_states":
                 return x
