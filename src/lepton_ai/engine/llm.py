@@ -23,6 +23,7 @@ from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
 from lepton_ai.engine.text_encoder import Text, TextEncoder, as_texts
 from lepton_ai.errors import InvalidRequest
+from lepton_ai.models.encoder import EncoderModel
 from lepton_ai.models.family import not_a_decoder
 from lepton_ai.text.gguf_tokens import CHAT_TEMPLATE_KEY
 from lepton_ai.text.tokenizer import Tokenizer
@@ -203,6 +204,12 @@ class LLM:
         """
         wanted = as_texts(texts)
         return self._encoding.embed(wanted, pooling=pooling, normalize=normalize, max_length=max_length)
+
+    @property
+    def classifies_tokens(self) -> bool:
+        """Whether the checkpoint has a trained classifier of tokens, for ``classify_tokens``."""
+        classifier = self._model.config.classifier if isinstance(self._model, EncoderModel) else None
+        return classifier is not None and classifier.is_per_token
 
     def classify(self, texts: str | Sequence[Text], *, max_length: int | None = None) -> list[Classification]:
         """The class of each text, by the checkpoint's trained classifier.
