@@ -8,11 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.engine.published import BERT_HIDDEN, SENTENCE_FILES, published_bert, write_files
+from tests.engine.published import (
+    BERT_CONTEXT,
+    BERT_HIDDEN,
+    BERT_WORDS,
+    SENTENCE_FILES,
+    published_bert,
+    write_files,
+)
 from tests.engine.tiny_gguf import tiny_gguf
+from tests.weights.gguf_writer import Tensor, Typed, Value, write_gguf
 
 from lepton_ai import LLM, BertModel, GPTModel
 from lepton_ai.errors import ContextLengthExceeded, InvalidModel, InvalidRequest, TruncationWarning
+from lepton_ai.models.registry import read_model
+from lepton_ai.weights.checkpoint import open_checkpoint
+from lepton_ai.weights.gguf_values import ValueType
 
 TEXTS = ["a man plays", "The guitar.", "who plays the guitar?", "a man plays the guitars ."]
 LONG = "a man " * 15  # 32 tokens: more than declared, less than the context
@@ -215,3 +226,44 @@ def test_a_decoder_does_not_embed(tmp_path: Path) -> None:
 def test_the_reference_agrees(sentence_path: Path) -> None:
     with LLM(sentence_path, policy="exact") as cpu, LLM(sentence_path, policy="exact", backend="reference") as oracle:
         np.testing.assert_allclose(cpu.embed(TEXTS), oracle.embed(TEXTS), rtol=0, atol=2e-6)
+
+
+def bert_gguf(path: Path, files: dict[str, bytes]) -> Path:
+    """The same checkpoint as a GGUF file, as its converter names things; without the pooler."""
+    folder = write_files(path.parent / "folder", files)
+    tensors: dict[str, Tensor] = {}
+    with open_checkpoint(folder) as checkpoint:
+        _, store = read_model(checkpoint)
+        for name in store.names():
+            if not name.startswith("cls."):
+                tensor = store.get(name)
+                tensors[name] = (tensor.type, tensor.shape, tensor.data.tobytes())
+    control, pieces = BERT_WORDS[:5], BERT_WORDS[5:]
+    metadata: dict[str, Value] = {
+        "general.architecture": "bert",
+        "bert.block_count": 2,
+        "bert.context_length": BERT_CONTEXT,
+        "bert.embedding_length": BERT_HIDDEN,
+        "bert.feed_forward_length": 2 * BERT_HIDDEN,
+        "bert.attention.head_count": 2,
+        "bert.attention.layer_norm_epsilon": 1e-12,
+        "bert.attention.causal": False,
+        "bert.pooling_type": Typed(ValueType.U32, 1),
+        "tokenizer.ggml.model": "bert",
+        "tokenizer.ggml.tokens": [*control, *(w[2:] if w.startswith("##") else "\u2581" + w for w in pieces)],
+        "tokenizer.ggml.token_type": [3] * len(control) + [1] * len(pieces),
+        "tokenizer.ggml.unknown_token_id": 1,
+        "tokenizer.ggml.cls_token_id": 2,
+        "tokenizer.ggml.seperator_token_id": 3,
+        "tokenizer.ggml.padding_token_id": 0,
+        "tokenizer.ggml.mask_token_id": 4,
+    }
+    write_gguf(path, metadata, tensors)
+    return path
+
+
+def test_a_gguf_file_gives_the_vectors_of_the_folder(sentence_path: Path, tmp_path: Path) -> None:
+    path = bert_gguf(tmp_path / "bert.gguf", published_bert())
+    with LLM(path) as from_file, LLM(sentence_path) as from_folder:
+        assert np.array_equal(from_file.embed(TEXTS), from_folder.embed(TEXTS))
+        assert np.array_equal(from_file.embed([("who plays?", "a man")]), from_folder.embed([("who plays?", "a man")]))
