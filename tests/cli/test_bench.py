@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Lepton
+from tests.engine.published import SENTENCE_FILES, published_bert, write_files
 from tests.engine.tiny_gguf import tiny_gguf
 
 
@@ -43,3 +44,16 @@ def test_more_than_the_context(lepton: Lepton, model: str) -> None:
 def test_no_such_model(lepton: Lepton, tmp_path: Path) -> None:
     result = lepton("bench", str(tmp_path / "absent.gguf"), "--json")
     assert result.status == 1 and "model_not_found" in result.out
+
+
+def test_figures_of_an_encoder(lepton: Lepton, tmp_path: Path) -> None:
+    path = str(write_files(tmp_path / "bert", published_bert() | SENTENCE_FILES))
+    options = ["--prompt-tokens", "40", "--concurrency", "5", "--repeat", "2", "--threads", "1"]
+    value = lepton("bench", path, *options, "--json").json()
+    assert (value["concurrency"], value["prompt_tokens"], value["num_threads"]) == (5, 40, 1)
+    texts, tokens = value["texts_per_s"], value["tokens_per_s"]
+    assert isinstance(texts, float) and texts > 0 and tokens == pytest.approx(40 * texts)
+    refused = lepton("bench", path, *options, "--output-tokens", "3")
+    assert refused.status == 2 and "--output-tokens: expected none for an encoder" in refused.err
+    beyond = lepton("bench", path, "--prompt-tokens", "49")
+    assert beyond.status == 2 and "max_model_len: expected 1 to 48" in beyond.err
