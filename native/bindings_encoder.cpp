@@ -55,11 +55,11 @@ RowSymbol row_symbol(const std::string& name) {
 }
 
 void add_linear(Encoder& encoder, bool barrier, const std::vector<MatrixArgs>& segments, const std::vector<Place>& y,
-                Place x, const std::vector<Terms>& terms, const std::optional<std::string>& gate, bool quantize,
+                Place x, const std::vector<Terms>& terms, const std::optional<std::string>& activation, bool quantize,
                 const std::string& rows) {
   if (segments.empty() || segments.size() > kMaxSegments || terms.size() != segments.size() ||
-      y.size() != (gate ? 1 : segments.size()))
-    throw std::invalid_argument("linear: expected 1 to 4 segments with an output each");
+      y.size() != (activation ? 1 : segments.size()) || (activation && segments.size() > 2))
+    throw std::invalid_argument("linear: expected 1 to 4 segments with an output each, or 1 or 2 that make one");
   LinearOp op{};
   for (size_t s = 0; s < segments.size(); ++s) {
     op.segments[s] = segments[s].matrix();
@@ -67,8 +67,8 @@ void add_linear(Encoder& encoder, bool barrier, const std::vector<MatrixArgs>& s
     if (s < y.size()) op.y[s] = to_buffer(y[s]);
   }
   op.num_segments = static_cast<int32_t>(segments.size());
-  op.gated = gate.has_value();
-  if (gate) op.activation = parse_activation(*gate);
+  op.activated = activation.has_value();
+  if (activation) op.activation = parse_activation(*activation);
   op.quantize = quantize;
   op.rows = row_symbol(rows);
   op.x = to_buffer(x);
@@ -198,8 +198,8 @@ void bind_encoder(nb::module_& m) {
             e.add(OpKind::Quantize, barrier).quantize = {size, terms, row_symbol(rows), to_buffer(x), to_buffer(y)};
           },
           "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a, "terms"_a, "rows"_a)
-      .def("linear", &add_linear, "barrier"_a, nb::kw_only(), "segments"_a, "y"_a, "x"_a, "terms"_a, "gate"_a.none(),
-           "quantize"_a, "rows"_a)
+      .def("linear", &add_linear, "barrier"_a, nb::kw_only(), "segments"_a, "y"_a, "x"_a, "terms"_a,
+           "activation"_a.none(), "quantize"_a, "rows"_a)
       .def(
           "rope",
           [](Encoder& e, bool barrier, int32_t num_heads, int32_t head_dim, int32_t rotary_dim, bool interleaved,

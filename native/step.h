@@ -100,14 +100,14 @@ struct QuantizeOp {
 // Functions of one value: see activate in graph/ops.py.
 enum class Activation : int32_t { Silu, Gelu, GeluTanh, Relu, Tanh };
 
-// y_s = x w_s^T + b_s. Gated: y_0 = activation(segment 0) * segment 1.
+// y_s = x w_s^T + b_s. Activated: y_0 = activation(segment 0) [* segment 1].
 struct LinearOp {
   PanelMatrix segments[kMaxSegments];
   Buffer y[kMaxSegments];
   int32_t num_segments;
   Terms terms[kMaxSegments];  // how many 8-bit rows of x each segment multiplies; x may hold more
-  bool gated, quantize;
-  Activation activation;  // of a gated op
+  bool activated, quantize;
+  Activation activation;  // of an activated op
   RowSymbol rows;
   Buffer x;
 };

@@ -1,4 +1,5 @@
-// linear and gated_linear: panels times rows, then bias, activation and quantisation while the sums are in L1.
+// linear, activated_linear and gated_linear: panels times rows, then bias, activation and quantisation while the sums
+// are in L1.
 
 namespace lepton::LEPTON_ISA {
 
@@ -7,10 +8,10 @@ constexpr int kRowBlock = 128;  // rows that share one unpacking of a panel; the
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// A unit is what one task computes. Gated: a pair of panels of gate and of up, one group of 32 outputs. Else a panel,
+// A unit is what one task computes. Activated: a pair of panels of each segment, one group of 32 outputs. Else a panel,
 // or as many as a tile holds when the rows fill tiles.
 static int panels_per_unit(const LinearOp& op, int64_t rows) {
-  return op.gated ? 2 : rows > kPackedRows ? kTilePanels : 1;
+  return op.activated ? 2 : rows > kPackedRows ? kTilePanels : 1;
 }
 
 static int64_t segment_units(const PanelMatrix& m, int per_unit) {
@@ -18,7 +19,7 @@ static int64_t segment_units(const PanelMatrix& m, int per_unit) {
 }
 
 static int64_t linear_units(const LinearOp& op, int per_unit) {
-  if (op.gated) return segment_units(op.segments[0], per_unit);
+  if (op.activated) return segment_units(op.segments[0], per_unit);
   int64_t total = 0;
   for (int s = 0; s < op.num_segments; ++s) total += segment_units(op.segments[s], per_unit);
   return total;
@@ -103,25 +104,27 @@ static inline void add_bias(const LinearTask& t, int segment, int n, int row, fl
   for (int i = 0; i < width; ++i) sums[row * kPanelWidth + i] += m.bias[first + i];
 }
 
-// KIND(gate) * up for some rows. Channels past the end have zero weights, and KIND(0) * 0 is the zero that pads a
-// group.
+// KIND(product) or KIND(gate) * up for some rows. Channels past the end have zero weights, and KIND(0) is the zero that
+// pads a group.
 template <Activation KIND>
-static void finish_gated(const void* task, int first_row, int num_rows) {
+static void finish_activated(const void* task, int first_row, int num_rows) {
   const LinearTask& t = *static_cast<const LinearTask*>(task);
   const int64_t first = t.panel * kPanelWidth;
+  const bool gated = t.op.num_segments == 2;
   alignas(64) float y[kTileRows][kGroup] = {};
   for (int done = 0; done < num_rows; done += kTileRows) {
     const int here = num_rows - done < kTileRows ? num_rows - done : kTileRows;
     for (int r = 0; r < here; ++r)
       for (int n = 0; n < t.count; ++n) {
-        float* gates = t.sums + n * t.stride;
-        float* ups = gates + 2 * t.stride;
         const int row = first_row + done + r;
-        add_bias(t, 0, n, row, gates);
-        add_bias(t, 1, n, row, ups);
-        for (int i = 0; i < kPanelWidth; i += W)
-          store(y[r] + n * kPanelWidth + i,
-                activated<KIND>(load(gates + row * kPanelWidth + i)) * load(ups + row * kPanelWidth + i));
+        float* sums = t.sums + n * t.stride;
+        float* ups = sums + 2 * t.stride;
+        add_bias(t, 0, n, row, sums);
+        if (gated) add_bias(t, 1, n, row, ups);
+        for (int i = 0; i < kPanelWidth; i += W) {
+          const VF active = activated<KIND>(load(sums + row * kPanelWidth + i));
+          store(y[r] + n * kPanelWidth + i, gated ? active * load(ups + row * kPanelWidth + i) : active);
+        }
       }
     for (int r = 0; r < here; ++r) {
       const int64_t row = t.row + first_row + done + r;
@@ -137,19 +140,23 @@ static void finish_gated(const void* task, int first_row, int num_rows) {
 static void linear_unit(const LinearOp& op, const Step& step, int per_unit, int64_t unit, int64_t row, int rows,
                         float* sums) {
   int s = 0;
-  if (!op.gated)
+  if (!op.activated)
     for (int64_t units; unit >= (units = segment_units(op.segments[s], per_unit)); ++s) unit -= units;
   const int64_t panel = unit * per_unit, stride = int64_t{rows} * kPanelWidth;
   const int count = static_cast<int>(min64(per_unit, num_panels(op.segments[s].num_outputs) - panel));
   const uint8_t* x = op.x.row<uint8_t>(step, row);
   const LinearTask task{op, step, s, panel, count, row, sums, stride};
-  if (op.gated) {
-    panel_matmul(op.segments[0], panel, count, op.terms[0], x, op.x.stride, rows, sums, stride);
-    panel_matmul(op.segments[1], panel, count, op.terms[1], x, op.x.stride, rows, sums + 2 * stride, stride,
-                 {LEPTON_FOR_ACTIVATION(op.activation, finish_gated), &task});
-  } else {
+  if (!op.activated) {
     panel_matmul(op.segments[s], panel, count, op.terms[s], x, op.x.stride, rows, sums, stride, {finish_plain, &task});
+    return;
   }
+  const Epilogue finish{LEPTON_FOR_ACTIVATION(op.activation, finish_activated), &task};
+  if (op.num_segments == 1) {
+    panel_matmul(op.segments[0], panel, count, op.terms[0], x, op.x.stride, rows, sums, stride, finish);
+    return;
+  }
+  panel_matmul(op.segments[0], panel, count, op.terms[0], x, op.x.stride, rows, sums, stride);
+  panel_matmul(op.segments[1], panel, count, op.terms[1], x, op.x.stride, rows, sums + 2 * stride, stride, finish);
 }
 
 static void linear_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {

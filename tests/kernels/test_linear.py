@@ -1,4 +1,4 @@
-"""``linear`` and ``gated_linear``: every weight type, odd sizes, every row count that a kernel treats apart."""
+"""Products, activated or not: every weight type, odd sizes, every row count that a kernel treats apart."""
 
 from __future__ import annotations
 
@@ -232,15 +232,25 @@ def test_fast_narrows_a_weight_that_is_not_finite_to_one_that_says_so(device: Cp
     assert np.isnan(want["y0"][:, 3]).all()
 
 
-def gated_case(
-    weight_type: WeightType, size: int, policy: Policy, *, quantised: bool, kind: Activation = Activation.SILU
+def activated_case(
+    weight_type: WeightType,
+    size: int,
+    policy: Policy,
+    *,
+    quantised: bool,
+    is_gated: bool = True,
+    kind: Activation = Activation.SILU,
 ) -> Case:
-    """kind(gate) * up, read as it is, or through a product with the identity in 8 bits."""
+    """kind(x w^T + b), or kind(gate) * up, read as it is, or through a product with the identity in 8 bits."""
     trace, num_inputs = Trace(), 256
     x = rows_of(trace, "x", num_inputs)
-    parts = [ops.linear(x, Weight(name, (size, num_inputs)), name=name) for name in ("gate", "up")]
-    y = ops.gated(parts[0], parts[1], kind=kind, name="act")
-    tensors = [random_tensor(name, (size, num_inputs), weight_type, seed=size) for name in ("gate", "up")]
+    names = ("gate", "up") if is_gated else ("product",)
+    bias = None if is_gated else Weight("bias", (size,))
+    parts = [ops.linear(x, Weight(name, (size, num_inputs)), name=name, bias=bias) for name in names]
+    y = ops.gated(*parts, kind=kind, name="act") if is_gated else ops.activate(parts[0], kind=kind, name="act")
+    tensors = [random_tensor(name, (size, num_inputs), weight_type, seed=size) for name in names]
+    if not is_gated:
+        tensors.append(stored("bias", normal((size,), 4)))
     if quantised:
         tensors.append(identity(size))
         y = ops.linear(y, Weight("identity", (size, size)), name="out")
@@ -248,41 +258,46 @@ def gated_case(
 
 
 @cache
-def expected_gated(weight_type: WeightType, size: int, policy: Policy, *, quantised: bool) -> Floats:
-    case = gated_case(weight_type, size, policy, quantised=quantised)
-    (outputs,) = case.on_reference([plain_step({"x": gated_input()})])
+def expected_activated(
+    weight_type: WeightType, size: int, policy: Policy, *, quantised: bool, is_gated: bool
+) -> Floats:
+    case = activated_case(weight_type, size, policy, quantised=quantised, is_gated=is_gated)
+    (outputs,) = case.on_reference([plain_step({"x": activated_input()})])
     return next(iter(outputs.values()))
 
 
-def gated_input() -> Floats:
+def activated_input() -> Floats:
     return normal((20, 256), 9) * np.float32(0.02)
 
 
+@pytest.mark.parametrize("is_gated", [True, False], ids=["gated", "alone"])
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 32, 33, 50])
 @pytest.mark.parametrize(
     ("weight_type", "policy"),
     [(WeightType.F16, Policy.EXACT), (WeightType.Q4_1, Policy.AUTO), (WeightType.Q6_K, Policy.AUTO)],
 )
-def test_gated(device: CpuDevice, weight_type: WeightType, policy: Policy, size: int) -> None:
-    want = expected_gated(weight_type, size, policy, quantised=False)
-    case = gated_case(weight_type, size, policy, quantised=False)
+def test_activated(device: CpuDevice, weight_type: WeightType, policy: Policy, size: int, is_gated: bool) -> None:
+    want = expected_activated(weight_type, size, policy, quantised=False, is_gated=is_gated)
+    case = activated_case(weight_type, size, policy, quantised=False, is_gated=is_gated)
     for rows in (1, 5, 20):
-        (got,) = case.on_cpu(device, [plain_step({"x": gated_input()[:rows]})])
+        (got,) = case.on_cpu(device, [plain_step({"x": activated_input()[:rows]})])
         np.testing.assert_allclose(got["act"], want[:rows], rtol=3e-5, atol=3e-5 * np.abs(want).max())
 
 
+@pytest.mark.parametrize("is_gated", [True, False], ids=["gated", "alone"])
 @pytest.mark.parametrize("kind", list(Activation))
-def test_gated_by_each_activation(device: CpuDevice, kind: Activation) -> None:
-    case = gated_case(WeightType.F16, 50, Policy.EXACT, quantised=False, kind=kind)
-    steps = [plain_step({"x": gated_input()})]
+def test_each_activation(device: CpuDevice, kind: Activation, is_gated: bool) -> None:
+    case = activated_case(WeightType.F16, 50, Policy.EXACT, quantised=False, kind=kind, is_gated=is_gated)
+    steps = [plain_step({"x": activated_input()})]
     (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
     np.testing.assert_allclose(got["act"], want["act"], rtol=3e-5, atol=3e-5 * np.abs(want["act"]).max())
 
 
+@pytest.mark.parametrize("is_gated", [True, False], ids=["gated", "alone"])
 @pytest.mark.parametrize("size", [32, 64, 96, 288])
-def test_gated_into_8_bits(device: CpuDevice, size: int) -> None:
-    want = expected_gated(WeightType.Q4_0, size, Policy.AUTO, quantised=True)
-    case = gated_case(WeightType.Q4_0, size, Policy.AUTO, quantised=True)
+def test_activated_into_8_bits(device: CpuDevice, size: int, is_gated: bool) -> None:
+    want = expected_activated(WeightType.Q4_0, size, Policy.AUTO, quantised=True, is_gated=is_gated)
+    case = activated_case(WeightType.Q4_0, size, Policy.AUTO, quantised=True, is_gated=is_gated)
     for rows in (1, 5, 20):
-        (got,) = case.on_cpu(device, [plain_step({"x": gated_input()[:rows]})])
+        (got,) = case.on_cpu(device, [plain_step({"x": activated_input()[:rows]})])
         assert_same_codes(got["out"], want[:rows])

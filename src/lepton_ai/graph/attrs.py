@@ -174,10 +174,13 @@ class ActivationAttrs(Attrs):
 
 
 @dataclass(frozen=True, slots=True)
-class GatedLinearAttrs(Attrs):
-    """``segments`` are gate and up, in this order. ``quantize``: the output is quantised (``Q8``) instead of f32."""
+class ActivatedLinearAttrs(Attrs):
+    """``segments``: the one whose product is activated; or gate and up, in this order, of which the gate is.
 
-    segments: tuple[Segment, Segment]
+    ``quantize``: the output is quantised (``Q8``) instead of f32.
+    """
+
+    segments: tuple[Segment, ...]
     kind: Activation
     quantize: bool = False
     quantize_weights: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lepton_ai.graph.attrs import Attrs, GatedLinearAttrs, LinearAttrs, Segment
+from lepton_ai.graph.attrs import ActivatedLinearAttrs, Attrs, LinearAttrs, Segment
 from lepton_ai.graph.tensor import Tensor, Weight
 
 
@@ -22,8 +22,8 @@ class Node:
 
 
 def segment_weights(node: Node) -> Iterator[tuple[Segment, Weight, Weight | None]]:
-    """Each segment of a linear, token_logprob or gated_linear node with its matrix and its bias, in order."""
-    assert isinstance(node.attrs, LinearAttrs | GatedLinearAttrs), f"{node.name}: {node.op} has no segments"
+    """Each segment of a product (``linear`` and its kin) with its matrix and its bias, in order."""
+    assert isinstance(node.attrs, LinearAttrs | ActivatedLinearAttrs), f"{node.name}: {node.op} has no segments"
     weights = iter(node.weights)
     for segment in node.attrs.segments:
         matrix = next(weights)

@@ -4,8 +4,8 @@ A function here adds a node to the trace of its inputs. Shapes: ``T`` tokens, ``
 ``D`` head dim, ``C`` hidden size, ``F`` feed-forward size, ``V`` vocabulary. All arithmetic is f32 unless said.
 
 Ops that models call: embedding, rope_table, rms_norm, layer_norm, linear, rope, attention, add, activate,
-gated, gather_rows, pool, l2_normalize, token_logprob. Ops that only passes make: quantize, add_norm, gated_linear (they
-stand in ``passes/fuse.py`` and ``passes/precision.py``; their formulas are here, beside the others).
+gated, gather_rows, pool, l2_normalize, token_logprob. Ops that only passes make: quantize, add_norm, activated_linear,
+gated_linear (they stand in ``passes/fuse.py`` and ``passes/precision.py``; their formulas are here, beside the others).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ OPS: dict[str, str] = {
     "token_logprob": "y[r] = log_softmax(x[r] @ w^T)[target[r]] without holding [R, V]; -> [R] f32",
     "quantize": "per row and group of 32: scale = max|x| / 127, q = round_half_even(x * (127 / max|x|)); -> q8 or q16",
     "add_norm": "s = a + b; y = rms_norm(s) or layer_norm(s); outputs (s f32, y f32, q8 or q16)",
+    "activated_linear": "y = kind(x @ w^T + b); x [T, C] f32 or q8 -> [T, F] f32 or q8",
     "gated_linear": "y = kind(x @ gate^T + b) * (x @ up^T + b); x [T, C] f32 or q8 -> [T, F] f32 or q8",
 }
 """Every op of the vocabulary with its formula, for people and for the exhaustiveness tests of backends."""

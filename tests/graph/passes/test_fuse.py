@@ -10,10 +10,10 @@ from tests.models.tiny import tiny_model
 from lepton_ai.config import Policy
 from lepton_ai.graph import ops
 from lepton_ai.graph.attrs import (
+    ActivatedLinearAttrs,
     Activation,
     ActivationAttrs,
     AttentionAttrs,
-    GatedLinearAttrs,
     LinearAttrs,
     NormAttrs,
     NormKind,
@@ -25,6 +25,7 @@ from lepton_ai.graph.passes.fuse import (
     REWRITES,
     Rewrite,
     fuse,
+    fuse_activated_linear,
     fuse_add_norm,
     fuse_gated_linear,
     fuse_linears,
@@ -56,6 +57,25 @@ def names(graph: Graph) -> set[str]:
 
 def f32_names(graph: Graph) -> set[str]:
     return {t.name for n in graph.nodes for t in n.outputs if t.dtype is DType.F32}
+
+
+def activated(kept: Collection[str] = (), *, is_output: bool = False) -> Graph:
+    trace = Trace()
+    x = trace.input("x", (symbol("T"), 32), DType.F32)
+    product = ops.linear(x, Weight("w", (48, 32)), name="product", bias=Weight("b", (48,)))
+    act = ops.activate(product, kind=Activation.GELU, name="act")
+    return fuse_activated_linear(trace.finish([act, product] if is_output else [act]), kept)
+
+
+def test_fuse_activated_linear() -> None:
+    (fused,) = activated().nodes
+    assert (fused.op, fused.name, [w.name for w in fused.weights]) == ("activated_linear", "act", ["w", "b"])
+    assert isinstance(fused.attrs, ActivatedLinearAttrs) and fused.attrs.kind is Activation.GELU
+
+
+def test_fuse_activated_linear_spares_a_product_that_is_wanted() -> None:
+    for graph in (activated({"product"}), activated(is_output=True)):
+        assert [n.op for n in graph.nodes] == ["linear", "activate"]
 
 
 def test_fuse_linears_keeps_segments_outputs_and_biases() -> None:
@@ -95,7 +115,7 @@ def test_fuse_gated_linear() -> None:
     gated = node(fused, "blk.1.ffn_act")
     assert gated.op == "gated_linear"
     assert [t.name for t in gated.inputs] == ["blk.1.ffn_norm"]
-    assert isinstance(gated.attrs, GatedLinearAttrs)
+    assert isinstance(gated.attrs, ActivatedLinearAttrs)
     assert gated.attrs.kind is Activation.SILU
     assert [(s.name, s.num_outputs) for s in gated.attrs.segments] == [("blk.1.ffn_gate", 96), ("blk.1.ffn_up", 96)]
     assert [w.name for w in gated.weights] == ["blk.1.ffn_gate.weight", "blk.1.ffn_up.weight"]
@@ -116,7 +136,7 @@ def test_fuse_gated_linear_keeps_the_activation(kind: Activation) -> None:
     x = trace.input("x", (symbol("T"), 32), DType.F32)
     gate, up = (ops.linear(x, Weight(name, (8, 32)), name=name) for name in ("gate", "up"))
     (gated,) = fuse_gated_linear(trace.finish([ops.gated(gate, up, kind=kind, name="act")])).nodes
-    assert isinstance(gated.attrs, GatedLinearAttrs) and gated.attrs.kind is kind
+    assert isinstance(gated.attrs, ActivatedLinearAttrs) and gated.attrs.kind is kind
 
 
 @pytest.mark.parametrize("policy", [Policy.AUTO, Policy.FAST])

@@ -106,7 +106,7 @@ class Encoder:
         y: Sequence[Place],
         x: Place,
         terms: Sequence[int],
-        gate: str | None,
+        activation: str | None,
         quantize: bool,
         rows: str,
     ) -> None: ...

@@ -14,10 +14,10 @@ from lepton_ai.backends.cpu.encoder_state import EncoderState, MatrixUse, Place,
 from lepton_ai.backends.cpu.packing import PackedWeights
 from lepton_ai.errors import UnsupportedModel
 from lepton_ai.graph.attrs import (
+    ActivatedLinearAttrs,
     ActivationAttrs,
     AttentionAttrs,
     EmbeddingAttrs,
-    GatedLinearAttrs,
     LinearAttrs,
     NormAttrs,
     NormKind,
@@ -156,13 +156,14 @@ def _norm(state: EncoderState, node: Node) -> None:
 
 def _linear(state: EncoderState, node: Node) -> None:
     """One record for up to four segments; they read the same rows and meet nobody in between."""
-    assert isinstance(node.attrs, LinearAttrs | GatedLinearAttrs)
-    x, is_gated, barrier = node.inputs[0], node.op == "gated_linear", state.barrier(node)
+    assert isinstance(node.attrs, LinearAttrs | ActivatedLinearAttrs)
+    x, barrier = node.inputs[0], state.barrier(node)
     parts = list(segment_weights(node))
+    panels = 2 * len(parts) if isinstance(node.attrs, ActivatedLinearAttrs) else _TILE_PANELS
     for first in range(0, len(parts), _MAX_SEGMENTS):
         chosen = parts[first : first + _MAX_SEGMENTS]
         terms = [segment.num_terms for segment, _, _ in chosen]
-        state.need_scratch((4 if is_gated else _TILE_PANELS) * _ROW_BLOCK * 64)
+        state.need_scratch(panels * _ROW_BLOCK * 64)
         state.encoder.linear(
             barrier and first == 0,
             segments=[
@@ -172,8 +173,8 @@ def _linear(state: EncoderState, node: Node) -> None:
             y=[state.place(t) for t in node.outputs[first : first + _MAX_SEGMENTS]],
             x=state.place(x),
             terms=terms,
-            gate=node.attrs.kind.value if isinstance(node.attrs, GatedLinearAttrs) else None,
-            quantize=isinstance(node.attrs, GatedLinearAttrs) and node.attrs.quantize,
+            activation=node.attrs.kind.value if isinstance(node.attrs, ActivatedLinearAttrs) else None,
+            quantize=isinstance(node.attrs, ActivatedLinearAttrs) and node.attrs.quantize,
             rows=row_symbol(x),
         )
 
@@ -360,6 +361,7 @@ _ENCODERS: Mapping[str, Callable[[EncoderState, Node], None]] = {
     "layer_norm": _norm,
     "add_norm": _norm,
     "linear": _linear,
+    "activated_linear": _linear,
     "gated_linear": _linear,
     "quantize": _quantize,
     "rope": _rope,

@@ -15,7 +15,7 @@ from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice, shared_cache_bytes
 from lepton_ai.backends.cpu.memory import huge_zeros
 from lepton_ai.errors import StorageError, UnsupportedModel
-from lepton_ai.graph.attrs import GatedLinearAttrs, LinearAttrs
+from lepton_ai.graph.attrs import ActivatedLinearAttrs, LinearAttrs
 from lepton_ai.graph.graph import Graph
 from lepton_ai.weights.formats import dequantize
 from lepton_ai.weights.packed import PackedCache, PackedKey, PackedLayout, lay_out
@@ -174,7 +174,7 @@ def _jobs(graph: Graph, store: WeightStore) -> list[_Job]:
     quantized = {
         weight.name
         for node in graph.nodes
-        if isinstance(node.attrs, LinearAttrs | GatedLinearAttrs) and node.attrs.quantize_weights
+        if isinstance(node.attrs, LinearAttrs | ActivatedLinearAttrs) and node.attrs.quantize_weights
         for weight in node.weights
     }
     jobs: list[_Job] = []

@@ -9,7 +9,7 @@ from lepton_ai.backends.reference.kv import ReferenceKVCache
 from lepton_ai.backends.reference.weights import HeldWeight, hold
 from lepton_ai.config import Limits, Policy
 from lepton_ai.errors import WeightMismatch
-from lepton_ai.graph.attrs import GatedLinearAttrs, KVSpec, LinearAttrs
+from lepton_ai.graph.attrs import ActivatedLinearAttrs, KVSpec, LinearAttrs
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.node import segment_weights
 from lepton_ai.graph.passes import lower
@@ -52,6 +52,6 @@ def _narrowed_weights(graph: Graph) -> frozenset[str]:
     return frozenset(
         matrix.name
         for node in graph.nodes
-        if isinstance(node.attrs, LinearAttrs | GatedLinearAttrs) and node.attrs.quantize_weights
+        if isinstance(node.attrs, LinearAttrs | ActivatedLinearAttrs) and node.attrs.quantize_weights
         for _, matrix, _ in segment_weights(node)
     )

@@ -12,7 +12,7 @@ from lepton_ai.backends.reference.ops import Context, Value, run_node
 from lepton_ai.backends.reference.sampling import sample
 from lepton_ai.backends.reference.weights import DenseWeight, HeldWeight, quantize_to_8_bits
 from lepton_ai.errors import InvalidRequest
-from lepton_ai.graph.attrs import GatedLinearAttrs, LinearAttrs
+from lepton_ai.graph.attrs import ActivatedLinearAttrs, LinearAttrs
 from lepton_ai.graph.node import segment_weights
 from lepton_ai.graph.passes.plan import Plan
 
@@ -67,7 +67,7 @@ class ReferenceExecutable:
         return any(
             matrix.name == name and node.inputs[0].dtype.num_terms > 0
             for node in self.plan.graph.nodes
-            if isinstance(node.attrs, LinearAttrs | GatedLinearAttrs)
+            if isinstance(node.attrs, LinearAttrs | ActivatedLinearAttrs)
             for _, matrix, _ in segment_weights(node)
         )
 

@@ -17,11 +17,11 @@ from lepton_ai.backends.reference.quantized import Float64Array, Q8Rows, matmul_
 from lepton_ai.backends.reference.sampling import log_softmax
 from lepton_ai.backends.reference.weights import GroupedWeight, HeldWeight
 from lepton_ai.graph.attrs import (
+    ActivatedLinearAttrs,
     Activation,
     ActivationAttrs,
     AttentionAttrs,
     EmbeddingAttrs,
-    GatedLinearAttrs,
     NormAttrs,
     NormKind,
     PoolAttrs,
@@ -134,8 +134,14 @@ def _gated(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value
     return (_as_output(_gated_product(_floats(inputs[0]), _floats(inputs[1]), node.attrs.kind), node),)
 
 
+def _activated_linear(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
+    assert isinstance(node.attrs, ActivatedLinearAttrs)
+    (product,) = _segments(node, inputs[0], context)
+    return (_as_output(activated(product, node.attrs.kind).astype(np.float32), node),)
+
+
 def _gated_linear(node: Node, inputs: Sequence[Value], context: Context) -> tuple[Value, ...]:
-    assert isinstance(node.attrs, GatedLinearAttrs)
+    assert isinstance(node.attrs, ActivatedLinearAttrs)
     gate, up = _segments(node, inputs[0], context)
     return (_as_output(_gated_product(gate, up, node.attrs.kind), node),)
 
@@ -222,6 +228,7 @@ _OPS: Mapping[str, Op] = {
     "token_logprob": _token_logprob,
     "quantize": _quantize,
     "add_norm": _add_norm,
+    "activated_linear": _activated_linear,
     "gated_linear": _gated_linear,
 }
 

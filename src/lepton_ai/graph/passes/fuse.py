@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from lepton_ai.graph.attrs import (
+    ActivatedLinearAttrs,
     ActivationAttrs,
     AttentionAttrs,
     Attrs,
-    GatedLinearAttrs,
     LinearAttrs,
     NormAttrs,
     RopeAttrs,
@@ -51,13 +51,33 @@ def fuse_gated_linear(graph: Graph, keep: Collection[str] = ()) -> Graph:
         assert isinstance(node.attrs, ActivationAttrs)
         if len(gate.outputs) > 1 or len(up.outputs) > 1:
             continue
-        attrs = GatedLinearAttrs(
+        attrs = ActivatedLinearAttrs(
             (gate.attrs.segments[0], up.attrs.segments[0]),
             node.attrs.kind,
             quantize_weights=gate.attrs.quantize_weights or up.attrs.quantize_weights,
         )
         gone |= {gate.name, up.name}
         fused[node.name] = Node("gated_linear", node.name, gate.inputs, gate.weights + up.weights, attrs, node.outputs)
+    return _replace_nodes(graph, fused, gone)
+
+
+def fuse_activated_linear(graph: Graph, keep: Collection[str] = ()) -> Graph:
+    """``activate(linear(x))`` -> ``activated_linear(x)``, unless the product is read elsewhere or kept."""
+    producers, private = graph.producers(), _private_tensors(graph, keep)
+    gone: set[str] = set()
+    fused: dict[str, Node] = {}
+    for node in graph.nodes:
+        if node.op != "activate" or node.inputs[0].id not in private:
+            continue
+        linear = producers.get(node.inputs[0].id)
+        if linear is None or linear.op != "linear" or len(linear.outputs) > 1:
+            continue
+        assert isinstance(linear.attrs, LinearAttrs) and isinstance(node.attrs, ActivationAttrs)
+        attrs = ActivatedLinearAttrs(
+            linear.attrs.segments, node.attrs.kind, quantize_weights=linear.attrs.quantize_weights
+        )
+        gone.add(linear.name)
+        fused[node.name] = Node("activated_linear", node.name, linear.inputs, linear.weights, attrs, node.outputs)
     return _replace_nodes(graph, fused, gone)
 
 
@@ -138,7 +158,8 @@ def fuse_rope(graph: Graph, keep: Collection[str] = ()) -> Graph:
 
 
 def fuse_quantize(graph: Graph, keep: Collection[str] = ()) -> Graph:
-    """A ``quantize`` that alone reads a norm, an activation, a gated_linear or an attention -> that node makes it.
+    """A ``quantize`` that alone reads a norm, an activation, an activated or gated linear or an attention -> that
+    node makes it.
 
     The quantised tensor takes over the output's place and keeps its own name (suffix ``.q8`` or ``.q16``). An
     attention is only fused if groups of 32 do not cross its heads.
@@ -168,15 +189,22 @@ def _quantising_attrs(producer: Node, output: Tensor, quantised: Tensor) -> Attr
         return replace(attrs, quantize=True)
     if quantised.dtype is not DType.Q8:
         return None
-    if isinstance(attrs, GatedLinearAttrs):
+    if isinstance(attrs, ActivatedLinearAttrs):
         return replace(attrs, quantize=True)
     if isinstance(attrs, AttentionAttrs) and attrs.kv.head_dim % Q8_GROUP == 0:
         return replace(attrs, quantize=True)
     return None
 
 
-REWRITES: tuple[Rewrite, ...] = (fuse_gated_linear, fuse_linears, fuse_add_norm, fuse_rope, fuse_quantize)
-"""In the order of ``fuse``: gate and up must still be linears of their own when ``gated_linear`` takes them, and
+REWRITES: tuple[Rewrite, ...] = (
+    fuse_gated_linear,
+    fuse_activated_linear,
+    fuse_linears,
+    fuse_add_norm,
+    fuse_rope,
+    fuse_quantize,
+)
+"""In the order of ``fuse``: products must still be linears of their own when an activation takes them, and
 ``quantize`` comes last, when the nodes that can absorb it exist."""
 
 
