@@ -50,6 +50,28 @@ void unpack_nibbles(const uint8_t* nibbles, uint8_t* u) {
   for (int i = 0; i < 16; ++i) u[i] = nibbles[i] & 15, u[16 + i] = nibbles[i] >> 4;
 }
 
+// One row of a type with an f32 scale and an i8 zero point in front of the codes of each block. Those of four bits
+// stand in pairs, the first in the low half.
+void pack_zero_point_row(StorageType type, PanelKind kind, const uint8_t* row, int64_t num_inputs, int ch,
+                         uint8_t* panel) {
+  const KindInfo info = kind_info(kind);
+  const int shared = zero_point_groups(kind), code_bytes = kGroup * info.stored_bits / 8;
+  for (int64_t g = 0; g < num_inputs / kGroup; ++g) {
+    const uint8_t* block = row + g / shared * info_of(type).bytes;
+    const uint8_t* codes = block + 5 + g % shared * code_bytes;
+    uint8_t* super_block = panel + g / kBlockGroups * block_bytes(kind);
+    uint8_t* scales = super_block + g % kBlockGroups / shared * kZeroPointBytes;
+    std::memcpy(scales + 4 * ch, block, 4);
+    scales[4 * kPanelWidth + ch] = block[4];
+    uint8_t u[kGroup];
+    if (info.stored_bits == 8)
+      std::memcpy(u, codes, kGroup);
+    else
+      for (int i = 0; i < kGroup / 2; ++i) u[2 * i] = codes[i] & 15, u[2 * i + 1] = codes[i] >> 4;
+    place(info.stored_bits, ch, u, super_block + group_offset(kind, static_cast<int>(g % kBlockGroups)));
+  }
+}
+
 // One row of a type with blocks of 32 and one level of scales.
 void pack_simple_row(StorageType type, PanelKind kind, const uint8_t* row, int64_t num_inputs, int ch, uint8_t* panel) {
   const KindInfo info = kind_info(kind);
@@ -254,7 +276,9 @@ void pack_panel(StorageType type, PanelKind kind, const uint8_t* rows, int64_t n
         quantize_wide_row(type, row, num_inputs, ch, panel);
       else
         pack_wide_row(type, row, num_inputs, ch, panel);
-    } else if (kind_info(kind).two_level) {
+    } else if (zero_point_groups(kind) > 0) {
+      pack_zero_point_row(type, kind, row, num_inputs, ch, panel);
+    } else if (kind_info(kind).has_header) {
       for (int64_t b = 0; b < num_inputs / kBlock; ++b)
         pack_super_block(type, row + b * info_of(type).bytes, ch, panel + b * block_bytes(kind));
     } else {

@@ -24,7 +24,11 @@ namespace lepton {
   X(Q5_K, 256, 176, U5K)        \
   X(Q6_K, 256, 210, U6K)        \
   X(IQ4_NL, 32, 18, T4)         \
-  X(IQ4_XS, 256, 136, T4K)
+  X(IQ4_XS, 256, 136, T4K)      \
+  X(INT4_G32, 32, 21, Z4)       \
+  X(INT4_G128, 128, 69, Z4x4)   \
+  X(INT8_G32, 32, 37, Z8)       \
+  X(INT8_G128, 128, 133, Z8x4)
 #define LEPTON_STORAGE_NAME(name, block, bytes, kind) name,
 enum class StorageType { LEPTON_STORAGE_TYPES(LEPTON_STORAGE_NAME) };
 #undef LEPTON_STORAGE_NAME

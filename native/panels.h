@@ -11,10 +11,11 @@
 //   u6  u4, then two planes of 64 bytes: two bits each for quads 0-3 and 4-7
 //   u8  eight planes of 64 bytes, one for each quad
 //   t4  as u4, but a code stands for the 8-bit value of that place in kCodebook
+//   z4, z8  as u4 and u8, with zero points
 //   f16, bf16, f32  32 x 16 values, input-major, without scales
 //
-// Values are unsigned; the signed weight is (u - offset). One-level kinds put 16 f16 scales (and 16 f16 minima) in
-// front of each group. Two-level kinds put a header in front of each super-block of eight groups:
+// Values are unsigned; the signed weight is (u - offset). Kinds without headers put 16 f16 scales (and 16 f16 minima)
+// in front of each group. The others put a header in front of each super-block of eight groups:
 //
 //   u4k, u5k  f16 d[16], f16 dmin[16], then 12 x 16 bytes of 6-bit sub-scales and sub-minima: byte [g][ch] holds the
 //             low nibbles (scale low, minimum high) of group g; byte [8 + i][ch] the upper two bits: (scale, minimum)
@@ -26,6 +27,8 @@
 //             the low nibbles of numbers i and 8 + i; byte [8 + i][ch] the upper two bits of i, 4 + i, 8 + i and 12 + i
 //   t4k       f16 d[16], then 6 x 16 bytes of 6-bit sub-scales, plus 32: bytes [0][ch] and [1][ch] hold the upper two
 //             bits of groups 0-3 and 4-7; byte [2 + i][ch] the low nibbles of groups 2i and 2i + 1
+//   z4, z8      f32 scale[16], i8 zero point[16], less the offset, for each group
+//   z4x4, z8x4  the same for each four groups
 //
 // So every kind has the size of the file format it comes from. Channels and inputs past the end are zero weights.
 #pragma once
@@ -44,8 +47,9 @@ constexpr int kQuads = 8;        // quads in a group
 constexpr int kBlockGroups = 8;  // groups in a super-block
 constexpr int kBlock = kGroup * kBlockGroups;
 
-#define LEPTON_PANEL_KINDS(X) \
+#define LEPTON_GGML_PANEL_KINDS(X) \
   X(F32) X(F16) X(BF16) X(U4) X(U4M) X(U5) X(U5M) X(U8) X(U4K) X(U5K) X(U6K) X(T4) X(T4K) X(U3K) X(U2K)
+#define LEPTON_PANEL_KINDS(X) LEPTON_GGML_PANEL_KINDS(X) X(Z4) X(Z4x4) X(Z8) X(Z8x4)
 #define LEPTON_KIND_NAME(kind) kind,
 enum class PanelKind : int32_t { LEPTON_PANEL_KINDS(LEPTON_KIND_NAME) };
 #undef LEPTON_KIND_NAME
@@ -63,10 +67,23 @@ struct KindInfo {
   int stored_bits;  // of its code: fewer where a codebook gives the weight
   int offset;       // signed weight = u - offset
   bool has_min;     // y += min * sum(x)
-  bool two_level;   // header for each super-block
-  int scale_bytes;  // in front of each group (one-level) or super-block (two-level)
+  bool has_header;  // of each super-block
+  int scale_bytes;  // in front of each super-block (with headers) or group (without)
   int group_bytes;  // data of one group
 };
+
+constexpr int kZeroPointBytes = kPanelWidth * 5;  // of 16 f32 scales and their i8 zero points
+
+// Groups that share an f32 scale and a zero point; 0 for kinds without them.
+static constexpr int zero_point_groups(PanelKind kind) {
+  switch (kind) {
+    case PanelKind::Z4:
+    case PanelKind::Z8: return 1;
+    case PanelKind::Z4x4:
+    case PanelKind::Z8x4: return 4;
+    default: return 0;
+  }
+}
 
 static constexpr KindInfo kind_info(PanelKind kind) {
   switch (kind) {
@@ -85,6 +102,10 @@ static constexpr KindInfo kind_info(PanelKind kind) {
     case PanelKind::T4K: return {8, 4, 128, false, true, 128, 256};
     case PanelKind::U3K: return {3, 3, 4, false, true, 224, 192};
     case PanelKind::U2K: return {2, 2, 0, true, true, 320, 128};
+    case PanelKind::Z4: return {4, 4, 8, true, true, 8 * kZeroPointBytes, 256};
+    case PanelKind::Z4x4: return {4, 4, 8, true, true, 2 * kZeroPointBytes, 256};
+    case PanelKind::Z8: return {8, 8, 128, true, true, 8 * kZeroPointBytes, 512};
+    case PanelKind::Z8x4: return {8, 8, 128, true, true, 2 * kZeroPointBytes, 512};
   }
   return {};
 }
@@ -96,24 +117,25 @@ alignas(16) static constexpr uint8_t kCodebook[16] = {1,   24,  45,  63,  79,  9
 static constexpr int64_t num_groups(int64_t num_inputs) { return (num_inputs + kGroup - 1) / kGroup; }
 static constexpr int64_t num_panels(int64_t num_outputs) { return (num_outputs + kPanelWidth - 1) / kPanelWidth; }
 
-// Bytes of one panel. Two-level kinds round the inner size up to whole super-blocks of scales, not of data.
+// Bytes of one panel. Kinds with headers round the inner size up to whole super-blocks of scales, not of data.
 static constexpr int64_t panel_bytes(PanelKind kind, int64_t num_inputs) {
   const KindInfo info = kind_info(kind);
   const int64_t groups = num_groups(num_inputs);
-  const int64_t headers = info.two_level ? (groups + kBlockGroups - 1) / kBlockGroups : groups;
+  const int64_t headers = info.has_header ? (groups + kBlockGroups - 1) / kBlockGroups : groups;
   return headers * info.scale_bytes + groups * info.group_bytes;
 }
 
 // Bytes from one super-block of a panel to the next.
 static constexpr int64_t block_bytes(PanelKind kind) {
   const KindInfo info = kind_info(kind);
-  return (info.two_level ? 1 : kBlockGroups) * info.scale_bytes + kBlockGroups * static_cast<int64_t>(info.group_bytes);
+  return (info.has_header ? 1 : kBlockGroups) * info.scale_bytes +
+         kBlockGroups * static_cast<int64_t>(info.group_bytes);
 }
 
 // Offset of a group's data inside its super-block.
 static constexpr int64_t group_offset(PanelKind kind, int group) {
   const KindInfo info = kind_info(kind);
-  return info.two_level
+  return info.has_header
              ? info.scale_bytes + static_cast<int64_t>(group) * info.group_bytes
              : static_cast<int64_t>(group + 1) * info.scale_bytes + static_cast<int64_t>(group) * info.group_bytes;
 }

@@ -25,7 +25,8 @@ static inline const float* unpack_float(const uint8_t* block, const Scales<KIND>
       const int s = kHalves<KIND> == 2 ? 2 * g + q / 4 : g;
       for (int p = 0; p < kParts; ++p) {
         const VF scale = scales.scale[s][p];
-        const VF low = info.has_min ? scales.min[s][p] : scale * set1(-static_cast<float>(info.offset));
+        VF low = scale * set1(-static_cast<float>(info.offset));
+        if constexpr (info.has_min) low = info.offset ? low + scales.min[s][p] : scales.min[s][p];
         for (int j = 0; j < 4; ++j)
           store(out + (4 * q + j) * kPanelWidth + p * W, fma(quad_input(unpacked + q * 64 + p * W * 4, j), scale, low));
       }

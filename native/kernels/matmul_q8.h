@@ -112,7 +112,7 @@ struct Q8Rows {
 template <PanelKind KIND, int TERMS, int ROWS>
 static void matmul_few(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, float* out) {
   constexpr KindInfo info = kind_info(KIND);
-  constexpr int64_t group_stride = info.group_bytes + (info.two_level ? 0 : info.scale_bytes);
+  constexpr int64_t group_stride = info.group_bytes + (info.has_header ? 0 : info.scale_bytes);
   const int64_t total = num_groups(m.num_inputs);
   VF acc[ROWS][1][kParts];
   for (int r = 0; r < ROWS; ++r)

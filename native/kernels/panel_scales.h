@@ -46,7 +46,16 @@ static inline void sub_scales(const uint8_t* packed, int s, int8_t* scale, int8_
 template <PanelKind KIND>
 static inline void expand_scales(const uint8_t* block, int groups, Scales<KIND>& out) {
   constexpr KindInfo info = kind_info(KIND);
-  if constexpr (!info.two_level) {
+  if constexpr (zero_point_groups(KIND) > 0) {
+    for (int g = 0; g < groups; ++g) {
+      const float* scale = reinterpret_cast<const float*>(block + g / zero_point_groups(KIND) * kZeroPointBytes);
+      const int8_t* zero = reinterpret_cast<const int8_t*>(scale + kPanelWidth);
+      for (int p = 0; p < kParts; ++p) {
+        out.scale[g][p] = load(scale + p * W);
+        out.min[g][p] = set1(0.0f) - out.scale[g][p] * load_scales(zero + p * W);
+      }
+    }
+  } else if constexpr (!info.has_header) {
     for (int g = 0; g < groups; ++g) {
       const uint16_t* halves = reinterpret_cast<const uint16_t*>(block + g * (info.scale_bytes + info.group_bytes));
       for (int p = 0; p < kParts; ++p) {

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.kernels.harness import QUANTISED, Floats
 from tests.models.tiny import MemoryStore, random_tensor, step, tiny_model
-from tests.weights.blocks import HALF_OFFSETS
+from tests.weights.blocks import multiply_scales
 
 from lepton_ai.backends.base import StepInputs
 from lepton_ai.backends.cpu.backend import CpuBackend
@@ -38,9 +38,7 @@ def tamed(tensor: StoredTensor) -> StoredTensor:
     values = hold(tensor).values()
     factor = 1 / np.sqrt(tensor.shape[1] * np.mean(np.square(values, dtype=np.float64)))
     blocks = tensor.data.reshape(-1, tensor.type.block_bytes).copy()
-    for at in HALF_OFFSETS[tensor.type]:
-        scales = blocks[:, at : at + 2].copy().view("<f2") * np.float16(factor)
-        blocks[:, at : at + 2] = scales.astype("<f2").view(np.uint8)
+    multiply_scales(blocks, tensor.type, factor)
     return StoredTensor(tensor.name, tensor.shape, tensor.type, blocks.reshape(-1))
 
 

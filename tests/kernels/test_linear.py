@@ -24,7 +24,7 @@ from tests.kernels.harness import (
     tolerated_ulps,
 )
 from tests.models.tiny import random_tensor, stored
-from tests.weights.blocks import HALF_OFFSETS
+from tests.weights.blocks import put_ones
 
 from lepton_ai.backends.base import StepInputs
 from lepton_ai.backends.cpu.device import CpuDevice
@@ -38,7 +38,8 @@ from lepton_ai.weights.store import StoredTensor
 
 ROWS = (1, 2, 3, 4, 5, 8, 9, 16, 17, 127, 128, 129, 200)
 OUTPUTS = (1, 15, 16, 50)
-INNER = {32: (32, 64, 256, 288, 768), 256: (256, 512, 768)}  # by the elements of a block
+INNER = {32: (32, 64, 256, 288, 768), 128: (128, 256, 384, 768), 256: (256, 512, 768)}  # by the elements of a block
+RAGGED = {1: 288, 32: 288, 128: 384, 256: 512}  # the last super-block of a panel is not full, where that can be
 F32_ULPS = 12.0
 
 
@@ -112,7 +113,7 @@ def test_quantised_weights_and_inputs(device: CpuDevice, weight_type: WeightType
 @pytest.mark.parametrize("weight_type", [*QUANTISED, WeightType.F32])
 def test_inputs_of_two_terms(device: CpuDevice, weight_type: WeightType) -> None:
     policy = Policy.FAST if weight_type is WeightType.F32 else Policy.AUTO
-    check_linear(device, weight_type, 512 if weight_type.block_elements == 256 else 288, policy, num_rows="R")
+    check_linear(device, weight_type, RAGGED[weight_type.block_elements], policy, num_rows="R")
 
 
 def test_segments_that_read_one_term_and_two(device: CpuDevice) -> None:
@@ -135,7 +136,7 @@ def test_segments_that_read_one_term_and_two(device: CpuDevice) -> None:
 
 @pytest.mark.parametrize("weight_type", QUANTISED)
 def test_quantised_weights(device: CpuDevice, weight_type: WeightType) -> None:
-    check_linear(device, weight_type, 512 if weight_type.block_elements == 256 else 288, Policy.EXACT)
+    check_linear(device, weight_type, RAGGED[weight_type.block_elements], Policy.EXACT)
 
 
 @pytest.mark.parametrize("num_inputs", [1, 31, 32, 40, 256, 577])
@@ -171,10 +172,9 @@ def test_segments_of_different_types_with_biases(device: CpuDevice, policy: Poli
 
 
 def extreme_blocks(weight_type: WeightType, shape: tuple[int, int], code: int) -> StoredTensor:
-    """Every bit of every code (and sub-scale) is that of ``code``, 0 or 255; f16 scales are 1."""
+    """Every bit of every code (and sub-scale) is that of ``code``, 0 or 255; scales are 1."""
     blocks = np.full((shape[0] * shape[1] // weight_type.block_elements, weight_type.block_bytes), code, np.uint8)
-    for offset in HALF_OFFSETS[weight_type]:
-        blocks[:, offset : offset + 2] = np.array([1], "<f2").view(np.uint8)
+    put_ones(blocks, weight_type)
     return StoredTensor(f"w{code}", shape, weight_type, blocks.reshape(-1))
 
 

@@ -25,6 +25,9 @@ HALF_OFFSETS: Mapping[WeightType, tuple[int, ...]] = {
 }
 """Where the f16 scales and minima lie in a block."""
 
+ZERO_POINT_TYPES = (WeightType.INT4_G32, WeightType.INT4_G128, WeightType.INT8_G32, WeightType.INT8_G128)
+"""The types that are not ggml's: an f32 scale stands first in a block."""
+
 
 def quantize(values: npt.NDArray[np.float32], weight_type: WeightType) -> bytes:
     """``values`` stored as F32, F16, Q8_0 or Q4_0, by ggml's reference rounding (ggml-quants.c).
@@ -59,10 +62,29 @@ def random_bytes(weight_type: WeightType, shape: tuple[int, ...], rng: np.random
     if weight_type is WeightType.BF16:
         return (rng.standard_normal(shape).astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
     blocks = rng.integers(0, 256, weight_type.num_bytes(shape), np.uint8).reshape(-1, weight_type.block_bytes)
-    for offset in HALF_OFFSETS[weight_type]:
-        scales = rng.standard_normal((len(blocks), 1)).astype("<f2")
-        blocks[:, offset : offset + 2] = scales.view(np.uint8)
+    for places, dtype in _scales(weight_type):
+        blocks[:, places] = rng.standard_normal((len(blocks), 1)).astype("<f2").astype(dtype).view(np.uint8)
     return blocks.tobytes()
+
+
+def put_ones(blocks: npt.NDArray[np.uint8], weight_type: WeightType) -> None:
+    """Let all scales and minima of ``blocks`` be 1."""
+    for places, dtype in _scales(weight_type):
+        blocks[:, places] = np.ones(1, dtype).view(np.uint8)
+
+
+def multiply_scales(blocks: npt.NDArray[np.uint8], weight_type: WeightType, factor: float) -> None:
+    """Multiply all scales and minima of ``blocks``."""
+    for places, dtype in _scales(weight_type):
+        scales = blocks[:, places].copy().view(dtype).astype("<f2") * np.float16(factor)
+        blocks[:, places] = scales.astype(dtype).view(np.uint8)
+
+
+def _scales(weight_type: WeightType) -> list[tuple[slice, str]]:
+    """Places and types of the scales and minima in a block."""
+    if weight_type in ZERO_POINT_TYPES:
+        return [(slice(0, 4), "<f4")]
+    return [(slice(offset, offset + 2), "<f2") for offset in HALF_OFFSETS[weight_type]]
 
 
 def _inverse(scale: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

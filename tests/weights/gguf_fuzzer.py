@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tests.weights.blocks import random_bytes
 from tests.weights.fuzzing import EXTREMES, mutate_bytes
-from tests.weights.gguf_writer import EncodedGGUF, Tensor, Typed, Value, encode_gguf
+from tests.weights.gguf_writer import TENSOR_TYPE_TAGS, EncodedGGUF, Tensor, Typed, Value, encode_gguf
 
 from lepton_ai.errors import LeptonError
 from lepton_ai.weights.checkpoint import GGUFCheckpoint, open_gguf
@@ -66,7 +66,7 @@ def _base_files() -> list[EncodedGGUF]:
     numbers: dict[str, Value] = {f"scalar.{t.name}": Typed(t, 1) for t in number_types}
     numbers |= {f"array.{t.name}": Typed(t, [1, 0, 1]) for t in number_types}
     tensors: dict[str, Tensor] = {}
-    for index, weight_type in enumerate(WeightType):
+    for index, weight_type in enumerate(TENSOR_TYPE_TAGS):
         shape = (1, 2, 2, weight_type.block_elements)[3 - index % 4 :]
         tensors[f"blk.{index}.weight"] = (weight_type, shape, random_bytes(weight_type, shape, rng))
     tokenizer: dict[str, Value] = {

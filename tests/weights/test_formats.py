@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from gguf import quants
-from tests.weights.blocks import HALF_OFFSETS, quantize, random_bytes
+from tests.weights.blocks import HALF_OFFSETS, ZERO_POINT_TYPES, quantize, random_bytes
 from tests.weights.gguf_writer import TENSOR_TYPE_TAGS
 
 from lepton_ai.errors import InvalidModel
 from lepton_ai.weights.formats import WeightType, dequantize
 
-ALL_TYPES = list(WeightType)
+ALL_TYPES = list(TENSOR_TYPE_TAGS)
 BLOCK_TYPES = list(HALF_OFFSETS)
 
 
@@ -115,3 +115,22 @@ def test_tensors_of_a_real_model(smollm2_path: Path) -> None:
             rows = min(tensor.shape[0], 2048)
             shape = (rows, *tensor.shape[1:])
             _assert_same_bits(tensor.data[: tensor.type.num_bytes(shape)].tobytes(), tensor.type, shape)
+
+
+@pytest.mark.parametrize("weight_type", ZERO_POINT_TYPES)
+def test_integers_with_zero_points(weight_type: WeightType) -> None:
+    """Against the formula in exact arithmetic, with every code and zero point, and scales that were f16 or bf16."""
+    size, bits = weight_type.block_elements, weight_type.bits
+    rng, middle = np.random.default_rng(4), 1 << (bits - 1)
+    codes = rng.integers(0, 1 << bits, (600, size))
+    zeros = np.arange(600) % 256 - 128
+    scales = rng.standard_normal(600).astype(np.float16).astype(np.float32)
+    scales[300:] = (rng.standard_normal(300).astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(
+        np.float32
+    )
+    octets = (codes if bits == 8 else codes[:, ::2] | codes[:, 1::2] << 4).astype(np.uint8)
+    parts = scales.view(np.uint8).reshape(-1, 4), zeros.astype(np.int8).view(np.uint8)[:, None], octets
+    values = dequantize(np.concatenate(parts, axis=1).reshape(-1), weight_type, codes.shape)
+    exact = scales[:, None].astype(np.float64) * (codes - middle - zeros[:, None])
+    assert weight_type.bits_per_weight == bits + 40 / size
+    np.testing.assert_array_equal(values, exact)

@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 from tests.weights.blocks import random_bytes
-from tests.weights.gguf_writer import Tensor, Value, write_gguf
+from tests.weights.gguf_writer import TENSOR_TYPE_TAGS, Tensor, Value, write_gguf
 from tests.weights.open_files import open_files
 
 from lepton_ai.errors import WeightMismatch
@@ -24,7 +24,7 @@ def _tensors() -> dict[str, Tensor]:
     """One tensor of each type, of 1 to 4 dimensions, none a multiple of the alignment."""
     rng = np.random.default_rng(0)
     tensors: dict[str, Tensor] = {}
-    for index, weight_type in enumerate(WeightType):
+    for index, weight_type in enumerate(TENSOR_TYPE_TAGS):
         shape = (3, 1, 5, weight_type.block_elements)[3 - index % 4 :]
         tensors[f"blk.{index}.weight"] = (weight_type, shape, random_bytes(weight_type, shape, rng))
     return tensors

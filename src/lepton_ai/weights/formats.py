@@ -3,6 +3,11 @@
 A tensor is stored as blocks of ``block_elements`` consecutive elements of a row, ``block_bytes`` long each; scales are
 little-endian f16. The layouts are those of ggml (ggml-common.h), and the order of every f32 operation is that of its
 reference dequantisers, so that results agree bit for bit.
+
+``INT4_*`` and ``INT8_*`` are Lepton's own, for integers with zero points however a checkpoint lays them out: a
+little-endian f32 scale, the zero point as an i8, then unsigned codes, those of four bits in pairs, the first in the low
+half. Zero point and codes count from the middle, 8 or 128: ``value = scale * (code - middle) - scale * zero_point``.
+With scales that were f16 or bf16 every step of it is exact in f32, but for those of bf16 near the ends of its range.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class WeightType(enum.Enum):
-    """Element type of a stored tensor; values are the names that GGUF tools print."""
+    """Element type of a stored tensor; values are the names that GGUF tools print, where these know the type."""
 
     F32 = "F32"
     F16 = "F16"
@@ -40,6 +45,10 @@ class WeightType(enum.Enum):
     Q6_K = "Q6_K"
     IQ4_NL = "IQ4_NL"
     IQ4_XS = "IQ4_XS"
+    INT4_G32 = "INT4_G32"
+    INT4_G128 = "INT4_G128"
+    INT8_G32 = "INT8_G32"
+    INT8_G128 = "INT8_G128"
 
     @property
     def block_elements(self) -> int:
@@ -85,6 +94,10 @@ _GEOMETRY: Final[Mapping[WeightType, tuple[int, int, int]]] = {
     WeightType.Q6_K: (256, 210, 6),
     WeightType.IQ4_NL: (32, 18, 4),
     WeightType.IQ4_XS: (256, 136, 4),
+    WeightType.INT4_G32: (32, 21, 4),
+    WeightType.INT4_G128: (128, 69, 4),
+    WeightType.INT8_G32: (32, 37, 8),
+    WeightType.INT8_G128: (128, 133, 8),
 }
 """Elements and bytes of a block, bits of a code."""
 
@@ -105,8 +118,8 @@ def dequantize(data: Bytes, weight_type: WeightType, shape: tuple[int, ...]) -> 
     values = np.empty((len(blocks), weight_type.block_elements), np.float32)
     decode = _DECODERS[weight_type]
     step = max(1, _CHUNK_ELEMENTS // weight_type.block_elements)
-    # A hostile file may hold infinite or NaN scales: they give what IEEE 754 gives, without a warning.
-    with np.errstate(invalid="ignore"):
+    # A hostile file may hold infinite, NaN or huge scales: they give what IEEE 754 gives, without a warning.
+    with np.errstate(invalid="ignore", over="ignore"):
         for start in range(0, len(blocks), step):
             values[start : start + step] = decode(blocks[start : start + step])
     return values.reshape(shape)
@@ -240,6 +253,20 @@ def _iq4_xs(blocks: Bytes) -> Floats:
     return (scale[:, :, np.newaxis] * _iq4_values(blocks[:, 8:]).reshape(-1, 8, 32)).reshape(-1, 256)
 
 
+def _with_zero_point(blocks: Bytes, codes: SignedBytes) -> Floats:
+    """``codes`` ``[n, elements]`` less the middle, with the scales and zero points of their blocks."""
+    scale, zero_point = _f32(blocks[:, :4]), blocks[:, 4:5].view(np.int8).astype(np.float32)
+    return scale * codes.astype(np.float32) - scale * zero_point
+
+
+def _int4(blocks: Bytes) -> Floats:
+    return _with_zero_point(blocks, _nibbles(blocks[:, 5:], 1).view(np.int8) - np.int8(8))
+
+
+def _int8(blocks: Bytes) -> Floats:
+    return _with_zero_point(blocks, (blocks[:, 5:] ^ np.uint8(0x80)).view(np.int8))
+
+
 _DECODERS: Final[Mapping[WeightType, Callable[[Bytes], Floats]]] = {
     WeightType.F32: _f32,
     WeightType.F16: _f16,
@@ -256,4 +283,8 @@ _DECODERS: Final[Mapping[WeightType, Callable[[Bytes], Floats]]] = {
     WeightType.Q6_K: _q6_k,
     WeightType.IQ4_NL: _iq4_nl,
     WeightType.IQ4_XS: _iq4_xs,
+    WeightType.INT4_G32: _int4,
+    WeightType.INT4_G128: _int4,
+    WeightType.INT8_G32: _int8,
+    WeightType.INT8_G128: _int8,
 }

@@ -172,7 +172,7 @@ def _read_weight_type(cursor: Cursor, what: str) -> WeightType:
     try:
         return WeightType(name)
     except ValueError:
-        known = ", ".join(member.value for member in WeightType)
+        known = ", ".join(member.value for member in WeightType if member.value in _TYPE_NAMES.values())
         raise UnsupportedModel(f"{cursor.label}: {what}: expected type {known}, got {name}", param="model") from None
 
 

@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.models.tiny import random_tensor
+from tests.weights.blocks import ZERO_POINT_TYPES
 
 from lepton_ai.backends.reference.weights import DenseWeight, GroupedWeight, hold, quantize_groups, quantize_to_8_bits
 from lepton_ai.weights.formats import IQ4_VALUES, WeightType, dequantize
 
 NARROW = [t for t in WeightType if t.bits <= 8]
 SIXTEENS = (WeightType.Q2_K, WeightType.Q3_K, WeightType.Q6_K)
+WITH_MINIMA = (WeightType.Q4_1, WeightType.Q5_1, WeightType.Q2_K, WeightType.Q4_K, WeightType.Q5_K)
 CODEBOOK = (WeightType.IQ4_NL, WeightType.IQ4_XS)
 
 
@@ -26,13 +28,12 @@ def test_unpacked_values_are_those_of_the_format(weight_type: WeightType) -> Non
 def test_codes_fit_the_width_of_the_type(weight_type: WeightType) -> None:
     held = hold(random_tensor("w", (4, 512), weight_type, seed=2))
     assert isinstance(held, GroupedWeight)
-    low = 0 if held.minima is not None else -(2 ** (weight_type.bits - 1))
+    low = 0 if weight_type in WITH_MINIMA else -(2 ** (weight_type.bits - 1))
     codes = IQ4_VALUES if weight_type in CODEBOOK else range(low, low + 2**weight_type.bits)
     assert (held.codes.min(), held.codes.max()) == (min(codes), max(codes))
     assert set(held.codes.flat) <= set(codes)
     assert held.group == (16 if weight_type in SIXTEENS else 32)
-    has_minima = weight_type in (WeightType.Q4_1, WeightType.Q5_1, WeightType.Q2_K, WeightType.Q4_K, WeightType.Q5_K)
-    assert (held.minima is not None) == has_minima
+    assert (held.minima is not None) == (weight_type in (*WITH_MINIMA, *ZERO_POINT_TYPES))
 
 
 def test_wide_weights_are_narrowed_on_demand_alone() -> None:

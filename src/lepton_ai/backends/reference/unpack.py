@@ -1,4 +1,4 @@
-"""Stored blocks -> integer codes, scales and minima: the block layouts of ggml (ggml-common.h)."""
+"""Stored blocks -> integer codes, scales and minima. For the layouts see ``weights/formats.py``."""
 
 from __future__ import annotations
 
@@ -127,6 +127,25 @@ def _unpack_iq4_xs(blocks: Bytes) -> Unpacked:
     return _iq4_values(blocks[:, 8:].reshape(-1, 8, 16)), _half(blocks, 0) * scales.astype(np.float32), None
 
 
+def _zero_points(blocks: Bytes, codes: Codes) -> Unpacked:
+    """``minimum = -scale * zero_point``; both stand once for each 32 codes."""
+    scales = blocks[:, :4].copy().view("<f4").astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        minima = np.float32(0) - scales * blocks[:, 4:5].view(np.int8).astype(np.float32)
+    num_groups = codes.shape[1] // 32
+    return codes, np.repeat(scales, num_groups, axis=1), np.repeat(minima, num_groups, axis=1)
+
+
+def _unpack_int4(blocks: Bytes) -> Unpacked:
+    """The first code of a pair is the low half."""
+    pairs = np.stack([blocks[:, 5:] & 15, blocks[:, 5:] >> 4], axis=-1)
+    return _zero_points(blocks, _signed(pairs.reshape(len(blocks), -1), 8))
+
+
+def _unpack_int8(blocks: Bytes) -> Unpacked:
+    return _zero_points(blocks, _signed(blocks[:, 5:], 128))
+
+
 _UNPACKERS = {
     WeightType.Q4_0: _unpack_q4_0,
     WeightType.Q4_1: _unpack_q4_1,
@@ -140,4 +159,8 @@ _UNPACKERS = {
     WeightType.Q6_K: _unpack_q6_k,
     WeightType.IQ4_NL: _unpack_iq4_nl,
     WeightType.IQ4_XS: _unpack_iq4_xs,
+    WeightType.INT4_G32: _unpack_int4,
+    WeightType.INT4_G128: _unpack_int4,
+    WeightType.INT8_G32: _unpack_int8,
+    WeightType.INT8_G128: _unpack_int8,
 }
