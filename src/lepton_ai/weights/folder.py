@@ -12,7 +12,7 @@ from lepton_ai.errors import InvalidModel, ModelNotFound, UnsupportedModel
 from lepton_ai.weights.files import shown
 from lepton_ai.weights.joined import JoinedStore
 from lepton_ai.weights.json_object import read_object
-from lepton_ai.weights.safetensors import SafetensorsFile
+from lepton_ai.weights.safetensors import RawTensor, SafetensorsFile
 from lepton_ai.weights.store import StoredTensor
 
 MAX_CONFIG_BYTES: Final = 4 << 20
@@ -63,6 +63,10 @@ class CheckpointFolder:
     def get(self, name: str) -> StoredTensor:
         """One tensor. Raises WeightMismatch if there is none of this name."""
         return self._store.get(name)
+
+    def raw(self, name: str) -> RawTensor:
+        """One tensor of whatever type. Raises WeightMismatch if there is none of this name."""
+        return self._store.file(name).raw(name)
 
     def release(self, name: str) -> None:
         """See ``WeightStore.release``."""

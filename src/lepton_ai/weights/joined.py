@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from lepton_ai.errors import WeightMismatch
 from lepton_ai.weights.files import shown
@@ -26,16 +26,19 @@ class WeightFile(WeightStore, Protocol):
         ...
 
 
-class JoinedStore:
+File = TypeVar("File", bound=WeightFile)
+
+
+class JoinedStore(Generic[File]):
     """The tensors of ``files``, in their order; it implements ``WeightStore`` and owns the files.
 
     ``places``, where the checkpoint has an index, says in which file each tensor must lie.
     Raises WeightMismatch for a tensor that is there twice, and for files that disagree with ``places``.
     """
 
-    def __init__(self, files: Sequence[WeightFile], places: Mapping[str, str] | None = None) -> None:
+    def __init__(self, files: Sequence[File], places: Mapping[str, str] | None = None) -> None:
         self._files = tuple(files)
-        self._file_of: dict[str, WeightFile] = {}
+        self._file_of: dict[str, File] = {}
         for file in files:
             for name in file.names():
                 if (other := self._file_of.get(name)) is not None:
@@ -58,11 +61,11 @@ class JoinedStore:
 
     def get(self, name: str) -> StoredTensor:
         """One tensor. Raises WeightMismatch if there is none of this name."""
-        return self._file(name).get(name)
+        return self.file(name).get(name)
 
     def release(self, name: str) -> None:
         """See ``WeightStore.release``."""
-        self._file(name).release(name)
+        self.file(name).release(name)
 
     def close(self) -> None:
         """Close the files."""
@@ -70,7 +73,8 @@ class JoinedStore:
             for file in self._files:
                 stack.callback(file.close)
 
-    def _file(self, name: str) -> WeightFile:
+    def file(self, name: str) -> File:
+        """The file that has a tensor. Raises WeightMismatch if none has it."""
         try:
             return self._file_of[name]
         except KeyError:

@@ -36,8 +36,9 @@ class CorruptHeader(Exception):
 class PackedKey:
     """What makes two packed forms of a model interchangeable.
 
-    ``digest`` is that of the checkpoint's content, ``policy`` the name of the precision policy, ``layout`` a string
-    that changes whenever the packer would write other bytes (panel kinds, instruction set), ``rank`` the shard.
+    ``digest`` is that of the checkpoint's content, and after a hyphen how it is read if that is not in it; ``policy``
+    the name of the precision policy, ``layout`` a string that changes whenever the packer would write other bytes
+    (panel kinds, instruction set), ``rank`` the shard.
     """
 
     digest: str
@@ -52,8 +53,8 @@ class PackedKey:
 
 
 def stem_prefix(digest: str) -> str:
-    """How the file names of all packed forms of one checkpoint begin. ``digest`` may be any string."""
-    return hashlib.sha256(digest.encode()).hexdigest()[:16] + "-"
+    """How the file names of all packed forms of a checkpoint begin, however it is read. It may be any string."""
+    return hashlib.sha256(digest.partition("-")[0].encode()).hexdigest()[:16] + "-"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from lepton_ai.errors import InvalidModel, WeightMismatch
 from lepton_ai.weights.store import Columns, StoredTensor, WeightStore
 
@@ -83,18 +85,17 @@ class RenamedStore:
         """One tensor. Raises WeightMismatch if there is none of this name, InvalidModel if it cannot be shared out."""
         place = self._place(name)
         whole = self._store.get(place.source)
-        is_turned = place.is_transposed and len(whole.shape) == 2
+        # Rows that are made are those of the matrix, however its file has it.
+        is_turned = place.is_transposed and len(whole.shape) == 2 and isinstance(whole.stored, np.ndarray)
         shape = whole.shape[::-1] if is_turned else whole.shape
         if not shape or shape[0] % place.count or (is_turned and whole.type.block_elements > 1):
             expected = f"a matrix or vector of {place.count} equal parts"
             raise InvalidModel(f"{place.source}: expected {expected}, got shape {whole.shape}", param="model")
-        num_outputs = shape[0] // place.count
         if is_turned:
+            num_outputs = shape[0] // place.count
             columns = Columns(num_outputs * place.index, shape[0])
             return StoredTensor(name, (num_outputs, shape[1]), whole.type, whole.stored, columns)
-        size = whole.num_bytes // place.count
-        part = whole.stored[size * place.index : size * (place.index + 1)]
-        return StoredTensor(name, (num_outputs, *shape[1:]), whole.type, part)
+        return whole.share(place.index, place.count, name)
 
     def release(self, name: str) -> None:
         """Drop the pages of the whole tensor that this one is part of."""

@@ -51,6 +51,16 @@ class TensorEntry:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class RawTensor:
+    """The bytes of a tensor, a read-only view of the map, and its ``dtype`` as the format names it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    data: ByteArray
+
+
 class SafetensorsFile:
     """One open safetensors file; it implements ``WeightStore``. Use it as a context manager.
 
@@ -96,6 +106,11 @@ class SafetensorsFile:
                 f"{self.path}: {shown(name)}: expected a weight of type {known}, got {entry.dtype}", param="model"
             )
         return StoredTensor(name, entry.shape, _WEIGHT_TYPES[entry.dtype], data)
+
+    def raw(self, name: str) -> RawTensor:
+        """One tensor of whatever type, without reading it. Raises WeightMismatch if there is none of this name."""
+        entry = self._entry(name)
+        return RawTensor(name, entry.shape, entry.dtype, self._file.data[entry.begin : entry.end])
 
     def release(self, name: str) -> None:
         """Drop the pages of one tensor from this process's memory; a later access reads them from the file again."""

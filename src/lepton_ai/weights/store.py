@@ -23,18 +23,30 @@ class Columns:
     total: int
 
 
+class RowSource(Protocol):
+    """Rows of a matrix that do not lie in its file as its type has them: they are made when they are read."""
+
+    def part(self, first: int, count: int) -> RowSource:
+        """``count`` of these rows, from ``first`` on."""
+        ...
+
+    def read(self) -> npt.NDArray[np.uint8]:
+        """The bytes of all rows, one after the other."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor as it lies in a file. ``stored`` is its raw bytes, a read-only view of the memory map.
+    """A tensor as it lies in a file. ``stored`` is its raw bytes, a read-only view of the map, or what makes them.
 
-    ``shape`` is row-major (outermost first), whatever order the file uses. With ``columns``, ``stored`` is that of the
-    whole transposed matrix, of an unquantised type.
+    ``shape`` is row-major (outermost first), whatever order the file uses. With ``columns``, ``stored`` is the bytes of
+    the whole transposed matrix, of an unquantised type.
     """
 
     name: str
     shape: tuple[int, ...]
     type: WeightType
-    stored: npt.NDArray[np.uint8]
+    stored: npt.NDArray[np.uint8] | RowSource
     columns: Columns | None = None
 
     @property
@@ -44,13 +56,26 @@ class StoredTensor:
 
     @property
     def data(self) -> npt.NDArray[np.uint8]:
-        """Raw bytes, row after row: a view of the map, or a copy of this one tensor where its file has columns."""
+        """Raw bytes, row after row: a view of the map, or a copy of this tensor where its file has it otherwise."""
+        if not isinstance(self.stored, np.ndarray):
+            return self.stored.read()
         if self.columns is None:
             return self.stored
         num_outputs, num_inputs = self.shape
         matrix = self.stored.reshape(num_inputs, self.columns.total, self.type.block_bytes)
         rows = matrix[:, self.columns.first : self.columns.first + num_outputs].transpose(1, 0, 2)
         return np.ascontiguousarray(rows).reshape(-1)
+
+    def share(self, index: int, count: int, name: str) -> StoredTensor:
+        """Number ``index`` of ``count`` equal shares of the rows, as a tensor of its own."""
+        assert self.columns is None and self.shape[0] % count == 0
+        num_rows, size = self.shape[0] // count, self.num_bytes // count
+        stored = (
+            self.stored[size * index : size * (index + 1)]
+            if isinstance(self.stored, np.ndarray)
+            else self.stored.part(num_rows * index, num_rows)
+        )
+        return StoredTensor(name, (num_rows, *self.shape[1:]), self.type, stored)
 
 
 class WeightStore(Protocol):
