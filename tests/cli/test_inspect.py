@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Lepton
 from tests.engine.tiny_gguf import CONTEXT_LENGTH, TEMPLATE, VOCAB_SIZE, tiny_gguf
+from tests.models.quantized_llama import METHODS, gptq_config, quantized_folder
 from tests.weights.gguf_writer import write_gguf
 
 from lepton_ai.weights.formats import WeightType
@@ -104,6 +105,30 @@ def test_a_file_that_is_no_model(lepton: Lepton, tmp_path: Path, content: bytes,
     path.write_bytes(content)
     result = lepton("inspect", str(path))
     assert result.status == 1 and f"[{code}" in result.err and "Traceback" not in result.err
+
+
+def test_a_folder_with_quantised_layers(lepton: Lepton, tmp_path: Path) -> None:
+    path = quantized_folder(tmp_path / "model", METHODS["gptq"])
+    value = lepton("inspect", str(path), "--json").json()
+    layers = 2 * (2 * 128 * 128 + 2 * 64 * 128 + 3 * 192 * 128)
+    types = value["types"]
+    assert isinstance(types, list) and value["problem"] is None
+    assert types[0] == {
+        "type": "INT4_G32",
+        "num_tensors": 14,
+        "num_parameters": layers,
+        "num_bytes": layers * 21 // 32,
+    }
+    assert types[1]["type"] == "F16" and types[1]["num_tensors"] == 7
+    assert value["num_parameters"] == layers + 2 * 50 * 128 + 5 * 128
+    plan = lepton("inspect", str(path), "--graph").out
+    assert "blk.0.attn_q.weight (128, 128) INT4_G32" in plan and "output.weight (50, 128) F16" in plan
+
+
+def test_quantised_layers_that_do_not_run(lepton: Lepton, tmp_path: Path) -> None:
+    path = quantized_folder(tmp_path / "model", METHODS["gptq"], gptq_config(bits=3))
+    result = lepton("inspect", str(path))
+    assert result.status == 1 and "bits: expected one of 4, 8, got 3 [unsupported_model]" in result.err
 
 
 def test_a_name_that_nothing_has(lepton: Lepton) -> None:

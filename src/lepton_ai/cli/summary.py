@@ -11,11 +11,13 @@ from lepton_ai.errors import UnsupportedModel
 from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.encoder import EncoderModel
 from lepton_ai.models.family import Model
+from lepton_ai.models.hf_quantization import with_layers
 from lepton_ai.models.registry import read_model
 from lepton_ai.text.gguf_tokens import CHAT_TEMPLATE_KEY
 from lepton_ai.weights.checkpoint import Checkpoint
 from lepton_ai.weights.folder import CheckpointFolder
 from lepton_ai.weights.formats import WeightType
+from lepton_ai.weights.store import WeightStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Summary:
 
 def summarize(file: Checkpoint, policy: Policy) -> Summary:
     """Read the header and the digest. Raises InvalidModel for hyper-parameters that are out of bounds."""
-    types = _summarize_types(file)
+    types = _summarize_types(with_layers(file.config, file)[1] if isinstance(file, CheckpointFolder) else file)
     num_parameters = sum(t.num_parameters for t in types)
     model, problem = _load(file)
     config = model.config if model else None
@@ -94,9 +96,9 @@ def _described(file: Checkpoint) -> tuple[str, str, str]:
     return texts.get_str("general.name", ""), texts.get_str("general.architecture"), template
 
 
-def _summarize_types(file: Checkpoint) -> list[TypeSummary]:
-    """Largest share first."""
-    tensors = [file.get(name) for name in file.names()]
+def _summarize_types(store: WeightStore) -> list[TypeSummary]:
+    """Largest share first. Of a layer that is quantised, the type and the bytes are those with which it is held."""
+    tensors = [store.get(name) for name in store.names()]
     summaries = []
     for weight_type in WeightType:
         mine = [tensor for tensor in tensors if tensor.type is weight_type]

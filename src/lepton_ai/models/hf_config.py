@@ -99,8 +99,11 @@ class HFConfig:
         """
         value = self.take(key)
         if value is not None and not any(value is s or (type(value) is type(s) and value == s) for s in supported):
-            names = ", ".join(map(repr, supported))
-            raise UnsupportedModel(f"{self._path}: {key}: expected one of {names}, got {value!r:.80}", param="model")
+            raise self.unsupported(key, f"one of {', '.join(map(repr, supported))}", value)
+
+    def unsupported(self, key: str, expected: str, got: object) -> UnsupportedModel:
+        """The error for a key whose value is none that is supported."""
+        return UnsupportedModel(f"{self._path}: {key}: expected {expected}, got {got!r:.80}", param="model")
 
     def refuse_unread(self, allowed: Collection[str] = (), *, harmless: Collection[str] = _HARMLESS) -> None:
         """Raise UnsupportedModel for keys that nothing read: they might change what the model computes.

@@ -9,6 +9,7 @@ from typing import Final, cast
 from lepton_ai.errors import UnsupportedModel
 from lepton_ai.models.family import Family, Model
 from lepton_ai.models.hf import translate
+from lepton_ai.models.hf_quantization import with_layers
 from lepton_ai.models.metadata import Metadata
 from lepton_ai.weights.checkpoint import Checkpoint
 from lepton_ai.weights.folder import CheckpointFolder
@@ -73,7 +74,8 @@ def read_model(checkpoint: Checkpoint, *, allowed_config_keys: Collection[str] =
             f"{checkpoint.path}: model_type: expected one of {known}, got {model_type!r:.80}", param="model"
         )
     layout = _module(module).HF
-    metadata, store = translate(layout, checkpoint.config, checkpoint, allowed_config_keys)
+    config, layers = with_layers(checkpoint.config, checkpoint, allowed_config_keys)
+    metadata, store = translate(layout, config, layers, allowed_config_keys)
     return load_model(metadata, store), store
 
 
