@@ -29,6 +29,7 @@ from lepton_ai.backends.reference.backend import ReferenceBackend
 from lepton_ai.config import Limits, Policy
 from lepton_ai.errors import InvalidModel, UnsupportedModel
 from lepton_ai.graph.passes.precision import kv_dtype
+from lepton_ai.models.family import as_decoder
 from lepton_ai.models.hf_quantization import with_layers
 from lepton_ai.models.registry import read_model
 from lepton_ai.weights.folder import CheckpointFolder
@@ -51,7 +52,8 @@ def cpu() -> CpuBackend:
 
 def logits(backend: Backend, path: Path, policy: Policy) -> Array:
     with CheckpointFolder(path) as folder:
-        model, store = read_model(folder)
+        read, store = read_model(folder)
+        model = as_decoder(read)
         graph = model.build(head="logits")
         check_strict(store, graph.weights(), model.ignorable_names())
         executable = backend.compile(graph, store, LIMITS, policy=policy)
