@@ -12,8 +12,10 @@ BUILT_FROM := pyproject.toml CMakeLists.txt $(shell find native -type f)
 CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
 MODEL ?= smollm2
 PROMPT ?= Explain in a few sentences why the sky is blue.
+# Not with --quiet, which hides warnings from --strict too. The variable silences an advertisement.
+SITE := NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-.PHONY: help demo test test-arm check bench parity wheels fuzz format clean
+.PHONY: help demo test test-arm check docs bench parity wheels fuzz format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -36,6 +38,10 @@ check: $(VENV)/.dev ## Check format, lint, types, import direction and documenta
 	$(VENV)/bin/mypy
 	for script in .ci/run; do sh -n $$script || exit 1; done
 	$(PY) -m pytest -q tests/test_structure.py tests/test_docs.py
+	$(SITE)
+
+docs: $(VENV)/.dev ## Build the documentation as a site, in build/site.
+	$(SITE)
 
 bench: $(VENV)/.dev ## Measure speed beside llama.cpp, which is built first: some minutes.
 	$(PY) -m bench.side_by_side

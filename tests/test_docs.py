@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 import lepton_ai
 from lepton_ai.cli.verbs import VERBS
-from lepton_ai.models.registry import FAMILIES
+from lepton_ai.models.registry import FAMILIES, MODEL_TYPES
 from lepton_ai.weights.formats import WeightType
 from lepton_ai.weights.sources.registry import KNOWN_MODELS
 
@@ -37,7 +38,7 @@ def text_of(path: Path) -> str:
 
 
 def blocks(path: Path, language: str) -> Iterator[str]:
-    return (match[2] for match in FENCE.finditer(text_of(path)) if match[1] == language)
+    return (textwrap.dedent(match[2]) for match in FENCE.finditer(text_of(path)) if match[1] == language)
 
 
 def headings(path: Path) -> set[str]:
@@ -73,7 +74,7 @@ def test_commands_exist(page: Path) -> None:
     assert set(re.findall(r"(?:`|^ *)lepton ([a-z]+)", text, re.MULTILINE)) <= verbs
 
 
-@pytest.mark.parametrize("page", READMES, ids=label)
+@pytest.mark.parametrize("page", PAGES, ids=label)
 def test_examples_are_python_with_public_names(page: Path) -> None:
     for source in blocks(page, "python"):
         for node in ast.walk(ast.parse(source)):
@@ -88,6 +89,12 @@ def test_a_readme_names_all_that_runs(page: Path) -> None:
     wanted = {*FAMILIES, *(model.name for model in KNOWN_MODELS), *(verb.name for verb in VERBS if verb.name != "rm")}
     assert [name for name in sorted(wanted) if name not in text] == []
     assert [t.value for t in WeightType if t.value not in text] == []
+
+
+def test_the_page_of_models_names_all_that_runs() -> None:
+    text = text_of(ROOT / "docs" / "models.md")
+    wanted = {*FAMILIES, *MODEL_TYPES, *(t.value for t in WeightType)}
+    assert [name for name in sorted(wanted) if f"`{name}`" not in text] == []
 
 
 def test_the_architecture_has_a_line_for_each_module() -> None:

@@ -1,0 +1,58 @@
+"""The documentation as a site: it builds without network, asks nothing of other servers, and has every page."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scripts.site_pages import root_page
+
+ROOT = Path(__file__).resolve().parent.parent
+NOBODY = "http://127.0.0.1:9"
+"""A proxy that is not there: whatever asks the network fails."""
+
+FETCHED = re.compile(
+    r'<(?:script|img|iframe|source)\b[^>]*\bsrc="([^"]*)"|<link\b(?=[^>]*stylesheet)[^>]*href="([^"]*)"'
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` does."""
+    folder = tmp_path_factory.mktemp("site")
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOBODY)
+    subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
+        cwd=ROOT,
+        env={**os.environ, **proxies, "NO_MKDOCS_2_WARNING": "1"},
+        check=True,
+    )
+    return folder
+
+
+def test_every_page_is_there(site: Path) -> None:
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"contributing", "changelog"}
+    assert pages <= {path.stem for path in site.glob("*.html")}
+
+
+def test_no_page_fetches_anything_from_another_server(site: Path) -> None:
+    fetched = {
+        (page.name, source)
+        for page in site.rglob("*.html")
+        for groups in FETCHED.findall(page.read_text(encoding="utf-8"))
+        for source in groups
+        if source
+    }
+    assert any(source.endswith(".css") for _, source in fetched) and any(
+        source.endswith(".js") for _, source in fetched
+    )
+    assert [(page, source) for page, source in sorted(fetched) if "//" in source] == []
+
+
+def test_links_of_the_root_pages_lead_to_pages_of_the_site() -> None:
+    text = "[a](docs/architecture.md#memory) [b](CHANGELOG.md) [c](https://example.org/docs/)"
+    assert root_page(text) == "[a](architecture.md#memory) [b](changelog.md) [c](https://example.org/docs/)"
