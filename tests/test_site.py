@@ -9,7 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from mkdocstrings import Inventory
 from scripts.site_pages import root_page
+from tests.test_api_reference import CALLABLES
+
+import lepton_ai
+from lepton_ai import errors
 
 ROOT = Path(__file__).resolve().parent.parent
 NOBODY = "http://127.0.0.1:9"
@@ -37,6 +42,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_page_is_there(site: Path) -> None:
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"contributing", "changelog"}
     assert pages <= {path.stem for path in site.glob("*.html")}
+
+
+def test_the_reference_has_every_public_name(site: Path) -> None:
+    with (site / "objects.inv").open("rb") as file:
+        documented = set(Inventory.parse_sphinx(file))
+    assert [name for name in errors.__all__ if f"lepton_ai.errors.{name}" not in documented] == []
+    names = set(lepton_ai.__all__) - set(errors.__all__)
+    assert [name for name in sorted(names) if f"lepton_ai.{name}" not in documented] == []
+    methods = [name for name in CALLABLES if "__init__" not in name and name.partition(".")[0] in names]
+    hidden = ("__next__", "__anext__", "__aiter__")
+    assert len(methods) > 20
+    assert [m for m in methods if not m.endswith(hidden) and f"lepton_ai.{m}" not in documented] == []
 
 
 def test_no_page_fetches_anything_from_another_server(site: Path) -> None:

@@ -41,7 +41,11 @@ __all__ = [
 
 
 class LeptonError(Exception):
-    """Base of all errors that Lepton raises on purpose."""
+    """Base of all errors that Lepton raises on purpose.
+
+    ``status`` and ``code`` belong to the class: the table above has them. ``message`` is what ``str`` gives, ``param``
+    the argument that is wrong, None where there is none.
+    """
 
     status: int = 500
     code: str = "internal_error"

@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What was loaded, and how it runs. ``max_model_len`` is the longest request, prompt and output."""
+    """What was loaded, and how it runs.
+
+    ``digest`` is the sha256 of the checkpoint. ``context_length`` is the model's own, ``max_model_len`` the longest
+    request here, prompt and output, both in tokens. ``kv_bytes`` is the size of the KV cache.
+    """
 
     name: str
     path: Path
@@ -60,10 +64,13 @@ class LLM:
     ``policy`` is "exact", "auto" or "fast" (see ``config.Policy``), ``backend`` "cpu" or "reference". A step runs at
     most ``max_tokens_per_step`` tokens (an encoder at least one whole text) of at most ``max_num_seqs`` requests; None
     takes 16 of them, or as many texts as fit. ``max_model_len`` None takes the model's context, or less if the KV
-    memory holds less; for ``kv_memory_bytes`` None see ``memory.plan_kv`` (an encoder keeps no KV from step to step).
-    ``allow_config_keys`` are keys of a ``config.json`` that no family knows and that, you vouch, change nothing.
+    memory holds less. ``kv_memory_bytes`` None takes room for ``max_num_seqs`` requests of ``max_model_len``; if that
+    is None too, for one full context or 16,384 tokens, whichever is more; but at most a quarter of the free memory (an
+    encoder keeps no KV from step to step). ``allow_config_keys`` are keys of a ``config.json`` that no family knows and
+    that, you vouch, change nothing. ``progress`` is told of downloads and packing.
 
-    Raises ModelNotFound, DownloadFailed, InvalidModel, HardwareUnsupported, StorageError, OutOfMemory, InvalidRequest.
+    Raises ModelNotFound, DownloadFailed, InvalidModel, HardwareUnsupported, StorageError, OutOfMemory, and
+    InvalidRequest for an argument out of range. After ``close``, generating raises InvalidRequest.
     """
 
     def __init__(
@@ -159,7 +166,7 @@ class LLM:
         return Stream(self._client, self._client.submit(ids, params or SamplingParams()))
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
-        """Answer a conversation, which ends with the user's message."""
+        """Answer a conversation, which ends with the user's message. Raises like ``chat_stream``."""
         return join_chunks(self.chat_stream(messages, params))
 
     def chat_stream(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
@@ -170,18 +177,26 @@ class LLM:
         return self.stream(self.chat_prompt(messages), params)
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The token ids that ``chat`` answers. A control token in a message's text is text here."""
+        """The token ids that ``chat`` answers. A control token in a message's text is text here.
+
+        Raises TemplateError if the model has no chat template or it refuses the messages.
+        """
         return self.tokenizer.encode_segments(self._chat_template.render_segments(messages))
 
     def score(self, prompts: str | Sequence[Prompt]) -> list[Score]:
-        """Log-probabilities of the tokens of each text, without sampling. Raises like ``generate``."""
+        """Log-probabilities of the tokens of each text, without sampling; no ``[T, V]`` is ever held.
+
+        Raises InvalidRequest for an empty prompt or bad ids, ContextLengthExceeded for a longer one than
+        ``max_model_len``.
+        """
         evaluator = self._generating.evaluator
         return evaluator.score([self._whole(p) for p in as_prompts(prompts, name="prompts")])
 
     def logits(self, prompt: Prompt) -> Iterator[Float32Array]:
         """Logits after each token of a prompt, in pieces ``[n, V]`` f32 that are the caller's to keep.
 
-        Memory is bounded by a piece and the prompt's KV. Other requests run between two pieces.
+        Memory is bounded by a piece and the prompt's KV. Other requests run between two pieces. Raises like ``score``,
+        before the first piece.
         """
         return self._generating.evaluator.logits(self._whole(prompt))
 

@@ -54,9 +54,9 @@ class _PretrainedModel:
 
     @classmethod
     def from_pretrained(cls, model: str | Path, **options: Any) -> Self:
-        """The model of this name or path. ``options`` and errors are those of ``LLM``.
+        """The model of this name or path. ``options`` are those of ``LLM``.
 
-        Raises InvalidRequest for a model of the other kind.
+        Raises like ``LLM``, and InvalidRequest for a model of the other kind.
         """
         llm = LLM(model, **options)
         try:
@@ -89,7 +89,8 @@ class GPTModel(_PretrainedModel):
         with GPTModel.from_pretrained("gpt-2-medium") as model:
             output = model(model.tokenizer.encode("Hello"))
 
-    What ``LLM`` offers beyond (streams, chats, scores) is in ``llm``.
+    What ``LLM`` offers beyond (streams, chats, scores) is in ``llm``. Made of an encoder, it raises
+    InvalidRequest.
     """
 
     _is_encoder = False
@@ -97,7 +98,7 @@ class GPTModel(_PretrainedModel):
     def __call__(self, ids: Sequence[int] | Int32Array) -> CausalOutput:
         """Logits after each of the tokens ``ids`` ``[T]``. They take ``4 * T * V`` bytes; ``LLM.logits`` gives pieces.
 
-        Raises InvalidRequest for no ids or one that the vocabulary lacks, ContextLengthExceeded, OutOfMemory.
+        Raises InvalidRequest for no ids or one that the vocabulary lacks, and like ``LLM.logits``.
         """
         return CausalOutput(np.concatenate(list(self.llm.logits(ids))))
 
@@ -119,7 +120,8 @@ class BertModel(_PretrainedModel):
             pair = model.tokenizer.encode_pair("Who wrote it?", "It was written by Ada.")
             rows = model(pair.ids, pair.token_type_ids).last_hidden_state
 
-    Vectors and classes of texts are in ``llm``: ``embed``, ``classify``, ``classify_tokens``.
+    Vectors and classes of texts are in ``llm``: ``embed``, ``classify``, ``classify_tokens``. Made of a model that
+    generates, it raises InvalidRequest.
     """
 
     _is_encoder = True

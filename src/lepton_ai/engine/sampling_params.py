@@ -18,11 +18,13 @@ _MAX_UINT64 = 2**64 - 1
 class SamplingParams:
     """How tokens are chosen and when a generation ends. Every field is obeyed; a bad one raises InvalidRequest.
 
-    ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 are off. ``repetition_penalty`` (Keskar et al.
-    2019) counts prompt and output, ``presence_penalty`` and ``frequency_penalty`` the output only. Equal ``seed`` and
-    prompt give equal tokens, whatever else runs; None draws a fresh seed. ``stop`` strings and ``stop_token_ids`` end a
-    generation beside the model's own end tokens, which ``ignore_eos`` switches off. ``max_tokens`` None means: until
-    the context is full. ``logprobs`` asks for the log-probability of each token and that many alternatives.
+    ``temperature`` is 0, which is greedy, or from 1e-6 to 100. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 are off;
+    ``top_p`` is above 0 and at most 1, ``min_p`` from 0 to 1. ``repetition_penalty`` (Keskar et al. 2019), above 0 and
+    at most 100, counts prompt and output; ``presence_penalty`` and ``frequency_penalty``, from -2 to 2, count the
+    output only. Equal ``seed`` and prompt give equal tokens, whatever else runs; None draws a fresh seed. ``stop``
+    strings and ``stop_token_ids`` end a generation beside the model's own end tokens, which ``ignore_eos`` switches
+    off. ``max_tokens`` None means: until the context is full. ``logprobs``, from 0 to 20, asks for the log-probability
+    of each token and that many alternatives.
     """
 
     temperature: float = 1.0

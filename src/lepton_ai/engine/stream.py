@@ -13,7 +13,8 @@ from lepton_ai.engine.outputs import Chunk
 class Stream(Iterator[Chunk]):
     """Chunks as they are made. Leaving early cancels the request: by ``close``, ``with``, or dropping the stream.
 
-    In ``async for`` the steps run in a thread of the event loop's own, and the loop goes on meanwhile.
+    In ``async for`` the steps run in a thread of the event loop's own, and the loop goes on meanwhile. Taking a chunk
+    raises LeptonError if a step failed.
     """
 
     def __init__(self, client: EngineClient, generation: Generation) -> None:

@@ -47,6 +47,10 @@ class Tokenizer:
     which is how Python hands over malformed command line arguments) becomes U+FFFD, one for each byte or surrogate.
     A byte for which a byte-level vocabulary has no token is left out, as the models' own tokenizers do.
 
+    Ids go from 0 to ``vocab_size`` - 1. ``role_ids`` are those of "bos", "eos", "unk" and other roles that the model
+    has, ``bos_id`` and ``eos_id`` the first two, None if it lacks them; ``eos_token_ids`` are all that end a
+    generation. ``control_tokens`` maps the texts of control tokens to their ids. ``chat_template`` is a folder's own.
+
     Safe to use from several threads.
     """
 
@@ -118,7 +122,8 @@ class Tokenizer:
         """Ids of ``text``, none of them a control token, between those that the model asks for.
 
         WordPiece gives its unknown token for what it cannot spell. More than ``max_length`` ids, all counted, are cut
-        at the end of the text, with a TruncationWarning. Raises InvalidRequest for a ``max_length`` without room.
+        at the end of the text, with a TruncationWarning. Raises InvalidRequest for a ``max_length`` without room, and
+        for what is neither ``str`` nor ``bytes``.
         """
         frame = self._special.frame if add_special_tokens else Frame()
         ids = self._encode_text(_well_formed(text))
