@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -17,6 +18,9 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     for name in ROOT_PAGES:
         content = root_page((ROOT / name).read_text(encoding="utf-8"))
         files.append(File.generated(config, name.lower(), content=content))
+    for notebook in sorted((ROOT / "examples").glob("*.ipynb")):
+        content = notebook_page(notebook.read_text(encoding="utf-8"))
+        files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=content))
     return files
 
 
@@ -24,3 +28,12 @@ def root_page(text: str) -> str:
     """A page of the repository's root, with its links as they are among the pages of ``docs/``."""
     text = text.replace("](docs/", "](")
     return re.sub(rf"\]\(({'|'.join(map(re.escape, ROOT_PAGES))})", lambda match: f"]({match[1].lower()}", text)
+
+
+def notebook_page(text: str) -> str:
+    """A notebook as a page: its code cells become blocks of Python."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        parts.append(f"```python\n{source}\n```" if cell["cell_type"] == "code" else source)
+    return "\n\n".join(parts) + "\n"

@@ -24,7 +24,7 @@ READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
-FILE = re.compile(r"[\w./-]+/[\w.-]+\.(?:pyi?|cpp|h|md|toml|txt)\b")
+FILE = re.compile(r"[\w./-]+/[\w.-]+\.(?:pyi?|cpp|h|md|toml|txt|ipynb)\b")
 # Where a path in the documentation may start.
 BASES = (ROOT, PACKAGE, ROOT / "native" / "kernels", ROOT / "docs")
 
@@ -105,6 +105,13 @@ def test_the_architecture_has_a_line_for_each_module() -> None:
     assert sorted((modules | native) - listed) == []
     gone = {name for name in listed if "/" in name and not any((base / name).exists() for base in BASES)}
     assert gone == set()
+
+
+def test_every_notebook_has_its_line() -> None:
+    page, nav = text_of(ROOT / "docs" / "notebooks.md"), text_of(ROOT / "mkdocs.yml")
+    stems = [path.stem for path in (ROOT / "examples").glob("*.ipynb")]
+    assert len(stems) >= 3
+    assert [s for s in stems if f"| `examples/{s}.ipynb` |" not in page or f": notebooks/{s}.md\n" not in nav] == []
 
 
 def test_every_environment_variable_is_documented() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from mkdocstrings import Inventory
-from scripts.site_pages import root_page
+from scripts.site_pages import notebook_page, root_page
 from tests.test_api_reference import CALLABLES
 
 import lepton_ai
@@ -42,6 +43,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_page_is_there(site: Path) -> None:
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"contributing", "changelog"}
     assert pages <= {path.stem for path in site.glob("*.html")}
+    notebooks = {path.stem for path in (ROOT / "examples").glob("*.ipynb")}
+    assert notebooks == {path.stem for path in (site / "notebooks").glob("*.html")}
 
 
 def test_the_reference_has_every_public_name(site: Path) -> None:
@@ -73,3 +76,11 @@ def test_no_page_fetches_anything_from_another_server(site: Path) -> None:
 def test_links_of_the_root_pages_lead_to_pages_of_the_site() -> None:
     text = "[a](docs/architecture.md#memory) [b](CHANGELOG.md) [c](https://example.org/docs/)"
     assert root_page(text) == "[a](architecture.md#memory) [b](changelog.md) [c](https://example.org/docs/)"
+
+
+def test_a_notebook_as_a_page() -> None:
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "text"]},
+        {"cell_type": "code", "source": ["x = 1\n", "x"]},
+    ]
+    assert notebook_page(json.dumps({"cells": cells})) == "# Title\ntext\n\n```python\nx = 1\nx\n```\n"
