@@ -169,6 +169,11 @@ CASES = (
         {**_EPS, "theta": {"rope_theta": 10100.0}},
     ),
     Case(
+        "olmo2",
+        {"model_type": "olmo2", **_SMALL, "rope_theta": 10000.0, "attention_bias": False},
+        {**_EPS, "theta": {"rope_theta": 10100.0}},
+    ),
+    Case(
         "gpt2",
         _GPT2,
         {"eps": {"layer_norm_epsilon": 1.01e-5}},

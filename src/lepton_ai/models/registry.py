@@ -22,6 +22,7 @@ FAMILIES: Final = {
     "gpt2": "gpt2",
     "llama": "llama",
     "mpnet": "mpnet",
+    "olmo2": "olmo2",
     "qwen2": "llama",
     "qwen3": "llama",
 }
@@ -34,6 +35,7 @@ MODEL_TYPES: Final = {
     "llama": "llama",
     "mistral": "llama",
     "mpnet": "mpnet",
+    "olmo2": "olmo2",
     "qwen2": "llama",
     "qwen3": "llama",
 }
