@@ -73,6 +73,14 @@ def test_no_page_fetches_anything_from_another_server(site: Path) -> None:
     assert [(page, source) for page, source in sorted(fetched) if "//" in source] == []
 
 
+def test_no_list_is_taken_for_text(site: Path) -> None:
+    """What GitHub takes for a list is text here if no blank line is before it, or an item is indented too little."""
+    for page in site.rglob("*.html"):
+        article = page.read_text(encoding="utf-8").partition("<article")[2].partition("</article>")[0]
+        prose = re.sub(r"<pre.*?</pre>|<[^>]*>", "", article, flags=re.DOTALL)
+        assert re.findall(r"^(?:\d+\.|[-*]) .*", prose, re.MULTILINE) == [], page.name
+
+
 def test_links_of_the_root_pages_lead_to_pages_of_the_site() -> None:
     text = "[a](docs/architecture.md#memory) [b](CHANGELOG.md) [c](https://example.org/docs/)"
     assert root_page(text) == "[a](architecture.md#memory) [b](changelog.md) [c](https://example.org/docs/)"
