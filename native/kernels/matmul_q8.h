@@ -53,6 +53,7 @@ static inline __attribute__((always_inline)) void add_groups(const uint8_t* data
                                                              bool is_streamed, VF (*acc)[PANELS][kParts]) {
   constexpr KindInfo info = kind_info(KIND);
   constexpr int shift = offset_shift(info.offset), halves = kHalves<KIND>;
+  static_assert(shift >= 0 || info.offset == 0, "offset_shift has no such offset, and would leave it out");
   constexpr int stored = PACKED ? info.stored_bits : 8;
   constexpr int middle = halves == 2 ? kQuads / 2 : kQuads;
   for (int g = 0; g < groups; ++g) {
