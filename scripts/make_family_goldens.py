@@ -3,14 +3,17 @@
 Needs the environment of bench/parity-requirements.txt; run it from the root of the repository:
 
     python -m scripts.make_family_goldens [CASE ...]
+    python -m scripts.make_family_goldens --output FOLDER SHAPE ...
 
-The cases stand in tests/parity/families.py. In f64 every operation is f64, those included that the library does in f32.
+The cases stand in tests/parity/families.py, the published shapes, which are too large to be kept, in published.py. In
+f64 every operation is f64, those included that the library does in f32.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -18,31 +21,47 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
-from tests.parity.families import CASES, Case, FamilyGolden, random_weights, token_ids, token_type_ids, write_golden
+from tests.parity import published
+from tests.parity.families import (
+    CASES,
+    FOLDER,
+    NUM_TOKENS,
+    Case,
+    FamilyGolden,
+    random_weights,
+    token_ids,
+    token_type_ids,
+    write_golden,
+)
 
 
 def main() -> None:
-    """Write the goldens of the cases that are named, or of all."""
-    wanted = sys.argv[1:]
-    for case in CASES:
-        if not wanted or case.name in wanted:
-            golden = make_golden(case)
-            write_golden(case.name, golden)
-            print(f"{case.name}: f32 error {golden.f32_error:.2e}, outputs {golden.outputs.std():.2f}")
+    """Write the goldens of what is named, or of all cases."""
+    parser = argparse.ArgumentParser(description="Make the goldens of random checkpoints.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a case, or a published shape")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the goldens")
+    arguments = parser.parse_args()
+    small = {case.name: (case, NUM_TOKENS) for case in CASES}
+    known = {**small, **{shape.name: (shape.case, published.NUM_TOKENS) for shape in published.SHAPES}}
+    for name in arguments.names or small:
+        golden = make_golden(*known[name])
+        write_golden(name, golden, arguments.output)
+        print(f"{name}: f32 error {golden.f32_error:.2e}, outputs {golden.outputs.std():.2f}")
 
 
-def make_golden(case: Case) -> FamilyGolden:
-    """Run a case in f64 and in f32."""
-    wide = _model(case, torch.float64)
-    shapes = {name: list(tensor.shape) for name, tensor in _stored(wide).items()}
-    outputs = _outputs(wide, case, shapes)
-    narrow = _outputs(_model(case, torch.float32), case, shapes)
-    return FamilyGolden(shapes, outputs, float(np.sqrt(np.mean(np.square(narrow - outputs)))))
+def make_golden(case: Case, num_tokens: int) -> FamilyGolden:
+    """Run a model in f64, then in f32."""
+    model = _model(case, torch.float64)
+    shapes = {name: list(tensor.shape) for name, tensor in _stored(model).items()}
+    wide = _outputs(model, case, shapes, num_tokens)
+    del model
+    narrow = _outputs(_model(case, torch.float32), case, shapes, num_tokens)
+    return FamilyGolden(shapes, wide, float(np.sqrt(np.mean(np.square(narrow - wide)))))
 
 
 def _model(case: Case, dtype: torch.dtype) -> torch.nn.Module:
     config = transformers.AutoConfig.for_model(**_with_numbers(case.config))
-    model = _kind(case).from_config(config, dtype=dtype, attn_implementation="eager")
+    model: torch.nn.Module = _kind(case).from_config(config, dtype=dtype, attn_implementation="eager")
     if dtype is torch.float64:
         _widen(model)
     return model.eval().requires_grad_(False)
@@ -73,14 +92,15 @@ def _stored(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in state.items() if first.setdefault(id(tensor), name) == name}
 
 
-def _outputs(model: torch.nn.Module, case: Case, shapes: dict[str, list[int]]) -> npt.NDArray[np.float64]:
+def _outputs(
+    model: torch.nn.Module, case: Case, shapes: Mapping[str, Sequence[int]], num_tokens: int
+) -> npt.NDArray[np.float64]:
     stored = _stored(model)
-    for name, values in random_weights(case.name, shapes).items():
-        stored[name].copy_(torch.from_numpy(values))
-    ids = torch.from_numpy(token_ids(case.name))[None].long()
-    types = token_type_ids(case)
+    for name, size in shapes.items():  # one at a time: a published shape fills the memory as it is
+        stored[name].copy_(torch.from_numpy(random_weights(case.name, {name: size})[name]))
+    types = token_type_ids(case, num_tokens)
     options = {} if types is None else {"token_type_ids": torch.from_numpy(types)[None].long()}
-    made = model(ids, **options)
+    made = model(torch.from_numpy(token_ids(case, num_tokens))[None].long(), **options)
     first = made.last_hidden_state if case.head == "hidden_states" else made.logits
     outputs: npt.NDArray[np.float64] = first[0].double().numpy()
     return outputs

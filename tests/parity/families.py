@@ -223,22 +223,19 @@ CASES = (
 )
 
 
-def case(name: str) -> Case:
-    """The case called ``name``."""
-    return next(c for c in CASES if c.name == name)
-
-
-def token_ids(name: str) -> npt.NDArray[np.int32]:
+def token_ids(case: Case, num_tokens: int = NUM_TOKENS) -> npt.NDArray[np.int32]:
     """The tokens that are run, the same for every run of a case."""
-    first = 0 if case(name).head is None else 2  # an encoder's position depends on how many tokens are no padding
-    return _generator(name, "ids").integers(first, VOCAB_SIZE, NUM_TOKENS).astype(np.int32)
+    first = 0 if case.head is None else 2  # an encoder's positions depend on which tokens are padding
+    vocab_size = case.config["vocab_size"]
+    assert isinstance(vocab_size, int)
+    return _generator(case.name, "ids").integers(first, vocab_size, num_tokens).astype(np.int32)
 
 
-def token_type_ids(case: Case) -> npt.NDArray[np.int32] | None:
+def token_type_ids(case: Case, num_tokens: int = NUM_TOKENS) -> npt.NDArray[np.int32] | None:
     """Two texts, where the model knows of types."""
     if case.config["model_type"] != "bert":
         return None
-    return (np.arange(NUM_TOKENS) >= NUM_TOKENS // 3).astype(np.int32)
+    return (np.arange(num_tokens) >= num_tokens // 3).astype(np.int32)
 
 
 def random_weights(name: str, shapes: Shapes) -> dict[str, F32Array]:
@@ -274,14 +271,14 @@ class FamilyGolden:
     f32_error: float
 
 
-def read_golden(name: str) -> FamilyGolden:
+def read_golden(name: str, folder: Path = FOLDER) -> FamilyGolden:
     """The golden of a case."""
-    with np.load(FOLDER / f"{name}.npz") as file:
+    with np.load(folder / f"{name}.npz") as file:
         shapes = json.loads(bytes(file["shapes"]))
         return FamilyGolden(shapes, file["outputs"], float(file["f32_error"]))
 
 
-def write_golden(name: str, golden: FamilyGolden) -> None:
+def write_golden(name: str, golden: FamilyGolden, folder: Path = FOLDER) -> None:
     """Keep the golden of a case."""
     shapes = np.frombuffer(json.dumps(golden.shapes).encode(), np.uint8)
-    np.savez_compressed(FOLDER / f"{name}.npz", shapes=shapes, outputs=golden.outputs, f32_error=golden.f32_error)
+    np.savez_compressed(folder / f"{name}.npz", shapes=shapes, outputs=golden.outputs, f32_error=golden.f32_error)
