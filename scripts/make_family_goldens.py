@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
+from scripts.widen import widen
 from tests.parity import published
 from tests.parity.families import (
     CASES,
@@ -63,7 +63,7 @@ def _model(case: Case, dtype: torch.dtype) -> torch.nn.Module:
     config = transformers.AutoConfig.for_model(**_with_numbers(case.config))
     model: torch.nn.Module = _kind(case).from_config(config, dtype=dtype, attn_implementation="eager")
     if dtype is torch.float64:
-        _widen(model)
+        widen(model)
     return model.eval().requires_grad_(False)
 
 
@@ -104,32 +104,6 @@ def _outputs(
     first = made.last_hidden_state if case.head == "hidden_states" else made.logits
     outputs: npt.NDArray[np.float64] = first[0].double().numpy()
     return outputs
-
-
-def _widen(model: torch.nn.Module) -> None:
-    for module in model.modules():
-        kind = type(module).__name__
-        if kind.endswith("RMSNorm"):
-            module.forward = MethodType(_rms_norm, module)
-        elif kind.endswith("RotaryEmbedding"):
-            module.forward = MethodType(_rotary, module)
-
-
-def _rms_norm(module: torch.nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
-    is_gemma = type(module).__name__.startswith("Gemma")
-    eps, weight = (module.eps, 1 + module.weight) if is_gemma else (module.variance_epsilon, module.weight)
-    return weight * (hidden_states * torch.rsqrt(hidden_states.pow(2).mean(-1, keepdim=True) + eps))
-
-
-def _rotary(
-    module: torch.nn.Module, x: torch.Tensor, position_ids: torch.Tensor, layer_type: str | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The frequencies are the model's own, in f32; angles, cosines and sines are f64."""
-    prefix = "" if layer_type is None else f"{layer_type}_"
-    angles = position_ids[..., None].double() * getattr(module, f"{prefix}inv_freq").double()
-    angles = torch.cat((angles, angles), dim=-1)
-    scale = getattr(module, f"{prefix}attention_scaling")
-    return (angles.cos() * scale).to(x.dtype), (angles.sin() * scale).to(x.dtype)
 
 
 if __name__ == "__main__":
