@@ -1,9 +1,10 @@
 """How much memory Lepton takes: the first run, which packs the weights, and a later one.
 
-    python -m bench.memory [--model smollm2]
+    python -m bench.memory [--model smollm2 | --made-gb 1]
 
-The proportional set size of a ``lepton run`` process is sampled while it lives, with a fresh home for what it keeps. It
-counts private pages whole, and pages that processes share by their share.
+``--made-gb`` takes a folder of safetensors of so many gigabytes, made for the measurement. The proportional set size of
+a ``lepton run`` process is sampled while it lives, with a fresh home for what it keeps. It counts private pages whole,
+those of mapped files included, and pages that processes share by their share.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.figures import Figure, add_output_options, report
+from bench.made_folder import LAYER_BYTES, write_folder
 from bench.worker import ROOT
 from lepton_ai.config import Environment, Policy
 from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.family import as_decoder
 from lepton_ai.models.registry import read_model
-from lepton_ai.weights.gguf import GGUFFile
+from lepton_ai.weights.checkpoint import open_checkpoint
 from lepton_ai.weights.sources.progress import NoProgress
 from lepton_ai.weights.sources.resolve import resolve
 
@@ -80,18 +82,19 @@ def proportional_set_bytes(pid: int) -> int:
 
 def kv_bytes_per_token(path: Path) -> int:
     """Bytes of keys and values of one token in all layers under the policy auto."""
-    with GGUFFile(path) as file:
-        specs = as_decoder(read_model(file)[0]).kv_specs()
+    with open_checkpoint(path) as checkpoint:
+        specs = as_decoder(read_model(checkpoint)[0]).kv_specs()
     return sum(replace(spec, dtype=kv_dtype(Policy.AUTO)).bytes_per_token for spec in specs)
 
 
 def largest_layer_bytes(path: Path) -> int:
     """Stored bytes of the largest layer, or of the embeddings or the head if one of those is larger."""
     sizes: dict[str, int] = {}
-    with GGUFFile(path) as file:
-        for name in file.names():
+    with open_checkpoint(path) as checkpoint:
+        _, store = read_model(checkpoint)
+        for name in store.names():
             layer = ".".join(name.split(".")[:2])
-            sizes[layer] = sizes.get(layer, 0) + file.get(name).data.nbytes
+            sizes[layer] = sizes.get(layer, 0) + store.get(name).num_bytes
     return max(sizes.values())
 
 
@@ -124,10 +127,16 @@ def _figure(name: str, num_bytes: float, limit_bytes: float) -> Figure:
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="smollm2")
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--model", default="smollm2")
+    model.add_argument("--made-gb", type=float, help="a folder of so many gigabytes, made for the measurement")
     add_output_options(parser)
     arguments = parser.parse_args()
-    return report(measure(resolve(arguments.model, Environment.read(), NoProgress())), arguments)
+    if arguments.made_gb is None:
+        return report(measure(resolve(arguments.model, Environment.read(), NoProgress())), arguments)
+    with tempfile.TemporaryDirectory(prefix="lepton-made-") as folder:
+        num_layers = max(1, round(arguments.made_gb * 1e9 / LAYER_BYTES))
+        return report(measure(write_folder(Path(folder), num_layers)), arguments)
 
 
 if __name__ == "__main__":
