@@ -11,7 +11,7 @@ import pytest
 from tests.engine.published import BERT_HIDDEN, GPT2_CONTEXT, GPT2_VOCAB_SIZE, published_bert, published_gpt2
 from tests.weights.sources.fake_hub import FakeHub, serve_hub
 
-from lepton_ai import BertModel, GPTModel, Tokenizer
+from lepton_ai import BertModel, GPTModel, SamplingParams, Tokenizer
 from lepton_ai.errors import ContextLengthExceeded, InvalidModel, TruncationWarning, UnsupportedModel, WeightMismatch
 
 REPOSITORY = "openai-community/gpt2-medium"
@@ -88,4 +88,34 @@ def test_a_tokenizer_of_more_tokens_than_embeddings(hub: FakeHub) -> None:
     files["vocab.json"] = json.dumps({**json.loads(files["vocab.json"]), "xx": GPT2_VOCAB_SIZE}).encode()
     hub.add(REPOSITORY, files)
     with pytest.raises(InvalidModel, match=r"expected a tokenizer of at most 257 tokens.*got one of 258"):
+        GPTModel.from_pretrained("gpt-2-medium")
+
+
+def test_end_tokens_and_sampling_of_the_generation_config(hub: FakeHub) -> None:
+    files = published_gpt2()
+    hub.add(REPOSITORY, files)
+    with GPTModel.from_pretrained("gpt-2-medium") as model:
+        assert model.llm.default_params == SamplingParams()
+        first = model.generate("x", temperature=0.0, max_tokens=1, ignore_eos=True).token_ids[0]
+    config = {"eos_token_id": [256, first], "temperature": 0.0, "repetition_penalty": 1.0}
+    hub.add("other/gpt2", {**files, "generation_config.json": json.dumps(config).encode()})
+    with GPTModel.from_pretrained("hf:other/gpt2") as model:
+        assert model.llm.default_params == SamplingParams(temperature=0.0)
+        for completion in (model.generate("x"), model.generate("x", max_tokens=9), model.llm.generate("x")[0]):
+            assert (completion.token_ids, completion.finish_reason) == ((first,), "stop")
+        going_on = model.llm.generate("x", SamplingParams(temperature=0.0, max_tokens=3, ignore_eos=True))[0]
+        assert len(going_on.token_ids) == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"eos_token_id": GPT2_VOCAB_SIZE}, r"eos_token_id: expected token ids from 0 to 256, got 257"),
+        ({"top_p": 1.5}, r"generation_config\.json: top_p: expected a number in \(0, 1\], got 1\.5"),
+        ({"top_k": 0.5}, r"generation_config\.json: top_k: expected an integer"),
+    ],
+)
+def test_a_generation_config_that_is_wrong(hub: FakeHub, config: dict[str, object], message: str) -> None:
+    hub.add(REPOSITORY, {**published_gpt2(), "generation_config.json": json.dumps(config).encode()})
+    with pytest.raises(InvalidModel, match=message):
         GPTModel.from_pretrained("gpt-2-medium")

@@ -12,13 +12,13 @@ from lepton_ai.text.tokenizer import Tokenizer
 
 
 class Generator:
-    """``client`` takes requests, ``evaluator`` reads texts."""
+    """``client`` takes requests, ``evaluator`` reads texts. ``eos_ids`` end a text."""
 
-    def __init__(self, decoder: Decoder, tokenizer: Tokenizer) -> None:
+    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, eos_ids: frozenset[int]) -> None:
         config = EngineConfig(
             limits=decoder.limits,
             vocab_size=decoder.model.config.vocab_size,
-            eos_ids=frozenset(tokenizer.eos_token_ids),
+            eos_ids=eos_ids,
             num_kv_groups=len(kv_groups(decoder.kv_specs)),
         )
         self.client = EngineClient(

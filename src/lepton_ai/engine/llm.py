@@ -103,13 +103,22 @@ class LLM:
         self._loaded = loaded = load(model, options, environment)
         runtime = loaded.runtime
         self._model = runtime.model
-        self._generator = Generator(runtime, loaded.tokenizer) if isinstance(runtime, Decoder) else None
-        self._text_encoder = TextEncoder(runtime, loaded.tokenizer) if isinstance(runtime, Encoder) else None
+        self._generator: Generator | None = None
+        self._text_encoder: TextEncoder | None = None
+        if isinstance(runtime, Decoder):
+            self._generator = Generator(runtime, loaded.tokenizer, loaded.eos_ids)
+        else:
+            self._text_encoder = TextEncoder(runtime, loaded.tokenizer)
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
         return self._loaded.tokenizer
+
+    @property
+    def default_params(self) -> SamplingParams:
+        """What holds where a caller gives no ``params``: the sampling of the model's ``generation_config.json``."""
+        return self._loaded.default_params
 
     @property
     def has_chat_template(self) -> bool:
@@ -141,12 +150,12 @@ class LLM:
     def generate(
         self, prompts: str | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None
     ) -> list[Completion]:
-        """Complete each prompt; all run together. ``params`` holds for all, or is one for each.
+        """Complete each prompt; all run together. ``params`` holds for all, or is one for each; see ``default_params``.
 
         Raises InvalidRequest for an empty prompt or bad ids, ContextLengthExceeded, OutOfMemory: before anything runs.
         """
         wanted = as_prompts(prompts, name="prompts")
-        each = [params or SamplingParams()] * len(wanted) if isinstance(params, SamplingParams | None) else params
+        each = [params or self.default_params] * len(wanted) if isinstance(params, SamplingParams | None) else params
         if len(each) != len(wanted):
             raise InvalidRequest(
                 f"params: expected one for each of {len(wanted)} prompts, got {len(each)}", param="params"
@@ -163,7 +172,7 @@ class LLM:
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
         """Complete a prompt piece by piece. Raises like ``generate``, at once."""
         ids = encode_prompt(prompt, self.tokenizer)
-        return Stream(self._client, self._client.submit(ids, params or SamplingParams()))
+        return Stream(self._client, self._client.submit(ids, params or self.default_params))
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
         """Answer a conversation, which ends with the user's message. Raises like ``chat_stream``."""

@@ -11,21 +11,30 @@ from lepton_ai.engine.decoder import Decoder, make_decoder
 from lepton_ai.engine.device import ChosenDevice, choose_device
 from lepton_ai.engine.encoder import Encoder, make_encoder
 from lepton_ai.engine.load_options import LoadOptions
-from lepton_ai.errors import InvalidModel
+from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.errors import InvalidModel, InvalidRequest
 from lepton_ai.models.encoder import EncoderModel
+from lepton_ai.models.family import Model
 from lepton_ai.models.registry import read_model
 from lepton_ai.text.tokenizer import Tokenizer
 from lepton_ai.weights.checkpoint import Checkpoint, open_checkpoint
+from lepton_ai.weights.folder import CheckpointFolder
+from lepton_ai.weights.generation_config import GENERATION_CONFIG, GenerationConfig, read_generation_config
 from lepton_ai.weights.sources.resolve import resolve
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that runs, with its tokenizer. ``runtime`` is what it can do."""
+    """A model that runs, with its tokenizer. ``runtime`` is what it can do.
+
+    ``eos_ids`` end a generated text; ``default_params`` hold where a caller gives none.
+    """
 
     path: Path
     checkpoint: Checkpoint
     tokenizer: Tokenizer
+    eos_ids: frozenset[int]
+    default_params: SamplingParams
     options: LoadOptions
     device: ChosenDevice
     runtime: Decoder | Encoder
@@ -55,6 +64,8 @@ def _load(
     path: Path, checkpoint: Checkpoint, options: LoadOptions, environment: Environment, device: ChosenDevice
 ) -> LoadedModel:
     model, store = read_model(checkpoint, allowed_config_keys=options.allow_config_keys)
+    generation = _generation_config(checkpoint, model)
+    default_params = _default_params(generation, path)
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(Tokenizer.from_checkpoint, checkpoint, cache_dir=environment.home / "tokenizers")
         runtime: Decoder | Encoder
@@ -63,10 +74,37 @@ def _load(
         else:
             runtime = make_decoder(model, store, device.backend, options)
     tokenizer = reading.result()
+    _check_sizes(tokenizer, model, path)
+    return LoadedModel(
+        path=path,
+        checkpoint=checkpoint,
+        tokenizer=tokenizer,
+        eos_ids=frozenset((*tokenizer.eos_token_ids, *generation.eos_token_ids)),
+        default_params=default_params,
+        options=options,
+        device=device,
+        runtime=runtime,
+    )
+
+
+def _check_sizes(tokenizer: Tokenizer, model: Model, path: Path) -> None:
     if tokenizer.vocab_size > model.config.vocab_size:
         raise InvalidModel(
             f"{path}: expected a tokenizer of at most {model.config.vocab_size} tokens, as many as the model has "
             f"embeddings, got one of {tokenizer.vocab_size}",
             param="model",
         )
-    return LoadedModel(path, checkpoint, tokenizer, options, device, runtime)
+
+
+def _generation_config(checkpoint: Checkpoint, model: Model) -> GenerationConfig:
+    """GGUF files say what ends a text with their tokenizer, and nothing of sampling; an encoder generates none."""
+    if not isinstance(checkpoint, CheckpointFolder) or isinstance(model, EncoderModel):
+        return GenerationConfig()
+    return read_generation_config(checkpoint.path, checkpoint.config, vocab_size=model.config.vocab_size)
+
+
+def _default_params(generation: GenerationConfig, path: Path) -> SamplingParams:
+    try:
+        return SamplingParams(**generation.sampling)  # type: ignore[arg-type]  # its fields check their types
+    except InvalidRequest as error:
+        raise InvalidModel(f"{path / GENERATION_CONFIG}: {error.message}", param="model") from None

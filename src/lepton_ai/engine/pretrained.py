@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -103,13 +103,13 @@ class GPTModel(_PretrainedModel):
         return CausalOutput(np.concatenate(list(self.llm.logits(ids))))
 
     def generate(self, prompt: Prompt, params: SamplingParams | None = None, **settings: Any) -> Completion:
-        """Complete a prompt. ``settings`` are fields of ``SamplingParams``: ``max_tokens=16, temperature=0.0``.
+        """Complete a prompt. ``settings`` replace fields of ``LLM.default_params``: ``max_tokens=16, temperature=0.0``.
 
         Raises InvalidRequest for both ``params`` and ``settings``, and like ``LLM.generate``.
         """
         if params is not None and settings:
             raise InvalidRequest("params: expected params or single settings, got both", param="params")
-        (completion,) = self.llm.generate([prompt], params or SamplingParams(**settings))
+        (completion,) = self.llm.generate([prompt], params or replace(self.llm.default_params, **settings))
         return completion
 
 
