@@ -13,6 +13,7 @@ from tests.weights.sources.fake_hub import FakeHub, serve_hub
 
 from lepton_ai import BertModel, GPTModel, SamplingParams, Tokenizer
 from lepton_ai.errors import ContextLengthExceeded, InvalidModel, TruncationWarning, UnsupportedModel, WeightMismatch
+from lepton_ai.text.detokenizer import Detokenizer
 
 REPOSITORY = "openai-community/gpt2-medium"
 
@@ -119,3 +120,17 @@ def test_a_generation_config_that_is_wrong(hub: FakeHub, config: dict[str, objec
     hub.add(REPOSITORY, {**published_gpt2(), "generation_config.json": json.dumps(config).encode()})
     with pytest.raises(InvalidModel, match=message):
         GPTModel.from_pretrained("gpt-2-medium")
+
+
+def test_more_embeddings_than_the_tokenizer_has_tokens(hub: FakeHub) -> None:
+    files = published_gpt2()
+    vocab = json.loads(files["vocab.json"])
+    short = {token: i for token, i in vocab.items() if i < 128} | {"<|endoftext|>": 128}
+    files |= {"vocab.json": json.dumps(short).encode(), "generation_config.json": b"{}"}
+    hub.add(REPOSITORY, files)
+    with GPTModel.from_pretrained("gpt-2-medium") as model:
+        completion = model.generate([1, 2, 3], temperature=2.0, max_tokens=40, seed=0, ignore_eos=True)
+        known = [i for i in completion.token_ids if i < model.tokenizer.vocab_size]
+        assert 0 < len(known) < len(completion.token_ids) == 40
+        detokenizer = Detokenizer(model.tokenizer, is_continuation=True)
+        assert completion.text == "".join(map(detokenizer.feed, known)) + detokenizer.finish()

@@ -10,13 +10,17 @@ from lepton_ai.text.tokenizer import Tokenizer
 
 
 class StoppingDecoder:
-    """A ``generation.TextDecoder``: control tokens leave no text."""
+    """A ``generation.TextDecoder``: control tokens leave no text.
 
-    __slots__ = ("_detokenizer", "_stops")
+    Nor do tokens past the tokenizer's last: models round the number of their embeddings up, and can choose any.
+    """
+
+    __slots__ = ("_detokenizer", "_stops", "_vocab_size")
 
     def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str]) -> None:
         self._detokenizer = Detokenizer(tokenizer, is_continuation=True)
         self._stops = StopMatcher(stop_strings)
+        self._vocab_size = tokenizer.vocab_size
 
     @property
     def is_stopped(self) -> bool:
@@ -25,7 +29,7 @@ class StoppingDecoder:
 
     def push(self, token_id: int) -> str:
         """The text that is certain now."""
-        return self._stops.feed(self._detokenizer.feed(token_id))
+        return self._stops.feed(self._detokenizer.feed(token_id)) if token_id < self._vocab_size else ""
 
     def finish(self) -> str:
         """What was held back: an incomplete character, the beginning of a stop string."""
