@@ -2,6 +2,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from tests.engine.tiny_gguf import tiny_gguf
 
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.text import tokenizer_cache
@@ -60,3 +61,15 @@ def test_key_cannot_leave_the_folder(tmp_path: Path) -> None:
     for key in ("../x", "a/b", "", "a.b", "x" * 200):
         with pytest.raises(InvalidRequest, match="cache_key"):
             tokenizer_cache.cache_path(tmp_path, key)
+
+
+def test_a_model_by_its_name_is_read_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEPTON_HOME", str(tmp_path / "home"))
+    path = tiny_gguf(tmp_path / "tiny.gguf")
+    first = Tokenizer.from_pretrained(path)
+    monkeypatch.delattr("lepton_ai.text.tokenizer.read_vocabulary")
+    again = Tokenizer.from_pretrained(path)
+    assert again.encode("a text") == first.encode("a text")
+    path.write_bytes(path.read_bytes().replace(b"<|im_end|>", b"<|im_ent|>"))
+    with pytest.raises(NameError, match="read_vocabulary"):  # another file, which the cache does not have
+        Tokenizer.from_pretrained(path)

@@ -76,13 +76,14 @@ class Tokenizer:
     def from_pretrained(cls, model: str | Path) -> Tokenizer:
         """The tokenizer of the model of this name or path, which is pulled if it is absent. See ``LLM`` for names.
 
+        It is kept in the form that loads fast, in the cache that ``LLM`` uses too.
         Raises ModelNotFound, DownloadFailed, StorageError, and what ``from_checkpoint`` raises.
         """
         from lepton_ai.weights.sources.resolve import resolve
 
         environment = Environment.read()
-        with open_checkpoint(resolve(model, environment)) as checkpoint:
-            return cls.from_checkpoint(checkpoint)
+        with open_checkpoint(resolve(model, environment), environment.home) as checkpoint:
+            return cls.from_checkpoint(checkpoint, cache_dir=environment.home / "tokenizers")
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, cache_dir: Path | None = None) -> Tokenizer:
