@@ -1,9 +1,17 @@
+"""Parts of a ``tokenizer.json``: those that are run, and every other kind, refused by its name."""
+
+from __future__ import annotations
+
+from types import ModuleType
 from typing import Any
 
 import pytest
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from lepton_ai.errors import InvalidModel, UnsupportedModel
 from lepton_ai.text.hf_components import check_normalizer, check_pre_tokenizer, read_spelling
+from lepton_ai.text.hf_model import read_model
+from lepton_ai.text.hf_special import read_frame
 from lepton_ai.text.pretokenizer import PUBLISHED_PATTERNS
 from lepton_ai.text.spelling import Spelling
 from lepton_ai.text.untrusted_json import Fields
@@ -121,3 +129,34 @@ def test_spelling(decoder: object, expected: tuple[Spelling, bool]) -> None:
 def test_decoders_that_are_refused(decoder: object, named: str) -> None:
     with pytest.raises(UnsupportedModel, match=named):
         read_spelling(Fields({"decoder": decoder}, "tokenizer.json"))
+
+
+def _kinds(module: ModuleType, *run: str) -> list[str]:
+    """The kinds of a part that the library has and we do not run. Its base classes bear the part's name."""
+    bases = {"Model", "Normalizer", "PreTokenizer", "PostProcessor", "Decoder", "DecodeStream", "Sequence"}
+    classes = {name for name, value in vars(module).items() if isinstance(value, type)}
+    assert classes >= set(run)
+    return sorted(classes - bases - set(run))
+
+
+_NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Strip", "BertNormalizer", "Prepend")
+_PRE_TOKENIZERS = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit", "ByteLevel", "Digits", "Punctuation", "Split")
+_PROCESSORS = ("BertProcessing", "ByteLevel", "RobertaProcessing", "TemplateProcessing")
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        *(("model", kind) for kind in _kinds(models, "BPE", "WordPiece")),
+        *(("normalizer", kind) for kind in [*_kinds(normalizers, *_NORMALIZERS, "Replace"), "Nmt2"]),
+        *(("pre_tokenizer", kind) for kind in _kinds(pre_tokenizers, *_PRE_TOKENIZERS, "Metaspace")),
+        *(("post_processor", kind) for kind in [*_kinds(processors, *_PROCESSORS), "Template2"]),
+        *(("decoder", kind) for kind in _kinds(decoders, "ByteLevel", "WordPiece", "Metaspace")),
+    ],
+)
+def test_every_other_kind_is_refused_by_name(part: str, kind: str) -> None:
+    file = Fields({part: {"type": kind, "vocab": {"a": 0}}}, "tokenizer.json")
+    readers = (read_model, check_normalizer, check_pre_tokenizer, read_spelling, lambda f: read_frame(f, frozenset()))
+    parts = ("model", "normalizer", "pre_tokenizer", "decoder", "post_processor")
+    with pytest.raises(UnsupportedModel, match=rf"{part}: expected .*{kind}"):
+        dict(zip(parts, readers, strict=True))[part](file)

@@ -52,11 +52,22 @@ def test_models_that_are_refused(changes: dict[str, Any], error: type[InvalidMod
         _with_model(**changes)
 
 
+def _untyped(**model: Any) -> Fields:
+    return Fields({"model": model}, "tokenizer.json")
+
+
 def test_old_files_without_a_type() -> None:
-    file = Fields({"model": {"vocab": {"[UNK]": 0, "a": 1}, "unk_token": "[UNK]"}}, "tokenizer.json")
-    assert read_model(file).is_wordpiece
-    file = Fields({"model": {"vocab": {"a": 1}, "merges": []}}, "tokenizer.json")
-    assert not read_model(file).is_wordpiece
+    words = {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
+    assert read_model(_untyped(vocab={"[UNK]": 0, "a": 1}, unk_token="[UNK]", **words)).is_wordpiece
+    assert not read_model(_untyped(vocab={"a": 1}, merges=[])).is_wordpiece
+
+
+@pytest.mark.parametrize(
+    ("vocab", "kind"), [({"<unk>": 0, "a": 1}, "WordLevel"), ([["<unk>", 0.0], ["a", -1.5]], "Unigram")]
+)
+def test_old_files_of_other_kinds_are_refused_by_name(vocab: object, kind: str) -> None:
+    with pytest.raises(UnsupportedModel, match=f"model: expected one of BPE, WordPiece, got '{kind}'"):
+        read_model(_untyped(vocab=vocab, unk_token="<unk>"))
 
 
 def test_added_tokens_of_a_file() -> None:

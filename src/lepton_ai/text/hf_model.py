@@ -33,8 +33,7 @@ class Model:
 def read_model(file: Fields) -> Model:
     """The vocabulary of a file's model. Raises UnsupportedModel for another kind than BPE and WordPiece."""
     fields = file.take_fields("model")
-    # Files of before 2020 leave the type out.
-    kind = fields.take("type", str, "BPE" if "merges" in fields else "WordPiece")
+    kind = fields.take("type", str, _untold_kind(fields))
     if kind not in ("BPE", "WordPiece"):
         raise UnsupportedModel(f"{fields.label}: expected one of BPE, WordPiece, got {kind[:80]!r}", param="model")
     vocab: dict[str, int] = fields.take("vocab", dict)
@@ -49,6 +48,15 @@ def read_model(file: Fields) -> Model:
     if unknown is not None and unknown not in vocab:
         raise fields.wrong("an unk_token of the vocabulary", repr(unknown[:80]))
     return Model(vocab, unknown, fields, is_wordpiece=kind == "WordPiece")
+
+
+def _untold_kind(fields: Fields) -> str:
+    """Files of before 2020 leave the type out; each kind is known by the fields that it has then."""
+    if "merges" in fields:
+        return "BPE"
+    if "continuing_subword_prefix" in fields and "max_input_chars_per_word" in fields:
+        return "WordPiece"
+    return "Unigram" if isinstance(fields.peek("vocab"), list) else "WordLevel"
 
 
 def model_json(model: Model, added: AddedTokens) -> Json:

@@ -44,6 +44,10 @@ class Fields:
         """The value of ``name``, whatever it is; None where it is missing."""
         return self._values.pop(name, None)
 
+    def peek(self, name: str) -> object:
+        """What ``take_any`` gives, which can still be taken."""
+        return self._values.get(name)
+
     def refuse_rest(self) -> None:
         """Raises InvalidModel for a field that was not taken and is not null: it would change what is computed."""
         if rest := [name[:80] for name, value in self._values.items() if value is not None]:
