@@ -60,6 +60,8 @@ wheels: $(VENV)/.dev ## Build the wheel that is published, and try it in a fresh
 fuzz: $(VENV)/.dev ## Throw 100,000 mutated files at each reader of files from outside.
 	$(PY) scripts/fuzz.py gguf --inputs 100000
 	$(PY) scripts/fuzz.py safetensors --inputs 100000
+	$(PY) scripts/fuzz.py tokenizer --inputs 100000
+	$(PY) scripts/fuzz.py gguf-tokenizer --inputs 100000
 
 clean: ## Remove everything that is made here; models stay where they are.
 	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,7 +2,7 @@
 
     python scripts/fuzz.py gguf --inputs 100000 --seed 0
 
-The reader runs in a process of its own whose address space is limited, so that a crash, a hang or too much memory is
+The reader runs in processes of its own whose address space is limited, so that a crash, a hang or too much memory is
 seen from outside. Prints the counts; exits with 1 on the first violation, and says how to repeat it.
 """
 
@@ -24,7 +24,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MEMORY_LIMIT_BYTES = 24 << 20
-FORMATS = ("gguf", "safetensors")
+INPUTS_PER_PROCESS = 5_000
+"""The ``tokenizers`` library keeps about a kilobyte of every tokenizer that has encoded a text."""
+
+FORMATS = ("gguf", "safetensors", "tokenizer", "gguf-tokenizer")
 
 Worker = Callable[[int, int, int, "Array[c_uint64]"], None]
 
@@ -47,19 +50,24 @@ def main() -> int:
 
 
 def fuzz(worker: Worker, name: str, *, seed: int, first: int, count: int) -> int:
-    """Run ``worker`` in a process of its own and report. Returns the exit status."""
+    """Run ``worker`` in processes of its own, one after the other, and report. Returns the exit status."""
     started = time.monotonic()
     context = multiprocessing.get_context("spawn")
     counts: Array[c_uint64] = context.RawArray(c_uint64, [first, 0, 0])
-    process = context.Process(target=worker, args=(seed, first, count, counts))
-    process.start()
-    process.join()
+    exit_code: int | None = 0
+    for start in range(first, first + count, INPUTS_PER_PROCESS):
+        size = min(INPUTS_PER_PROCESS, first + count - start)
+        process = context.Process(target=worker, args=(seed, start, size, counts))
+        process.start()
+        process.join()
+        if (exit_code := process.exitcode) != 0:
+            break
     index, num_refused, num_read = counts
     elapsed_s = time.monotonic() - started
     print(f"{num_read + num_refused} inputs: {num_read} read, {num_refused} refused, {elapsed_s:.1f} s")
-    if process.exitcode == 0 and num_read + num_refused == count:
+    if exit_code == 0 and num_read + num_refused == count:
         return 0
-    print(f"input {index} of seed {seed}: {describe(process.exitcode)}", file=sys.stderr)
+    print(f"input {index} of seed {seed}: {describe(exit_code)}", file=sys.stderr)
     print(f"repeat with: scripts/fuzz.py {name} --seed {seed} --first {index} --inputs 1", file=sys.stderr)
     return 1
 

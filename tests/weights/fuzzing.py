@@ -41,10 +41,16 @@ class Target(Protocol):
 
 def make_target(name: str) -> Target:
     """The reader called ``name``."""
+    from tests.text.tokenizer_fuzzer import FolderTarget, GGUFTokenizerTarget
     from tests.weights.gguf_fuzzer import GGUFTarget
     from tests.weights.safetensors_fuzzer import SafetensorsTarget
 
-    targets: dict[str, Callable[[], Target]] = {"gguf": GGUFTarget, "safetensors": SafetensorsTarget}
+    targets: dict[str, Callable[[], Target]] = {
+        "gguf": GGUFTarget,
+        "safetensors": SafetensorsTarget,
+        "tokenizer": FolderTarget,
+        "gguf-tokenizer": GGUFTokenizerTarget,
+    }
     return targets[name]()
 
 
@@ -63,6 +69,7 @@ def run(
     path = folder / "input"
     for index in range(first, first + count):
         on_input(index, None)
+        path.unlink(missing_ok=True)  # some file systems write a file that is truncated to the disk at once
         path.write_bytes(make_input(target, seed, index))
         signal.setitimer(signal.ITIMER_PROF, TIME_LIMIT_S)
         is_good = target.read(path)

@@ -12,7 +12,7 @@ from ctypes import Array, c_uint64
 from pathlib import Path
 
 import pytest
-from scripts.fuzz import FORMATS, fuzz, limit_memory
+from scripts.fuzz import FORMATS, INPUTS_PER_PROCESS, fuzz, limit_memory
 from tests.weights import fuzzing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +83,17 @@ def test_a_fault_is_reported_with_the_input(
     assert captured.out.startswith("5 inputs: 0 read, 5 refused")
     assert f"input 105 of seed 7: {message}" in captured.err
     assert "gguf --seed 7 --first 105 --inputs 1" in captured.err
+
+
+def _read_all(seed: int, first: int, count: int, counts: Array[c_uint64]) -> None:
+    counts[0] = first + count - 1
+    counts[2] += count * (counts[1] == 0 and count <= INPUTS_PER_PROCESS)
+
+
+def test_many_inputs_are_shared_out_among_processes(capfd: pytest.CaptureFixture[str]) -> None:
+    count = 2 * INPUTS_PER_PROCESS + 1
+    assert fuzz(_read_all, "gguf", seed=7, first=100, count=count) == 0
+    assert capfd.readouterr().out.startswith(f"{count} inputs: {count} read, 0 refused")
 
 
 def test_a_foreign_exception_passes_at_its_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
