@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Lepton
+from tests.engine.published import published_gpt2
 from tests.engine.tiny_gguf import tiny_gguf
 
 from lepton_ai import LLM
@@ -201,3 +203,17 @@ def test_an_answer_stopped_in_its_prompt_has_no_times(model: str) -> None:
         stopped = answer.take_answer(start, lambda text: None)
     assert stopped.summary() == "stopped before the first token"
     assert stopped.to_dict()["time_to_first_token_s"] is None
+
+
+def test_a_config_key_that_is_vouched_for(lepton: Lepton, tmp_path: Path) -> None:
+    folder = tmp_path / "gpt2"
+    folder.mkdir()
+    for name, content in published_gpt2().items():
+        (folder / name).write_bytes(content)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "rotary_share": 0.5}))
+    command = ["run", str(folder), "--prompt", "x", "--max-tokens", "2", "--seed", "0", "--json"]
+    error = lepton(*command).json()["error"]
+    assert isinstance(error, dict) and error["code"] == "unsupported_model"
+    assert "'rotary_share'" in error["message"] and "--allow-config-key" in error["message"]
+    assert lepton(*command, "--allow-config-key", "rotary_share").status == 0

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from safetensors.numpy import load, save
 from tests.engine.published import BERT_HIDDEN, GPT2_CONTEXT, GPT2_VOCAB_SIZE, published_bert, published_gpt2
 from tests.weights.sources.fake_hub import FakeHub, serve_hub
 
 from lepton_ai import BertModel, GPTModel, SamplingParams, Tokenizer
+from lepton_ai.backends.cpu.memory import huge_zeros
 from lepton_ai.errors import ContextLengthExceeded, InvalidModel, TruncationWarning, UnsupportedModel, WeightMismatch
 from lepton_ai.text.detokenizer import Detokenizer
 
@@ -134,3 +137,28 @@ def test_more_embeddings_than_the_tokenizer_has_tokens(hub: FakeHub) -> None:
         assert 0 < len(known) < len(completion.token_ids) == 40
         detokenizer = Detokenizer(model.tokenizer, is_continuation=True)
         assert completion.text == "".join(map(detokenizer.feed, known)) + detokenizer.finish()
+
+
+@pytest.mark.parametrize("tensor", ["h.1.attn.c_attn.weight", "ln_f.bias"])
+def test_weights_that_are_no_numbers(hub: FakeHub, tensor: str) -> None:
+    files = published_gpt2()
+    tensors = load(files["model.safetensors"])
+    tensors[tensor].reshape(-1)[-1] = np.nan
+    hub.add(REPOSITORY, {**files, "model.safetensors": save(tensors)})
+    with pytest.raises(InvalidModel, match="expected finite weights, got a NaN or an infinity") as raised:
+        GPTModel.from_pretrained("gpt-2-medium")
+    assert raised.value.code == "invalid_model"
+
+
+def test_a_file_that_changes_while_it_is_packed(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add(REPOSITORY, published_gpt2())
+
+    def touch(num_bytes: int) -> npt.NDArray[np.uint8]:
+        with next(tmp_path.rglob("models/*/model.safetensors")).open("ab") as file:
+            file.write(b"more")
+        return huge_zeros(num_bytes)
+
+    monkeypatch.setattr("lepton_ai.backends.cpu.packing.huge_zeros", touch)
+    with pytest.raises(InvalidModel, match="the file changed while it was open"):
+        GPTModel.from_pretrained("gpt-2-medium")
+    assert list(tmp_path.rglob("*.pack")) == []

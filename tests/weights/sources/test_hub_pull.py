@@ -191,6 +191,18 @@ def test_the_next_pull_goes_on_with_what_is_there(world: World, hub: FakeHub, re
     assert [name for name in world.files() if name.startswith("downloads")] == []
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_wrong_token_says_what_to_check(
+    world: World, hub: FakeHub, repository: FakeRepository, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    hub.faults["/api/models/owner/tiny"] = [HubFault(status=status)] * 9
+    with pytest.raises(DownloadFailed, match=f"{hub.url} answered {status}; check HF_TOKEN") as raised:
+        _pull(world)
+    assert (raised.value.code, raised.value.status) == ("download_failed", 502)
+    assert "hf_wrong" not in raised.value.message and world.files() == []
+
+
 def test_a_stall_times_out(
     world: World, hub: FakeHub, repository: FakeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from lepton_ai.graph.graph import Graph
 from lepton_ai.weights.formats import dequantize
 from lepton_ai.weights.packed import PackedCache, PackedKey, PackedLayout, lay_out
 from lepton_ai.weights.sources.progress import Progress
-from lepton_ai.weights.store import StoredTensor, WeightStore
+from lepton_ai.weights.store import StoredTensor, WeightStore, check_finite
 
 ByteArray = npt.NDArray[np.uint8]
 
@@ -198,11 +198,14 @@ def _pack_all(
     progress.start("packing weights", total_bytes=sum(job.num_bytes for job in jobs), done_bytes=0)
     try:
         for job in jobs:
+            stored = store.get(job.name)
+            source = stored.data
+            check_finite(stored, source)
             _native.pack(
                 device.native,
                 type=job.storage,
                 quantize=job.is_quantized,
-                source=store.get(job.name).data,
+                source=source,
                 num_outputs=job.shape[0],
                 num_inputs=job.shape[1],
                 target=targets[job.name],
@@ -215,4 +218,5 @@ def _pack_all(
 
 
 def _vector(stored: StoredTensor) -> Float32Array:
+    check_finite(stored, stored.data)
     return np.ascontiguousarray(dequantize(stored.data, stored.type, stored.shape), np.float32)
