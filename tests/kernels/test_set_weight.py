@@ -116,3 +116,13 @@ def test_a_store_of_other_values_is_the_same_as_setting_them(single: CpuDevice) 
     other = Case(case.graph, (stored("table", values), *case.tensors[1:]), case.policy)
     set_later, stored_so = after(case, CpuBackend(single), {"table": values}), after(other, CpuBackend(single), {})
     assert all(np.array_equal(set_later[name], stored_so[name]) for name in stored_so)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_says_so_in_its_output_alone(single: CpuDevice, bad: float) -> None:
+    values = normal((21, SIZE), 5)
+    values[3, 40] = bad
+    case = tied(WeightType.F16, Policy.FAST)
+    for backend in (CpuBackend(single), ReferenceBackend()):
+        plain = after(case, backend, {"table": values})["plain"]
+        assert np.isnan(plain[:, 3]).all() and np.isfinite(np.delete(plain, 3, axis=1)).all()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from tests.parity.families import Case, F32Array, Shapes, random_weights
+from tests.parity.families import Case, Config, F32Array, Shapes, random_weights
 
 NUM_TOKENS = 128
 
@@ -73,7 +73,7 @@ def _bert_base() -> PublishedShape:
         "type_vocab_size": 2,
         "vocab_size": 30522,
     }
-    changes = {"eps": {"layer_norm_eps": 1.01e-5}, "activation": {"hidden_act": "gelu_new"}}
+    changes: Mapping[str, Config] = {"eps": {"layer_norm_eps": 1.01e-5}, "activation": {"hidden_act": "gelu_new"}}
     heads = {"cls.predictions.bias": np.zeros(30522, np.float32), "cls.seq_relationship.bias": np.zeros(2, np.float32)}
     return PublishedShape(Case("bert-base", config, changes, "hidden_states"), added_prefix="bert.", buffers=heads)
 
