@@ -150,12 +150,13 @@ def test_embedding_of_a_wide_table(device: CpuDevice, weight_type: WeightType, n
 
 def test_every_half_is_read_exactly(single: CpuDevice) -> None:
     halves = np.arange(65536, dtype=np.uint16)
-    halves[(halves & 0x7C00) == 0x7C00] = 0  # infinities and NaNs, which no weight may hold
     trace = Trace()
     y = ops.embedding(trace.input("token_ids", (symbol("T"),), DType.I32), Weight("table", (64, 1024)), name="y")
     table = StoredTensor("table", (64, 1024), WeightType.F16, halves.view(np.uint8))
     (got,) = Case(trace.finish([y]), (table,)).on_cpu(single, [plain_step(token_ids=range(64))])
-    assert np.array_equal(got["y"].reshape(-1), halves.view(np.float16).astype(np.float32))
+    with np.errstate(invalid="ignore"):  # NumPy reports signalling NaNs on arm64
+        wanted = halves.view(np.float16).astype(np.float32)
+    assert np.array_equal(got["y"].reshape(-1), wanted, equal_nan=True)
 
 
 @pytest.mark.parametrize("weight_type", [WeightType.F16, WeightType.Q4_0])

@@ -221,6 +221,17 @@ def test_huge_and_tiny_activations(device: CpuDevice, exponent: int) -> None:
     assert got["y0"].any() == (exponent >= -99)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_fast_narrows_a_weight_that_is_not_finite_to_one_that_says_so(device: CpuDevice, bad: float) -> None:
+    values = normal((20, 70), 7)
+    values[3, 40] = bad
+    case = linear_case([stored("w", values)], Policy.FAST)
+    steps = [plain_step({"x": normal((3, 70), 8)})]
+    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+    assert np.isnan(got["y0"][:, 3]).all() and np.isfinite(np.delete(got["y0"], 3, axis=1)).all()
+    assert np.isnan(want["y0"][:, 3]).all()
+
+
 def activated_case(
     weight_type: WeightType,
     size: int,

@@ -18,6 +18,7 @@ from lepton_ai.models.family import Model
 from lepton_ai.models.registry import read_model
 from lepton_ai.text.tokenizer import Tokenizer
 from lepton_ai.weights.checkpoint import Checkpoint, open_checkpoint
+from lepton_ai.weights.finite import FiniteStore
 from lepton_ai.weights.folder import CheckpointFolder
 from lepton_ai.weights.generation_config import GENERATION_CONFIG, GenerationConfig, read_generation_config
 from lepton_ai.weights.sources.resolve import resolve
@@ -63,7 +64,8 @@ def load(name_or_path: str | Path, options: LoadOptions, environment: Environmen
 def _load(
     path: Path, checkpoint: Checkpoint, options: LoadOptions, environment: Environment, device: ChosenDevice
 ) -> LoadedModel:
-    model, store = read_model(checkpoint, allowed_config_keys=options.allow_config_keys)
+    model, unchecked = read_model(checkpoint, allowed_config_keys=options.allow_config_keys)
+    store = FiniteStore(unchecked)
     generation = _generation_config(checkpoint, model)
     default_params = _default_params(generation, path)
     with ThreadPoolExecutor(1) as pool:

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from lepton_ai.errors import InvalidModel, WeightMismatch
+from lepton_ai.errors import WeightMismatch
 from lepton_ai.graph.tensor import Weight
 from lepton_ai.weights.formats import WeightType
-
-_INFINITIES: Final[Mapping[WeightType, np.uint16 | np.uint32]] = MappingProxyType(
-    {
-        WeightType.F32: np.uint32(0x7F800000),
-        WeightType.F16: np.uint16(0x7C00),
-        WeightType.BF16: np.uint16(0x7F80),
-    }
-)
-"""The bits of an infinity; as an integer, a NaN is larger, and every number smaller."""
-
-_CHUNK: Final = 1 << 18
-"""Elements that are looked at together: what a core's own cache holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +97,6 @@ class WeightStore(Protocol):
     def release(self, name: str) -> None:
         """Drop the pages of a tensor that was copied; a later access reads them again."""
         ...
-
-
-def check_finite(tensor: StoredTensor, data: npt.NDArray[np.uint8]) -> None:
-    """Raise InvalidModel if ``data``, those of ``tensor``, have a NaN or an infinity: a file that is damaged.
-
-    Quantised types are not looked at: of them only the scales could be either.
-    """
-    if tensor.type not in _INFINITIES:
-        return
-    infinity = _INFINITIES[tensor.type]
-    without_sign = infinity.dtype.type(np.iinfo(infinity.dtype).max >> 1)
-    bits = data.view(infinity.dtype)
-    for start in range(0, len(bits), _CHUNK):
-        if (bits[start : start + _CHUNK] & without_sign).max() >= infinity:
-            raise InvalidModel(f"{tensor.name}: expected finite weights, got a NaN or an infinity", param="model")
 
 
 def check_strict(store: WeightStore, wanted: Iterable[Weight], ignorable: Iterable[str] = ()) -> None:

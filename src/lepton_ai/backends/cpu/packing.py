@@ -20,7 +20,7 @@ from lepton_ai.graph.graph import Graph
 from lepton_ai.weights.formats import dequantize
 from lepton_ai.weights.packed import PackedCache, PackedKey, PackedLayout, lay_out
 from lepton_ai.weights.sources.progress import Progress
-from lepton_ai.weights.store import StoredTensor, WeightStore, check_finite
+from lepton_ai.weights.store import WeightStore
 
 ByteArray = npt.NDArray[np.uint8]
 
@@ -105,7 +105,7 @@ class Packer:
 
     def pack(self, graph: Graph, store: WeightStore) -> PackedWeights:
         """Every weight of ``graph`` in the form that kernels read."""
-        vectors = {name: _vector(store.get(name)) for name in _plain(graph)}
+        vectors = {name: _vector(store, name) for name in _plain(graph)}
         jobs = _jobs(graph, store)
         key = _cache_key(jobs, store.digest if self._cache else "")
         layout = lay_out(key, {job.name: job.num_bytes for job in jobs})
@@ -198,14 +198,11 @@ def _pack_all(
     progress.start("packing weights", total_bytes=sum(job.num_bytes for job in jobs), done_bytes=0)
     try:
         for job in jobs:
-            stored = store.get(job.name)
-            source = stored.data
-            check_finite(stored, source)
             _native.pack(
                 device.native,
                 type=job.storage,
                 quantize=job.is_quantized,
-                source=source,
+                source=store.get(job.name).data,
                 num_outputs=job.shape[0],
                 num_inputs=job.shape[1],
                 target=targets[job.name],
@@ -217,6 +214,9 @@ def _pack_all(
         progress.finish()
 
 
-def _vector(stored: StoredTensor) -> Float32Array:
-    check_finite(stored, stored.data)
-    return np.ascontiguousarray(dequantize(stored.data, stored.type, stored.shape), np.float32)
+def _vector(store: WeightStore, name: str) -> Float32Array:
+    """A copy in f32."""
+    stored = store.get(name)
+    values = np.ascontiguousarray(dequantize(stored.data, stored.type, stored.shape), np.float32)
+    store.release(name)
+    return values

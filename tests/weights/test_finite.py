@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.models.tiny import MemoryStore
 
 from lepton_ai.errors import InvalidModel
+from lepton_ai.weights.finite import FiniteStore, check_finite
 from lepton_ai.weights.formats import WeightType
-from lepton_ai.weights.store import StoredTensor, check_finite
+from lepton_ai.weights.store import StoredTensor
 
 BITS = {
     WeightType.BF16: ("<u2", 0x7F80, 0x7F7F),
@@ -22,7 +24,7 @@ def _check(kind: WeightType, index: int, bits: int) -> None:
     values = np.zeros(SIZE, BITS[kind][0])
     values[index] = bits
     data = values.view(np.uint8)
-    check_finite(StoredTensor("blk.0.attn_q.weight", (SIZE,), kind, data), data)
+    check_finite(StoredTensor("blk.0.attn_q.weight", (SIZE,), kind, data))
 
 
 @pytest.mark.parametrize("kind", BITS)
@@ -40,4 +42,16 @@ def test_what_is_not_finite(kind: WeightType, index: int) -> None:
 
 def test_quantised_types_are_not_looked_at() -> None:
     data = np.full(34, 0xFF, np.uint8)
-    check_finite(StoredTensor("x", (32,), WeightType.Q8_0, data), data)
+    check_finite(StoredTensor("x", (32,), WeightType.Q8_0, data))
+
+
+def test_a_tensor_is_checked_when_it_is_released() -> None:
+    good, bad = (np.array([1.0, value], np.float32).view(np.uint8) for value in (2.0, np.nan))
+    tensors = {name: StoredTensor(name, (2,), WeightType.F32, data) for name, data in (("good", good), ("bad", bad))}
+    inner = MemoryStore(tensors)
+    store = FiniteStore(inner)
+    assert (store.names(), store.digest) == (["good", "bad"], inner.digest)
+    assert store.get("bad") is tensors["bad"]
+    store.release("good")
+    with pytest.raises(InvalidModel, match="bad: expected finite weights"):
+        store.release("bad")
