@@ -13,7 +13,7 @@ SETTLE_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class PairedRates:
-    """Tokens a second of both engines, pair by pair."""
+    """What both engines do in a second, pair by pair: tokens, say, or sequences."""
 
     ours: tuple[float, ...]
     theirs: tuple[float, ...]

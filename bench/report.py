@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -55,7 +56,6 @@ class Report:
 
 def cells(row: Row) -> tuple[str, ...]:
     """A row as text, in the order of COLUMNS."""
-    low, high = row.rates.ratio_range
     return (
         row.case.form,
         row.file.digest[:12],
@@ -65,7 +65,7 @@ def cells(row: Row) -> tuple[str, ...]:
         _divergence(row.our_divergence),
         f"{row.rates.their_median:.0f}",
         _divergence(row.their_divergence),
-        f"{row.rates.ratio:.2f} ({low:.2f}-{high:.2f})",
+        ratio_cell(row.rates),
         f"{row.case.target_ratio:g} {'reached' if row.is_reached else 'missed'}",
     )
 
@@ -82,9 +82,7 @@ def print_table(report: Report, console: Console) -> None:
 
 def to_markdown(report: Report) -> str:
     """The table for docs/benchmarks.md."""
-    lines = [_title(report), "", _markdown_row(COLUMNS), _markdown_row(["---"] * len(COLUMNS))]
-    lines += [_markdown_row(cells(row)) for row in report.rows]
-    return "\n".join([*lines, "", _CAPTION]) + "\n"
+    return markdown_table(_title(report), COLUMNS, [cells(row) for row in report.rows], _CAPTION)
 
 
 def to_json(report: Report) -> dict[str, object]:
@@ -95,6 +93,18 @@ def to_json(report: Report) -> dict[str, object]:
         "num_pairs": report.num_pairs,
         "rows": [_row(row) for row in report.rows],
     }
+
+
+def ratio_cell(rates: PairedRates) -> str:
+    """The ratio with its range."""
+    low, high = rates.ratio_range
+    return f"{rates.ratio:.2f} ({low:.2f}-{high:.2f})"
+
+
+def markdown_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
+    """A table between its title and its caption."""
+    lines = [f"| {' | '.join(values)} |" for values in (columns, ["---"] * len(columns), *rows)]
+    return "\n".join([title, "", *lines, "", caption]) + "\n"
 
 
 _CAPTION = (
@@ -117,10 +127,6 @@ def _width(features: str) -> str:
 
 def _divergence(divergence: Divergence | None) -> str:
     return "-" if divergence is None else f"{divergence.kl_divergence:.4f}"
-
-
-def _markdown_row(values: tuple[str, ...] | list[str]) -> str:
-    return f"| {' | '.join(values)} |"
 
 
 def _engine(info: EngineInfo) -> dict[str, object]:

@@ -5,7 +5,8 @@ Runs under the interpreter of either engine, so it needs NumPy and the standard 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -47,12 +48,36 @@ class BenchEngine(Protocol):
         ...
 
 
+class EncoderEngine(Protocol):
+    """An encoder with a model loaded."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What runs."""
+        ...
+
+    def prepare(self, batch: Sequence[Sequence[int]]) -> Callable[[], npt.NDArray[np.float32]]:
+        """What embeds a batch of token ids when it is called: ``[n, C]``, the caller's to keep. Inputs are laid out by
+        then as the engine takes them.
+        """
+        ...
+
+
 def serve(engine: BenchEngine, channel: Channel) -> None:
     """Answer until the other end closes."""
-    channel.send(asdict(engine.info))
+    _serve(engine.info, channel, lambda request: _answer(engine, channel, request))
+
+
+def serve_encoder(engine: EncoderEngine, channel: Channel) -> None:
+    """The same for an encoder."""
+    _serve(engine.info, channel, lambda request: _answer_encoder(engine, channel, request))
+
+
+def _serve(info: EngineInfo, channel: Channel, answer: Callable[[Message], None]) -> None:
+    channel.send(asdict(info))
     try:
         while True:
-            _answer(engine, channel, channel.receive())
+            answer(channel.receive())
     except ChannelClosed:
         return
 
@@ -72,3 +97,15 @@ def _answer(engine: BenchEngine, channel: Channel, request: Message) -> None:
             channel.send({"shape": [0, 0]})
         case other:
             raise ValueError(f"op: expected prefill, decode or logits, got {other!r}")
+
+
+def _answer_encoder(engine: EncoderEngine, channel: Channel, request: Message) -> None:
+    if request.text("op") != "embed":
+        raise ValueError(f"op: expected embed, got {request.text('op')!r}")
+    sequences, size = request.token_lists("prompts"), request.integer("batch_size")
+    batches = [engine.prepare(sequences[start : start + size]) for start in range(0, len(sequences), size)]
+    begin = time.perf_counter()
+    parts = [embed() for embed in batches]
+    seconds = time.perf_counter() - begin
+    rows = np.concatenate(parts).astype(np.float32, copy=False)
+    channel.send({"seconds": seconds, "shape": list(rows.shape)}, rows.tobytes())

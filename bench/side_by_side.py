@@ -22,14 +22,13 @@ from bench.model_files import CACHE, ModelFile, describe_file, make_q4_0, read_w
 from bench.pairs import PairedRates, measure_pairs
 from bench.peers import BUILDS, ensure_peers
 from bench.report import Report, Row, print_table, to_json, to_markdown
-from bench.worker import ROOT, Worker, idle_share
+from bench.worker import ROOT, Worker, require_idle
 from lepton_ai.config import Environment
 from lepton_ai.engine.quality import Divergence
 from lepton_ai.weights.sources.progress import NoProgress
 from lepton_ai.weights.sources.resolve import resolve
 
 MODEL = "smollm2"
-MAX_IDLE_SHARE = 0.1
 TABLE_WIDTH = 150
 DEFAULT_TEXT = ROOT.parent / "shared" / "data" / "wiki.test.raw"
 
@@ -86,10 +85,7 @@ def _measure(case: Case, file: ModelFile, ours: Worker, theirs: Worker, num_pair
         lambda pair: case.workload.run(theirs, _prompts(case.workload, file, pair)),
         num_pairs=num_pairs,
     )
-    for worker in (ours, theirs):
-        share = idle_share(worker)
-        if share > MAX_IDLE_SHARE:
-            raise RuntimeError(f"{worker.info.name} uses {share:.2f} cores while idle and disturbs the other")
+    require_idle((ours, theirs))
     return rates
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,9 @@ from bench.serving import EngineInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 
+MAX_IDLE_SHARE = 0.1
+"""Of a core, by a worker that waits."""
+
 _STOP_TIMEOUT_S = 10.0
 
 
@@ -25,8 +30,16 @@ class WorkerFailed(Exception):
     """A worker ended; what it said of it is on standard error."""
 
 
-class Worker:
-    """A running worker; it implements ``serving.BenchEngine``. Use it as a context manager."""
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Vectors ``[n, C]``, and the seconds that they took."""
+
+    rows: npt.NDArray[np.float32]
+    seconds: float
+
+
+class WorkerProcess:
+    """A running worker. Use it as a context manager."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._command = list(command)
@@ -54,24 +67,6 @@ class Worker:
         """The process."""
         return self._process.pid
 
-    def prefill(self, prompt: Sequence[int]) -> float:
-        """Seconds from a prompt that was never seen to what follows it."""
-        return self._ask({"op": "prefill", "prompts": [list(prompt)]}).number("seconds")
-
-    def decode(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> float:
-        """Seconds of ``num_tokens`` decoding steps of all prompts together."""
-        request = {"op": "decode", "prompts": [list(prompt) for prompt in prompts], "num_tokens": num_tokens}
-        return self._ask(request).number("seconds")
-
-    def logits(self, token_ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
-        """Logits after each token, in pieces ``[n, V]``. Take them all before the next request."""
-        message = self._ask({"op": "logits", "prompts": [list(token_ids)]})
-        while message.payload:
-            shape = message.fields["shape"]
-            assert isinstance(shape, list)
-            yield np.frombuffer(message.payload, np.float32).reshape(shape)
-            message = self._receive()
-
     def cpu_seconds(self) -> float:
         """Processor time that the process has used."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
@@ -88,7 +83,7 @@ class Worker:
             self._process.wait()
         self._channel.reader.close()
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -116,8 +111,52 @@ class Worker:
         return WorkerFailed(f"{' '.join(self._command)}: ended with status {self._process.returncode}")
 
 
-def idle_share(worker: Worker, *, seconds: float = 0.3) -> float:
+class Worker(WorkerProcess):
+    """One whose engine is a ``serving.BenchEngine``, as this is."""
+
+    def prefill(self, prompt: Sequence[int]) -> float:
+        """Seconds from a prompt that was never seen to what follows it."""
+        return self._ask({"op": "prefill", "prompts": [list(prompt)]}).number("seconds")
+
+    def decode(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> float:
+        """Seconds of ``num_tokens`` decoding steps of all prompts together."""
+        request = {"op": "decode", "prompts": [list(prompt) for prompt in prompts], "num_tokens": num_tokens}
+        return self._ask(request).number("seconds")
+
+    def logits(self, token_ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
+        """Logits after each token, in pieces ``[n, V]``. Take them all before the next request."""
+        message = self._ask({"op": "logits", "prompts": [list(token_ids)]})
+        while message.payload:
+            yield _rows(message)
+            message = self._receive()
+
+
+class EncoderWorker(WorkerProcess):
+    """One whose engine is a ``serving.EncoderEngine``."""
+
+    def embed(self, sequences: Sequence[Sequence[int]], *, batch_size: int) -> Embedded:
+        """Embed sequences of token ids in the order given, ``batch_size`` at a time."""
+        prompts = [list(sequence) for sequence in sequences]
+        message = self._ask({"op": "embed", "prompts": prompts, "batch_size": batch_size})
+        return Embedded(_rows(message), message.number("seconds"))
+
+
+def idle_share(worker: WorkerProcess, *, seconds: float = 0.3) -> float:
     """Cores' worth of processor time that an idle worker uses: one that spins would slow down its neighbour."""
     before = worker.cpu_seconds()
     time.sleep(seconds)
     return (worker.cpu_seconds() - before) / seconds
+
+
+def require_idle(workers: Iterable[WorkerProcess]) -> None:
+    """Raise RuntimeError if a worker that waits uses the processor."""
+    for worker in workers:
+        share = idle_share(worker)
+        if share > MAX_IDLE_SHARE:
+            raise RuntimeError(f"{worker.info.name} uses {share:.2f} cores while idle and disturbs the other")
+
+
+def _rows(message: Message) -> npt.NDArray[np.float32]:
+    shape = message.fields["shape"]
+    assert isinstance(shape, list)
+    return np.frombuffer(message.payload, np.float32).reshape(shape)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from bench.worker import Worker, WorkerFailed, idle_share
+from bench.worker import EncoderWorker, Worker, WorkerFailed, idle_share, require_idle
+from tests.bench.fake_encoder_worker import FakeEncoder
 from tests.bench.fake_worker import VOCAB_SIZE, FakeEngine
 
 
@@ -47,3 +48,46 @@ def test_a_worker_that_does_not_start_is_an_error() -> None:
 
 def test_an_idle_worker_uses_no_processor(worker: Worker) -> None:
     assert idle_share(worker, seconds=0.1) < 0.5
+
+
+class Spinning(Worker):
+    """One that says it has used 0.3 seconds more each time it is asked, which is as long as it is watched."""
+
+    num_asked = 0
+
+    def cpu_seconds(self) -> float:
+        self.num_asked += 1
+        return 0.3 * self.num_asked
+
+
+def test_a_worker_that_spins_while_it_waits_is_an_error() -> None:
+    message = r"fake uses 1\.00 cores while idle"
+    with (
+        Spinning([sys.executable, "-m", "tests.bench.fake_worker"]) as worker,
+        pytest.raises(RuntimeError, match=message),
+    ):
+        require_idle([worker])
+
+
+@pytest.fixture
+def encoder() -> Iterator[EncoderWorker]:
+    with EncoderWorker([sys.executable, "-m", "tests.bench.fake_encoder_worker"]) as worker:
+        yield worker
+
+
+def test_an_encoder_embeds_batches_in_order_once_all_are_prepared(encoder: EncoderWorker) -> None:
+    assert encoder.info == FakeEncoder.info
+    embedded = encoder.embed([[1], [1, 2], [1, 2, 3]], batch_size=2)
+    np.testing.assert_array_equal(embedded.rows, [[1, 2, 2, 0], [2, 2, 2, 0], [3, 1, 2, 1]])
+    assert embedded.seconds > 0
+
+
+def test_an_encoder_that_breaks_is_an_error(encoder: EncoderWorker) -> None:
+    with pytest.raises(WorkerFailed, match="status 1"):
+        encoder.embed([[1], []], batch_size=2)
+
+
+def test_an_encoder_answers_what_encoders_are_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    with Worker([sys.executable, "-m", "tests.bench.fake_encoder_worker"]) as worker, pytest.raises(WorkerFailed):
+        worker.prefill([1])
+    assert "op: expected embed, got 'prefill'" in capfd.readouterr().err
