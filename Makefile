@@ -43,8 +43,8 @@ check: $(VENV)/.dev ## Check format, lint, types, import direction and documenta
 docs: $(VENV)/.dev ## Build the documentation as a site, in build/site.
 	$(SITE)
 
-bench: $(VENV)/.dev ## Measure speed beside llama.cpp, which is built first: some minutes.
-	$(PY) -m bench.side_by_side
+bench: $(VENV)/.dev ## Measure speed beside llama.cpp, ONNX Runtime and OpenVINO, fetched first: some minutes.
+	status=0; $(PY) -m bench.side_by_side || status=$$?; $(PY) -m bench.encoders && exit $$status
 
 parity: $(VENV)/.dev $(PEERS)/.ready ## Compare live with transformers and llama.cpp.
 	$(PY) -m pytest tests/parity -m parity --peers-python $(PEERS)/bin/python

@@ -23,8 +23,8 @@ from bench.encoder_files import EncoderFiles, prepare_files
 from bench.encoder_report import EncoderReport, EncoderRow, MeasuredEngine, print_table, to_json, to_markdown
 from bench.pairs import PairedRates, measure_pairs
 from bench.peers import ensure_encoder_peers
+from bench.report import TABLE_WIDTH
 from bench.sentences import DEFAULT_STSB, sentence_sets
-from bench.side_by_side import TABLE_WIDTH
 from bench.worker import EncoderWorker, require_idle
 from lepton_ai.config import Environment, Policy
 from lepton_ai.weights.sources.progress import NoProgress
@@ -36,30 +36,27 @@ REFERENCE = "ONNX Runtime f32"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another engine: its worker's module, the form of the model that it runs, and further options of the worker.
-    ``cpu_flag`` names what the processor must have.
-    """
+    """Another engine: its worker's module, the form of the model that it runs, and further options of the worker."""
 
     name: str
     module: str
     file: str
     options: tuple[str, ...] = ()
-    cpu_flag: str | None = None
 
 
 def peers(flags: frozenset[str]) -> tuple[Peer, ...]:
-    """Each engine in f32 and in 8-bit integers; OpenVINO computes the rest in bf16 where the processor can."""
-    bf16 = ("--precision", "bf16")
-    has_bf16 = "avx512_bf16" in flags
+    """Each engine in 8-bit integers and in f32. Where the processor can, OpenVINO runs in bf16 as well, and computes in
+    it what is not quantised.
+    """
+    bf16 = ("--precision", "bf16") if "avx512_bf16" in flags else ()
     onnx, openvino = "bench.onnx_worker", "bench.openvino_worker"
-    known = (
+    return (
         Peer("ONNX Runtime int8", onnx, "int8.onnx"),
-        Peer("OpenVINO int8", openvino, "int8.xml", bf16 if has_bf16 else ()),
+        Peer("OpenVINO int8", openvino, "int8.xml", bf16),
         Peer(REFERENCE, onnx, "f32.onnx"),
         Peer("OpenVINO f32", openvino, "f32.onnx"),
-        Peer("OpenVINO bf16", openvino, "f32.onnx", bf16, cpu_flag="avx512_bf16"),
+        *([Peer("OpenVINO bf16", openvino, "f32.onnx", bf16)] if bf16 else ()),
     )
-    return tuple(peer for peer in known if peer.cpu_flag is None or peer.cpu_flag in flags)
 
 
 @dataclass(frozen=True, slots=True)

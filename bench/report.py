@@ -14,6 +14,8 @@ from bench.pairs import PairedRates
 from bench.serving import EngineInfo
 from lepton_ai.engine.quality import Divergence
 
+TABLE_WIDTH = 150
+
 COLUMNS = (
     "file",
     "sha256",

@@ -21,7 +21,7 @@ from bench.divergence import DivergenceCache, MeasuredOn, measure_divergences
 from bench.model_files import CACHE, ModelFile, describe_file, make_q4_0, read_windows
 from bench.pairs import PairedRates, measure_pairs
 from bench.peers import BUILDS, ensure_peers
-from bench.report import Report, Row, print_table, to_json, to_markdown
+from bench.report import TABLE_WIDTH, Report, Row, print_table, to_json, to_markdown
 from bench.worker import ROOT, Worker, require_idle
 from lepton_ai.config import Environment
 from lepton_ai.engine.quality import Divergence
@@ -29,7 +29,6 @@ from lepton_ai.weights.sources.progress import NoProgress
 from lepton_ai.weights.sources.resolve import resolve
 
 MODEL = "smollm2"
-TABLE_WIDTH = 150
 DEFAULT_TEXT = ROOT.parent / "shared" / "data" / "wiki.test.raw"
 
 
