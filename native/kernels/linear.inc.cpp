@@ -76,32 +76,36 @@ struct LinearTask {
   int64_t stride;
 };
 
-// Outputs [first, first + width) of a row, with the bias.
-static inline void write_outputs(const float* sums, const float* bias, int width, float* y) {
-  if (width == kPanelWidth && !bias)
-    for (int i = 0; i < kPanelWidth; i += W) store(y + i, load(sums + i));
-  else
-    for (int i = 0; i < width; ++i) y[i] = bias ? sums[i] + bias[i] : sums[i];
+// The biases of a panel's channels; zeros past the end, and where there are none.
+struct PanelBias {
+  VF values[kParts];
+};
+
+static inline PanelBias panel_bias(const PanelMatrix& m, int64_t panel) {
+  const int64_t first = panel * kPanelWidth;
+  alignas(64) float padded[kPanelWidth] = {};
+  if (m.bias) __builtin_memcpy(padded, m.bias + first, sizeof(float) * min64(kPanelWidth, m.num_outputs - first));
+  PanelBias bias;
+  for (int p = 0; p < kParts; ++p) bias.values[p] = load(padded + p * W);
+  return bias;
 }
 
 static void finish_plain(const void* task, int first_row, int num_rows) {
   const LinearTask& t = *static_cast<const LinearTask*>(task);
   const PanelMatrix& m = t.op.segments[t.segment];
+  const Buffer& y = t.op.y[t.segment];
   for (int n = 0; n < t.count; ++n) {
-    const int64_t first = (t.panel + n) * kPanelWidth;
-    const int width = static_cast<int>(min64(kPanelWidth, m.num_outputs - first));
-    for (int r = first_row; r < first_row + num_rows; ++r)
-      write_outputs(t.sums + n * t.stride + r * kPanelWidth, m.bias ? m.bias + first : nullptr, width,
-                    t.op.y[t.segment].row(t.step, t.row + r) + first);
+    const PanelBias bias = panel_bias(m, t.panel + n);
+    const int64_t first = (t.panel + n) * kPanelWidth, width = min64(kPanelWidth, m.num_outputs - first);
+    const float* sums = t.sums + n * t.stride;
+    for (int r = first_row; r < first_row + num_rows; ++r) {
+      float* to = y.row(t.step, t.row + r) + first;
+      alignas(64) float values[kPanelWidth];
+      float* at = width == kPanelWidth ? to : values;
+      for (int p = 0; p < kParts; ++p) store(at + p * W, load(sums + r * kPanelWidth + p * W) + bias.values[p]);
+      if (at != to) __builtin_memcpy(to, values, sizeof(float) * width);
+    }
   }
-}
-
-static inline void add_bias(const LinearTask& t, int segment, int n, int row, float* sums) {
-  const PanelMatrix& m = t.op.segments[segment];
-  if (!m.bias) return;
-  const int64_t first = (t.panel + n) * kPanelWidth;
-  const int width = static_cast<int>(min64(kPanelWidth, m.num_outputs - first));
-  for (int i = 0; i < width; ++i) sums[row * kPanelWidth + i] += m.bias[first + i];
 }
 
 // KIND(product) or KIND(gate) * up for some rows. Channels past the end have zero weights, and KIND(0) is the zero that
@@ -109,31 +113,24 @@ static inline void add_bias(const LinearTask& t, int segment, int n, int row, fl
 template <Activation KIND>
 static void finish_activated(const void* task, int first_row, int num_rows) {
   const LinearTask& t = *static_cast<const LinearTask*>(task);
-  const int64_t first = t.panel * kPanelWidth;
+  const int64_t first = t.panel * kPanelWidth, width = min64(kGroup, t.op.segments[0].num_outputs - first);
   const bool gated = t.op.num_segments == 2;
-  alignas(64) float y[kTileRows][kGroup] = {};
-  for (int done = 0; done < num_rows; done += kTileRows) {
-    const int here = num_rows - done < kTileRows ? num_rows - done : kTileRows;
-    for (int r = 0; r < here; ++r)
-      for (int n = 0; n < t.count; ++n) {
-        const int row = first_row + done + r;
-        float* sums = t.sums + n * t.stride;
-        float* ups = sums + 2 * t.stride;
-        add_bias(t, 0, n, row, sums);
-        if (gated) add_bias(t, 1, n, row, ups);
-        for (int i = 0; i < kPanelWidth; i += W) {
-          const VF active = activated<KIND>(load(sums + row * kPanelWidth + i));
-          store(y[r] + n * kPanelWidth + i, gated ? active * load(ups + row * kPanelWidth + i) : active);
-        }
+  PanelBias biases[2][2];
+  for (int s = 0; s < t.op.num_segments; ++s)
+    for (int n = 0; n < t.count; ++n) biases[s][n] = panel_bias(t.op.segments[s], t.panel + n);
+  alignas(64) float y[kGroup] = {};
+  for (int r = first_row; r < first_row + num_rows; ++r) {
+    for (int n = 0; n < t.count; ++n)
+      for (int p = 0; p < kParts; ++p) {
+        const float* sums = t.sums + n * t.stride + r * kPanelWidth + p * W;
+        const VF active = activated<KIND>(load(sums) + biases[0][n].values[p]);
+        store(y + n * kPanelWidth + p * W,
+              gated ? active * (load(sums + 2 * t.stride) + biases[1][n].values[p]) : active);
       }
-    for (int r = 0; r < here; ++r) {
-      const int64_t row = t.row + first_row + done + r;
-      if (t.op.quantize)
-        quantize_group(y[r], t.op.y[0].row<Q8Group>(t.step, row) + first / kGroup);
-      else
-        __builtin_memcpy(t.op.y[0].row(t.step, row) + first, y[r],
-                         sizeof(float) * min64(kGroup, t.op.segments[0].num_outputs - first));
-    }
+    if (t.op.quantize)
+      quantize_group(y, t.op.y[0].row<Q8Group>(t.step, t.row + r) + first / kGroup);
+    else
+      __builtin_memcpy(t.op.y[0].row(t.step, t.row + r) + first, y, sizeof(float) * width);
   }
 }
 
