@@ -300,7 +300,7 @@ def _changed_items(items: list[Any], rng: random.Random) -> list[Any]:
         case 1:
             items.insert(at, items[rng.randrange(len(items))])
         case 2:
-            return items * rng.choice([2, 20])
+            return items * (2 if len(items) > 40 else 20)  # changes follow each other, and multiply
         case _:
             alike = [item for item in (*_ITEMS, *_LONG) if type(item) is type(items[0])]
             if alike:
