@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lepton_ai.errors import InvalidModel, UnsupportedModel
+from lepton_ai.graph.attrs import PoolMode
 from lepton_ai.weights.sentence_config import SentenceConfig, read_sentence_config
 
 KIND = "sentence_transformers.models."
@@ -32,7 +33,7 @@ def test_a_folder_that_says_nothing(tmp_path: Path) -> None:
 
 def test_mean_and_normalisation(tmp_path: Path) -> None:
     folder = _folder(tmp_path, [TRANSFORMER, POOLING, NORMALIZE], sentence={"max_seq_length": 256})
-    assert read_sentence_config(folder) == SentenceConfig("mean", True, 256)
+    assert read_sentence_config(folder) == SentenceConfig(PoolMode.MEAN, True, 256)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_mean_and_normalisation(tmp_path: Path) -> None:
 )
 def test_ways_of_pooling(tmp_path: Path, pooling: object, mode: str) -> None:
     config = read_sentence_config(_folder(tmp_path, [TRANSFORMER, POOLING], pooling))
-    assert config == SentenceConfig(mode, False, None)  # type: ignore[arg-type]
+    assert config == SentenceConfig(PoolMode(mode), False, None)
 
 
 @pytest.mark.parametrize(

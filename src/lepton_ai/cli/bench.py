@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 from lepton_ai.backends.base import Int32Array
-from lepton_ai.cli.loading import OnDemandProgress
+from lepton_ai.cli.loading import OnDemandProgress, open_llm
 from lepton_ai.cli.options import AllowConfigKeys, Json, ModelName, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_line
 from lepton_ai.config import Environment, Policy
@@ -100,14 +100,13 @@ class _Options:
 
     def load(self, max_model_len: int) -> LLM:
         """The model, with room for what is asked of it and no more."""
-        return LLM(
+        return open_llm(
             self.model,
-            num_threads=self.threads,
+            threads=self.threads,
             policy=self.policy,
             max_num_seqs=self.concurrency,
             max_model_len=max_model_len,
             allow_config_keys=self.allow_config_keys,
-            progress=OnDemandProgress(),
         )
 
     def described(self, info: ModelInfo) -> dict[str, object]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from lepton_ai.cli.loading import OnDemandProgress
+from lepton_ai.cli.loading import open_llm
 from lepton_ai.cli.options import AllowConfigKeys, Json, ModelName, PolicyOption, Threads
 from lepton_ai.cli.output import print_json
 from lepton_ai.cli.table import print_table
 from lepton_ai.cli.texts import Input, MaxLength, Texts, gather_texts
 from lepton_ai.config import Policy
-from lepton_ai.engine.llm import LLM
 from lepton_ai.engine.outputs import Classification, LabeledToken
 
 
@@ -33,13 +32,7 @@ def classify(
       lepton classify ./names --input sentences.txt --json
     """
     gathered = gather_texts(texts, input)
-    with LLM(
-        model,
-        num_threads=threads,
-        policy=policy,
-        allow_config_keys=allow_config_key or (),
-        progress=OnDemandProgress(),
-    ) as llm:
+    with open_llm(model, threads=threads, policy=policy, allow_config_keys=allow_config_key) as llm:
         name = llm.model_info.name
         if llm.classifies_tokens:
             tokens = llm.classify_tokens(gathered, max_length=max_length)

@@ -9,13 +9,12 @@ import numpy as np
 import typer
 
 from lepton_ai.backends.base import Float32Array
-from lepton_ai.cli.loading import OnDemandProgress
+from lepton_ai.cli.loading import open_llm
 from lepton_ai.cli.options import AllowConfigKeys, Json, ModelName, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_line, print_note
 from lepton_ai.cli.table import print_table
 from lepton_ai.cli.texts import Input, MaxLength, Texts, gather_texts
 from lepton_ai.config import Policy
-from lepton_ai.engine.llm import LLM
 from lepton_ai.errors import InvalidRequest
 
 _MAX_SHOWN = 12
@@ -63,13 +62,7 @@ def embed(
         )
     if output is not None and output.suffix != ".npy":
         raise InvalidRequest(f"--output: expected a file name that ends in .npy, got {output.name!r}", param="output")
-    with LLM(
-        model,
-        num_threads=threads,
-        policy=policy,
-        allow_config_keys=allow_config_key or (),
-        progress=OnDemandProgress(),
-    ) as llm:
+    with open_llm(model, threads=threads, policy=policy, allow_config_keys=allow_config_key) as llm:
         vectors = llm.embed(gathered, pooling=pooling, normalize=normalize, max_length=max_length)
         name = llm.model_info.name
     if output is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import typer
 
 from lepton_ai.backends.base import Int32Array
-from lepton_ai.cli.loading import OnDemandProgress
+from lepton_ai.cli.loading import open_llm
 from lepton_ai.cli.options import Json, ModelName, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_line
 from lepton_ai.config import Policy
@@ -69,7 +69,7 @@ def evaluate(
 
 
 def _open(model: str, policy: Policy, threads: int | None) -> LLM:
-    return LLM(model, num_threads=threads, policy=policy, max_num_seqs=1, progress=OnDemandProgress())
+    return open_llm(model, threads=threads, policy=policy, max_num_seqs=1)
 
 
 def _open_reference(against: str, model: str, threads: int | None) -> LLM:

@@ -2,7 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lepton_ai.config import Policy
 from lepton_ai.weights.sources.progress import Progress
+
+if TYPE_CHECKING:
+    from lepton_ai.engine.llm import LLM
+
+
+def open_llm(
+    model: str,
+    *,
+    threads: int | None,
+    policy: Policy,
+    allow_config_keys: Sequence[str] | None = None,
+    max_num_seqs: int | None = None,
+    max_model_len: int | None = None,
+) -> LLM:
+    """The model of a verb's options. Raises like ``LLM``."""
+    from lepton_ai.engine.llm import LLM  # verbs that only fetch should not wait for it
+
+    return LLM(
+        model,
+        num_threads=threads,
+        policy=policy,
+        max_num_seqs=max_num_seqs,
+        max_model_len=max_model_len,
+        allow_config_keys=allow_config_keys or (),
+        progress=OnDemandProgress(),
+    )
 
 
 class OnDemandProgress:

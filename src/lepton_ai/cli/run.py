@@ -9,7 +9,7 @@ import typer
 
 from lepton_ai.cli.answer import take_answer, write_text
 from lepton_ai.cli.chat_loop import ChatLoop
-from lepton_ai.cli.loading import OnDemandProgress
+from lepton_ai.cli.loading import open_llm
 from lepton_ai.cli.options import AllowConfigKeys, Json, ModelName, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_note
 from lepton_ai.config import Policy
@@ -73,14 +73,7 @@ def run(
     text = sys.stdin.read() if prompt == "-" else prompt
     if text is not None and not text.strip():
         raise InvalidRequest("--prompt: expected some text, got none", param="prompt")
-    with LLM(
-        model,
-        num_threads=threads,
-        policy=policy,
-        max_num_seqs=1,
-        allow_config_keys=allow_config_key or (),
-        progress=OnDemandProgress(),
-    ) as llm:
+    with open_llm(model, threads=threads, policy=policy, max_num_seqs=1, allow_config_keys=allow_config_key) as llm:
         if not llm.has_chat_template and not raw:
             raw = _continue_texts(system)
         if text is None:

@@ -13,7 +13,6 @@ from lepton_ai.engine.kv_manager import num_blocks_for
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.turns import Turns
 from lepton_ai.errors import InvalidRequest
-from lepton_ai.graph.attrs import PoolMode
 from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.encoder import EncoderHead, EncoderModel
 from lepton_ai.models.encoder_config import Pooling
@@ -147,7 +146,7 @@ def sentence_defaults(model: EncoderModel, checkpoint: Checkpoint) -> SentenceDe
     declared = read_sentence_config(checkpoint.path) if isinstance(checkpoint, CheckpointFolder) else None
     if declared is None:
         return SentenceDefaults(config.pooling, config.context_length)
-    pooling = Pooling(PoolMode(declared.pooling), declared.is_normalized)
+    pooling = Pooling(declared.pooling, declared.is_normalized)
     return SentenceDefaults(pooling, min(declared.max_length or config.context_length, config.context_length))
 
 

@@ -18,10 +18,10 @@ from lepton_ai.engine.generator import Generator
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.loading import load
 from lepton_ai.engine.outputs import Classification, Completion, LabeledToken, Score, join_chunks
-from lepton_ai.engine.prompts import Message, Prompt, as_prompts, check_length, encode_prompt
+from lepton_ai.engine.prompts import Message, Prompt, as_list, check_length, encode_prompt
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
-from lepton_ai.engine.text_encoder import Text, TextEncoder, as_texts
+from lepton_ai.engine.text_encoder import Text, TextEncoder
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.models.encoder import EncoderModel
 from lepton_ai.models.family import not_a_decoder
@@ -154,7 +154,7 @@ class LLM:
 
         Raises InvalidRequest for an empty prompt or bad ids, ContextLengthExceeded, OutOfMemory: before anything runs.
         """
-        wanted = as_prompts(prompts, name="prompts")
+        wanted = as_list(prompts, name="prompts")
         each = [params or self.default_params] * len(wanted) if isinstance(params, SamplingParams | None) else params
         if len(each) != len(wanted):
             raise InvalidRequest(
@@ -199,7 +199,7 @@ class LLM:
         ``max_model_len``.
         """
         evaluator = self._generating.evaluator
-        return evaluator.score([self._whole(p) for p in as_prompts(prompts, name="prompts")])
+        return evaluator.score([self._whole(p) for p in as_list(prompts, name="prompts")])
 
     def logits(self, prompt: Prompt) -> Iterator[Float32Array]:
         """Logits after each token of a prompt, in pieces ``[n, V]`` f32 that are the caller's to keep.
@@ -226,7 +226,7 @@ class LLM:
         Raises ContextLengthExceeded for a text that is longer than the checkpoint was made for, where ``max_length``
         does not say otherwise; InvalidRequest for an empty list of ids, an unknown id, or a model that generates.
         """
-        wanted = as_texts(texts)
+        wanted = as_list(texts, name="texts")
         return self._encoding.embed(wanted, pooling=pooling, normalize=normalize, max_length=max_length)
 
     @property
@@ -240,13 +240,13 @@ class LLM:
 
         Raises like ``embed``, and InvalidRequest for a model without a classifier of texts.
         """
-        return self._encoding.classify(as_texts(texts), max_length=max_length)
+        return self._encoding.classify(as_list(texts, name="texts"), max_length=max_length)
 
     def classify_tokens(
         self, texts: str | Sequence[Text], *, max_length: int | None = None
     ) -> list[list[LabeledToken]]:
         """The class of each token of each text, such as the names in it. Raises like ``classify``."""
-        return self._encoding.classify_tokens(as_texts(texts), max_length=max_length)
+        return self._encoding.classify_tokens(as_list(texts, name="texts"), max_length=max_length)
 
     def hidden_states(
         self, ids: Sequence[int] | Int32Array, token_type_ids: Sequence[int] | Int32Array | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from lepton_ai.backends.base import Int32Array
 from lepton_ai.engine.engine import check_token_ids
 from lepton_ai.errors import ContextLengthExceeded, InvalidRequest
 from lepton_ai.text.tokenizer import Tokenizer
+
+ItemT = TypeVar("ItemT")
 
 Prompt = str | Sequence[int] | Int32Array
 """Text, or token ids as they are: nothing is added to ids."""
@@ -29,15 +32,18 @@ def encode_prompt(prompt: Prompt, tokenizer: Tokenizer, *, name: str = "prompt")
     return check_token_ids(ids, vocab_size=tokenizer.vocab_size, name=name)
 
 
-def as_prompts(prompts: str | Sequence[Prompt], *, name: str) -> Sequence[Prompt]:
-    """``prompts`` as several; a single text is one. Raises InvalidRequest for a flat list of ids: it is ambiguous."""
-    if isinstance(prompts, str):
-        return [prompts]
-    if not isinstance(prompts, Sequence) or isinstance(prompts, bytes):
-        raise InvalidRequest(f"{name}: expected a list of prompts, got {type(prompts).__name__}", param=name)
-    if prompts and isinstance(prompts[0], int):
-        raise InvalidRequest(f"{name}: expected a list of prompts, got a list of ids; write [ids] for one", param=name)
-    return prompts
+def as_list(items: str | Sequence[ItemT], *, name: str) -> Sequence[str | ItemT]:
+    """Prompts or texts (``name``) as several; a single string is one.
+
+    Raises InvalidRequest for a flat list of ids: it is ambiguous.
+    """
+    if isinstance(items, str):
+        return [items]
+    if not isinstance(items, Sequence) or isinstance(items, bytes):
+        raise InvalidRequest(f"{name}: expected a list of {name}, got {type(items).__name__}", param=name)
+    if items and isinstance(items[0], int):
+        raise InvalidRequest(f"{name}: expected a list of {name}, got a list of ids; write [ids] for one", param=name)
+    return items
 
 
 def check_length(ids: Int32Array, max_model_len: int, *, name: str) -> Int32Array:

@@ -21,17 +21,6 @@ Text: TypeAlias = str | tuple[str, str] | Sequence[int] | Int32Array
 """A text, two that belong together (a question and a passage, say), or token ids as they are."""
 
 
-def as_texts(texts: str | Sequence[Text]) -> Sequence[Text]:
-    """``texts`` as several; a single string is one. Raises InvalidRequest for a flat list of ids: it is ambiguous."""
-    if isinstance(texts, str):
-        return [texts]
-    if not isinstance(texts, Sequence) or isinstance(texts, bytes):
-        raise InvalidRequest(f"texts: expected a list of texts, got {type(texts).__name__}", param="texts")
-    if texts and isinstance(texts[0], int):
-        raise InvalidRequest("texts: expected a list of texts, got a list of ids; write [ids] for one", param="texts")
-    return texts
-
-
 class TextEncoder:
     """An encoder with its tokenizer."""
 

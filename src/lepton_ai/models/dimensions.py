@@ -23,6 +23,15 @@ MAX_CONTEXT: Final = 1 << 24
 MAX_VOCAB: Final = 1 << 22
 
 
+def read_hidden_and_heads(params: Hyperparameters) -> tuple[int, int]:
+    """Hidden size and number of heads, which share it evenly. Raises InvalidModel."""
+    hidden_size = params.count("embedding_length", MAX_HIDDEN)
+    num_heads = params.count("attention.head_count", MAX_HEADS)
+    if hidden_size % num_heads:
+        raise params.wrong("attention.head_count", f"a divisor of embedding_length {hidden_size}", num_heads)
+    return hidden_size, num_heads
+
+
 def read_vocab_size(params: Hyperparameters, store: WeightStore) -> int:
     """Rows of the table of embeddings. Raises InvalidModel if the hyper-parameters say something else."""
     shape = store.get(EMBEDDING).shape

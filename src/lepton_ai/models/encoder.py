@@ -20,6 +20,7 @@ from lepton_ai.graph.trace import Trace, Value
 from lepton_ai.models.base import POSITIONS, TOKEN_IDS, TOKEN_TYPE_IDS
 from lepton_ai.models.dimensions import EMBEDDING
 from lepton_ai.models.encoder_config import CLASSIFIER, POOLER, TOKEN_TYPES, EncoderConfig, Pooling
+from lepton_ai.models.layers import linear
 
 _CACHE_LAYER = 0  # a sequence runs whole, in one step: the blocks take turns with the cache of one layer
 
@@ -84,7 +85,7 @@ class EncoderModel:
 
     def _attention_block(self, x: Value, layer: int) -> Value:
         config, block = self.config, f"blk.{layer}"
-        q, k, v = (self._linear(x, f"{block}.attn_{part}", config.hidden_size) for part in "qkv")
+        q, k, v = (linear(x, f"{block}.attn_{part}", config.hidden_size, has_bias=True) for part in "qkv")
         buckets = config.distance_buckets
         attended = ops.attention(
             q,
@@ -99,14 +100,14 @@ class EncoderModel:
             bias=Weight("attn_rel_b.weight", (buckets.count, config.num_heads)) if buckets else None,
             buckets=buckets,
         )
-        projected = self._linear(attended, f"{block}.attn_output", config.hidden_size)
+        projected = linear(attended, f"{block}.attn_output", config.hidden_size, has_bias=True)
         return self._norm(ops.add(x, projected, name=f"{block}.attn_residual"), f"{block}.attn_output_norm")
 
     def _feed_forward_block(self, x: Value, layer: int) -> Value:
         block = f"blk.{layer}"
-        up = self._linear(x, f"{block}.ffn_up", self.config.feed_forward_size)
+        up = linear(x, f"{block}.ffn_up", self.config.feed_forward_size, has_bias=True)
         activated = ops.activate(up, kind=self.config.activation, name=f"{block}.ffn_act")
-        down = self._linear(activated, f"{block}.ffn_down", self.config.hidden_size)
+        down = linear(activated, f"{block}.ffn_down", self.config.hidden_size, has_bias=True)
         return self._norm(ops.add(x, down, name=f"{block}.ffn_residual"), f"{block}.layer_output_norm")
 
     def _head(self, x: Value, head: EncoderHead) -> Value:
@@ -125,11 +126,11 @@ class EncoderModel:
                 classifier = self.config.classifier
                 assert classifier is not None, "the checkpoint has no classifier"
                 rows = x if classifier.is_per_token else self._pooler(x, "class")
-                return self._linear(rows, "cls.output", len(classifier.labels), name=name)
+                return linear(rows, name, len(classifier.labels), has_bias=True, weight="cls.output")
 
     def _pooler(self, x: Value, name: str) -> Value:
         first = ops.pool(x, mode=PoolMode.CLS, name=f"{name}_token")
-        dense = self._linear(first, "cls", self.config.hidden_size, name=f"{name}_dense")
+        dense = linear(first, f"{name}_dense", self.config.hidden_size, has_bias=True, weight="cls")
         return ops.activate(dense, kind=Activation.TANH, name=name)
 
     def _table(self, name: str, num_rows: int) -> Weight:
@@ -139,10 +140,3 @@ class EncoderModel:
         size = (self.config.hidden_size,)
         weight, bias = Weight(f"{name}.weight", size), Weight(f"{name}.bias", size)
         return ops.layer_norm(x, weight, bias, eps=self.config.norm_eps, name=name)
-
-    def _linear(self, x: Value, weight_name: str, num_outputs: int, *, name: str | None = None) -> Value:
-        num_inputs = x.shape[-1]
-        assert isinstance(num_inputs, int)
-        weight = Weight(f"{weight_name}.weight", (num_outputs, num_inputs))
-        bias = Weight(f"{weight_name}.bias", (num_outputs,))
-        return ops.linear(x, weight, name=name or weight_name, bias=bias)

@@ -11,9 +11,8 @@ from lepton_ai.models.base import ModelConfig
 from lepton_ai.models.dimensions import (
     MAX_CONTEXT,
     MAX_FEED_FORWARD,
-    MAX_HEADS,
-    MAX_HIDDEN,
     MAX_LAYERS,
+    read_hidden_and_heads,
     read_vocab_size,
 )
 from lepton_ai.models.metadata import Hyperparameters, Metadata
@@ -80,10 +79,7 @@ def read_encoder_config(metadata: Metadata, store: WeightStore) -> EncoderConfig
     """The hyper-parameters of an encoder's checkpoint. Raises InvalidModel or UnsupportedModel, naming the key."""
     params = Hyperparameters(metadata, metadata.get_str("general.architecture"))
     params.refuse_options(("attention.causal",))
-    hidden_size = params.count("embedding_length", MAX_HIDDEN)
-    num_heads = params.count("attention.head_count", MAX_HEADS)
-    if hidden_size % num_heads:
-        raise params.wrong("attention.head_count", f"a divisor of embedding_length {hidden_size}", num_heads)
+    hidden_size, num_heads = read_hidden_and_heads(params)
     return EncoderConfig(
         architecture=params.architecture,
         vocab_size=read_vocab_size(params, store),

@@ -28,8 +28,9 @@ from lepton_ai.models.dimensions import (
     MAX_LAYERS,
     read_vocab_size,
 )
-from lepton_ai.models.hf import HFLayout
+from lepton_ai.models.hf import DECODER_NAMES, HFLayout
 from lepton_ai.models.hf_config import HFConfig, rope_keys, window_keys
+from lepton_ai.models.layers import linear
 from lepton_ai.models.metadata import Hyperparameters, Metadata
 from lepton_ai.models.rope import Rope, plain_rope, read_rope
 from lepton_ai.weights.renamed import Rename, one_to_one
@@ -159,22 +160,11 @@ HF = HFLayout(
     translate=_translate,
     renames=one_to_one(
         {
-            "embed_tokens": "token_embd",
-            "norm": "output_norm",
-            "lm_head": "output",
+            **DECODER_NAMES,
             "layers.{}.input_layernorm": "blk.{}.attn_norm",
-            "layers.{}.self_attn.q_proj": "blk.{}.attn_q",
-            "layers.{}.self_attn.k_proj": "blk.{}.attn_k",
-            "layers.{}.self_attn.v_proj": "blk.{}.attn_v",
-            "layers.{}.self_attn.o_proj": "blk.{}.attn_output",
-            "layers.{}.self_attn.q_norm": "blk.{}.attn_q_norm",
-            "layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
             "layers.{}.post_attention_layernorm": "blk.{}.post_attention_norm",
             "layers.{}.pre_feedforward_layernorm": "blk.{}.ffn_norm",
             "layers.{}.post_feedforward_layernorm": "blk.{}.post_ffw_norm",
-            "layers.{}.mlp.gate_proj": "blk.{}.ffn_gate",
-            "layers.{}.mlp.up_proj": "blk.{}.ffn_up",
-            "layers.{}.mlp.down_proj": "blk.{}.ffn_down",
         }
     ),
     prefixes=("model.",),
@@ -212,9 +202,9 @@ class Gemma3Model:
     def _attention_block(self, x: Value, rope_table: Value, layer: int) -> Value:
         config, block = self.config, f"blk.{layer}"
         h = self._norm(x, f"{block}.attn_norm")
-        q = self._linear(h, f"{block}.attn_q", config.num_heads * config.head_dim)
-        k = self._linear(h, f"{block}.attn_k", config.num_kv_heads * config.head_dim)
-        v = self._linear(h, f"{block}.attn_v", config.num_kv_heads * config.head_dim)
+        q = linear(h, f"{block}.attn_q", config.num_heads * config.head_dim)
+        k = linear(h, f"{block}.attn_k", config.num_kv_heads * config.head_dim)
+        v = linear(h, f"{block}.attn_v", config.num_kv_heads * config.head_dim)
         q = self._norm(q, f"{block}.attn_q_norm", num_groups=config.num_heads)
         k = self._norm(k, f"{block}.attn_k_norm", num_groups=config.num_kv_heads)
         attended = ops.attention(
@@ -227,17 +217,17 @@ class Gemma3Model:
             scale=config.query_scale,
             name=f"{block}.attn",
         )
-        projected = self._linear(attended, f"{block}.attn_output", config.hidden_size)
+        projected = linear(attended, f"{block}.attn_output", config.hidden_size)
         normed = self._norm(projected, f"{block}.post_attention_norm")
         return ops.add(x, normed, name=f"{block}.attn_residual")
 
     def _feed_forward_block(self, x: Value, layer: int) -> Value:
         config, block = self.config, f"blk.{layer}"
         h = self._norm(x, f"{block}.ffn_norm")
-        gate = self._linear(h, f"{block}.ffn_gate", config.feed_forward_size)
-        up = self._linear(h, f"{block}.ffn_up", config.feed_forward_size)
+        gate = linear(h, f"{block}.ffn_gate", config.feed_forward_size)
+        up = linear(h, f"{block}.ffn_up", config.feed_forward_size)
         activated = ops.gated(gate, up, kind=Activation.GELU_TANH, name=f"{block}.ffn_act")
-        down = self._linear(activated, f"{block}.ffn_down", config.hidden_size)
+        down = linear(activated, f"{block}.ffn_down", config.hidden_size)
         return ops.add(x, self._norm(down, f"{block}.post_ffw_norm"), name=f"{block}.ffn_residual")
 
     def _norm(self, x: Value, name: str, *, num_groups: int = 1) -> Value:
@@ -252,8 +242,3 @@ class Gemma3Model:
             num_groups=num_groups,
             weight_offset=self.config.norm_offset,
         )
-
-    def _linear(self, x: Value, name: str, num_outputs: int) -> Value:
-        num_inputs = x.shape[-1]
-        assert isinstance(num_inputs, int)
-        return ops.linear(x, Weight(f"{name}.weight", (num_outputs, num_inputs)), name=name)

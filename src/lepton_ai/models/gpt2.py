@@ -21,13 +21,13 @@ from lepton_ai.models.dimensions import (
     HEAD,
     MAX_CONTEXT,
     MAX_FEED_FORWARD,
-    MAX_HEADS,
-    MAX_HIDDEN,
     MAX_LAYERS,
+    read_hidden_and_heads,
     read_vocab_size,
 )
 from lepton_ai.models.hf import HFLayout
 from lepton_ai.models.hf_config import HFConfig
+from lepton_ai.models.layers import linear
 from lepton_ai.models.metadata import Hyperparameters, Metadata
 from lepton_ai.weights.renamed import Rename, one_to_one
 from lepton_ai.weights.store import WeightStore
@@ -59,10 +59,7 @@ def parse(metadata: Metadata, store: WeightStore) -> GPT2Model:
     """The model of a ``gpt2`` checkpoint. Raises InvalidModel or UnsupportedModel, naming the key."""
     params = Hyperparameters(metadata, metadata.get_str("general.architecture"))
     params.refuse_options(_REFUSED)
-    hidden_size = params.count("embedding_length", MAX_HIDDEN)
-    num_heads = params.count("attention.head_count", MAX_HEADS)
-    if hidden_size % num_heads:
-        raise params.wrong("attention.head_count", f"a divisor of embedding_length {hidden_size}", num_heads)
+    hidden_size, num_heads = read_hidden_and_heads(params)
     config = GPT2Config(
         architecture=params.architecture,
         vocab_size=read_vocab_size(params, store),
@@ -161,7 +158,7 @@ class GPT2Model:
     def _attention_block(self, x: Value, layer: int) -> Value:
         config, block = self.config, f"blk.{layer}"
         h = self._norm(x, f"{block}.attn_norm")
-        q, k, v = (self._linear(h, f"{block}.attn_{part}", config.hidden_size) for part in "qkv")
+        q, k, v = (linear(h, f"{block}.attn_{part}", config.hidden_size, has_bias=True) for part in "qkv")
         attended = ops.attention(
             q,
             k,
@@ -172,15 +169,15 @@ class GPT2Model:
             scale=1.0 / math.sqrt(config.kv.head_dim),
             name=f"{block}.attn",
         )
-        projected = self._linear(attended, f"{block}.attn_output", config.hidden_size)
+        projected = linear(attended, f"{block}.attn_output", config.hidden_size, has_bias=True)
         return ops.add(x, projected, name=f"{block}.attn_residual")
 
     def _feed_forward_block(self, x: Value, layer: int) -> Value:
         block = f"blk.{layer}"
         h = self._norm(x, f"{block}.ffn_norm")
-        up = self._linear(h, f"{block}.ffn_up", self.config.feed_forward_size)
+        up = linear(h, f"{block}.ffn_up", self.config.feed_forward_size, has_bias=True)
         activated = ops.activate(up, kind=Activation.GELU_TANH, name=f"{block}.ffn_act")
-        down = self._linear(activated, f"{block}.ffn_down", self.config.hidden_size)
+        down = linear(activated, f"{block}.ffn_down", self.config.hidden_size, has_bias=True)
         return ops.add(x, down, name=f"{block}.ffn_residual")
 
     def _norm(self, x: Value, name: str) -> Value:
@@ -188,9 +185,3 @@ class GPT2Model:
         return ops.layer_norm(
             x, Weight(f"{name}.weight", size), Weight(f"{name}.bias", size), eps=self.config.norm_eps, name=name
         )
-
-    def _linear(self, x: Value, name: str, num_outputs: int) -> Value:
-        num_inputs = x.shape[-1]
-        assert isinstance(num_inputs, int)
-        weight, bias = Weight(f"{name}.weight", (num_outputs, num_inputs)), Weight(f"{name}.bias", (num_outputs,))
-        return ops.linear(x, weight, name=name, bias=bias)

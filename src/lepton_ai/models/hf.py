@@ -5,11 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from lepton_ai.errors import InvalidModel
 from lepton_ai.models.hf_config import HFConfig
 from lepton_ai.weights.renamed import Rename, RenamedStore
 from lepton_ai.weights.store import WeightStore
+
+DECODER_NAMES: Final[Mapping[str, str]] = {
+    "embed_tokens": "token_embd",
+    "norm": "output_norm",
+    "lm_head": "output",
+    "layers.{}.self_attn.q_proj": "blk.{}.attn_q",
+    "layers.{}.self_attn.k_proj": "blk.{}.attn_k",
+    "layers.{}.self_attn.v_proj": "blk.{}.attn_v",
+    "layers.{}.self_attn.o_proj": "blk.{}.attn_output",
+    "layers.{}.self_attn.q_norm": "blk.{}.attn_q_norm",
+    "layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
+    "layers.{}.mlp.gate_proj": "blk.{}.ffn_gate",
+    "layers.{}.mlp.up_proj": "blk.{}.ffn_up",
+    "layers.{}.mlp.down_proj": "blk.{}.ffn_down",
+}
+"""Tensors that the library's decoders call the same; norms differ by where they stand."""
 
 
 @dataclass(frozen=True, slots=True)

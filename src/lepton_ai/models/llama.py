@@ -30,8 +30,9 @@ from lepton_ai.models.dimensions import (
     MAX_LAYERS,
     read_vocab_size,
 )
-from lepton_ai.models.hf import HFLayout
+from lepton_ai.models.hf import DECODER_NAMES, HFLayout
 from lepton_ai.models.hf_config import HFConfig, rope_keys, window_keys
+from lepton_ai.models.layers import linear
 from lepton_ai.models.metadata import Hyperparameters, Metadata
 from lepton_ai.models.rope import ROPE_FACTORS, Rope, read_rope
 from lepton_ai.weights.renamed import Rename, one_to_one
@@ -162,20 +163,9 @@ HF = HFLayout(
     translate=_translate,
     renames=one_to_one(
         {
-            "embed_tokens": "token_embd",
-            "norm": "output_norm",
-            "lm_head": "output",
+            **DECODER_NAMES,
             "layers.{}.input_layernorm": "blk.{}.attn_norm",
-            "layers.{}.self_attn.q_proj": "blk.{}.attn_q",
-            "layers.{}.self_attn.k_proj": "blk.{}.attn_k",
-            "layers.{}.self_attn.v_proj": "blk.{}.attn_v",
-            "layers.{}.self_attn.o_proj": "blk.{}.attn_output",
-            "layers.{}.self_attn.q_norm": "blk.{}.attn_q_norm",
-            "layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
             "layers.{}.post_attention_layernorm": "blk.{}.ffn_norm",
-            "layers.{}.mlp.gate_proj": "blk.{}.ffn_gate",
-            "layers.{}.mlp.up_proj": "blk.{}.ffn_up",
-            "layers.{}.mlp.down_proj": "blk.{}.ffn_down",
         }
     ),
     ignored=("layers.{}.self_attn.rotary_emb.inv_freq",),
@@ -216,9 +206,9 @@ class LlamaModel:
         config, block = self.config, f"blk.{layer}"
         query_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
         h = self._norm(x, f"{block}.attn_norm")
-        q = self._linear(h, f"{block}.attn_q", query_size, has_bias=config.has_qkv_bias)
-        k = self._linear(h, f"{block}.attn_k", kv_size, has_bias=config.has_qkv_bias)
-        v = self._linear(h, f"{block}.attn_v", kv_size, has_bias=config.has_qkv_bias)
+        q = linear(h, f"{block}.attn_q", query_size, has_bias=config.has_qkv_bias)
+        k = linear(h, f"{block}.attn_k", kv_size, has_bias=config.has_qkv_bias)
+        v = linear(h, f"{block}.attn_v", kv_size, has_bias=config.has_qkv_bias)
         if config.has_qk_norms:
             q = self._norm(q, f"{block}.attn_q_norm", num_groups=config.num_heads)
             k = self._norm(k, f"{block}.attn_k_norm", num_groups=config.num_kv_heads)
@@ -232,16 +222,16 @@ class LlamaModel:
             scale=1.0 / math.sqrt(config.head_dim),
             name=f"{block}.attn",
         )
-        projected = self._linear(attended, f"{block}.attn_output", config.hidden_size)
+        projected = linear(attended, f"{block}.attn_output", config.hidden_size)
         return ops.add(x, projected, name=f"{block}.attn_residual")
 
     def _feed_forward_block(self, x: Value, layer: int) -> Value:
         config, block = self.config, f"blk.{layer}"
         h = self._norm(x, f"{block}.ffn_norm")
-        gate = self._linear(h, f"{block}.ffn_gate", config.feed_forward_size)
-        up = self._linear(h, f"{block}.ffn_up", config.feed_forward_size)
+        gate = linear(h, f"{block}.ffn_gate", config.feed_forward_size)
+        up = linear(h, f"{block}.ffn_up", config.feed_forward_size)
         activated = ops.gated(gate, up, kind=Activation.SILU, name=f"{block}.ffn_act")
-        down = self._linear(activated, f"{block}.ffn_down", config.hidden_size)
+        down = linear(activated, f"{block}.ffn_down", config.hidden_size)
         return ops.add(x, down, name=f"{block}.ffn_residual")
 
     def _norm(self, x: Value, name: str, *, num_groups: int = 1) -> Value:
@@ -249,12 +239,6 @@ class LlamaModel:
         assert isinstance(size, int)
         weight = Weight(f"{name}.weight", (size // num_groups,))
         return ops.rms_norm(x, weight, eps=self.config.norm_eps, name=name, num_groups=num_groups)
-
-    def _linear(self, x: Value, name: str, num_outputs: int, *, has_bias: bool = False) -> Value:
-        num_inputs = x.shape[-1]
-        assert isinstance(num_inputs, int)
-        bias = Weight(f"{name}.bias", (num_outputs,)) if has_bias else None
-        return ops.linear(x, Weight(f"{name}.weight", (num_outputs, num_inputs)), name=name, bias=bias)
 
     def _rope(self, x: Value, table: Value, name: str) -> Value:
         config = self.config

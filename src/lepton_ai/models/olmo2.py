@@ -29,8 +29,9 @@ from lepton_ai.models.dimensions import (
     MAX_LAYERS,
     read_vocab_size,
 )
-from lepton_ai.models.hf import HFLayout
+from lepton_ai.models.hf import DECODER_NAMES, HFLayout
 from lepton_ai.models.hf_config import HFConfig, rope_keys
+from lepton_ai.models.layers import linear
 from lepton_ai.models.metadata import Hyperparameters, Metadata
 from lepton_ai.models.rope import Rope, read_rope
 from lepton_ai.weights.renamed import Rename, one_to_one
@@ -134,20 +135,9 @@ HF = HFLayout(
     translate=_translate,
     renames=one_to_one(
         {
-            "embed_tokens": "token_embd",
-            "norm": "output_norm",
-            "lm_head": "output",
-            "layers.{}.self_attn.q_proj": "blk.{}.attn_q",
-            "layers.{}.self_attn.k_proj": "blk.{}.attn_k",
-            "layers.{}.self_attn.v_proj": "blk.{}.attn_v",
-            "layers.{}.self_attn.o_proj": "blk.{}.attn_output",
-            "layers.{}.self_attn.q_norm": "blk.{}.attn_q_norm",
-            "layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
+            **DECODER_NAMES,
             "layers.{}.post_attention_layernorm": "blk.{}.post_attention_norm",
             "layers.{}.post_feedforward_layernorm": "blk.{}.post_ffw_norm",
-            "layers.{}.mlp.gate_proj": "blk.{}.ffn_gate",
-            "layers.{}.mlp.up_proj": "blk.{}.ffn_up",
-            "layers.{}.mlp.down_proj": "blk.{}.ffn_down",
         }
     ),
     prefixes=("model.",),
@@ -185,35 +175,30 @@ class Olmo2Model:
     def _attention_block(self, x: Value, rope_table: Value, layer: int) -> Value:
         config, block = self.config, f"blk.{layer}"
         head_dim, kv_size = config.kv.head_dim, config.num_kv_heads * config.kv.head_dim
-        q = self._norm(self._linear(x, f"{block}.attn_q", config.hidden_size), f"{block}.attn_q_norm")
-        k = self._norm(self._linear(x, f"{block}.attn_k", kv_size), f"{block}.attn_k_norm")
+        q = self._norm(linear(x, f"{block}.attn_q", config.hidden_size), f"{block}.attn_q_norm")
+        k = self._norm(linear(x, f"{block}.attn_k", kv_size), f"{block}.attn_k_norm")
         attended = ops.attention(
             ops.rope(q, rope_table, head_dim=head_dim, interleaved=False, name=f"{block}.attn_q_rope"),
             ops.rope(k, rope_table, head_dim=head_dim, interleaved=False, name=f"{block}.attn_k_rope"),
-            self._linear(x, f"{block}.attn_v", kv_size),
+            linear(x, f"{block}.attn_v", kv_size),
             num_heads=config.num_heads,
             kv=config.kv,
             layer=layer,
             scale=1.0 / math.sqrt(head_dim),
             name=f"{block}.attn",
         )
-        projected = self._linear(attended, f"{block}.attn_output", config.hidden_size)
+        projected = linear(attended, f"{block}.attn_output", config.hidden_size)
         return ops.add(x, self._norm(projected, f"{block}.post_attention_norm"), name=f"{block}.attn_residual")
 
     def _feed_forward_block(self, x: Value, layer: int) -> Value:
         config, block = self.config, f"blk.{layer}"
-        gate = self._linear(x, f"{block}.ffn_gate", config.feed_forward_size)
-        up = self._linear(x, f"{block}.ffn_up", config.feed_forward_size)
+        gate = linear(x, f"{block}.ffn_gate", config.feed_forward_size)
+        up = linear(x, f"{block}.ffn_up", config.feed_forward_size)
         activated = ops.gated(gate, up, kind=Activation.SILU, name=f"{block}.ffn_act")
-        down = self._linear(activated, f"{block}.ffn_down", config.hidden_size)
+        down = linear(activated, f"{block}.ffn_down", config.hidden_size)
         return ops.add(x, self._norm(down, f"{block}.post_ffw_norm"), name=f"{block}.ffn_residual")
 
     def _norm(self, x: Value, name: str) -> Value:
         size = x.shape[-1]
         assert isinstance(size, int)
         return ops.rms_norm(x, Weight(f"{name}.weight", (size,)), eps=self.config.norm_eps, name=name)
-
-    def _linear(self, x: Value, name: str, num_outputs: int) -> Value:
-        num_inputs = x.shape[-1]
-        assert isinstance(num_inputs, int)
-        return ops.linear(x, Weight(f"{name}.weight", (num_outputs, num_inputs)), name=name)

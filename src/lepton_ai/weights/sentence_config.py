@@ -7,23 +7,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from lepton_ai.errors import InvalidModel, UnsupportedModel
+from lepton_ai.graph.attrs import PoolMode
 from lepton_ai.weights.json_object import read_list, read_object
-
-PoolMode = Literal["cls", "mean", "max", "last", "mean_sqrt_len"]
-"""How: the first token's vector, the mean, the greatest of each element, the last token's, or the sum over sqrt(n)."""
 
 MAX_BYTES: Final = 1 << 20
 
 _PREFIX = "sentence_transformers."
 _MODES: Final[dict[str, PoolMode]] = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
-    "pooling_mode_lasttoken": "last",
+    "pooling_mode_cls_token": PoolMode.CLS,
+    "pooling_mode_mean_tokens": PoolMode.MEAN,
+    "pooling_mode_max_tokens": PoolMode.MAX,
+    "pooling_mode_mean_sqrt_len_tokens": PoolMode.MEAN_SQRT_LEN,
+    "pooling_mode_lasttoken": PoolMode.LAST,
 }
 _UNSUPPORTED_MODES: Final = ("pooling_mode_weightedmean_tokens",)
 _HARMLESS: Final = ("word_embedding_dimension", "include_prompt", "embedding_dimension", "pooling_mode")
@@ -86,7 +84,7 @@ def _read_pooling(path: Path) -> PoolMode:
         )
     chosen = [key for key in (*_MODES, *_UNSUPPORTED_MODES) if values.get(key) is True]
     if not chosen and (mode := values.get("pooling_mode")) is not None:
-        chosen = [key for key, name in _MODES.items() if name == mode] or [str(mode)]
+        chosen = [key for key, known in _MODES.items() if known.value == mode] or [str(mode)]
     if len(chosen) != 1 or chosen[0] not in _MODES:
         raise UnsupportedModel(
             f"{path}: expected one way of pooling, of {', '.join(_MODES)}; got {', '.join(chosen) or 'none'}",

@@ -10,7 +10,7 @@ import numpy as np
 from lepton_ai.backends.base import MAX_LOGPROBS, Float32Array
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.attention_bias import AttentionBias
-from lepton_ai.backends.cpu.encoder_state import EncoderState, MatrixUse, Place, attrs_of, columns, row_symbol
+from lepton_ai.backends.cpu.encoding_state import EncodingState, MatrixUse, Place, attrs_of, columns, row_symbol
 from lepton_ai.backends.cpu.packing import PackedWeights
 from lepton_ai.errors import UnsupportedModel
 from lepton_ai.graph.attrs import (
@@ -73,7 +73,7 @@ class EncodedProgram:
 
 def encode(plan: Plan, weights: PackedWeights) -> EncodedProgram:
     """The program of ``plan``. Raises UnsupportedModel for shapes that the kernels do not have."""
-    state = EncoderState(plan, weights, arena_bytes=plan.arena_bytes)
+    state = EncodingState(plan, weights, arena_bytes=plan.arena_bytes)
     state.groups = {spec: index for index, spec in enumerate(kv_groups(kv_specs(plan.graph)))}
     state.splits = _reserve_splits(state)
     inputs = {t.name: _reserve_input(state, t) for t in plan.graph.inputs if t.dtype is DType.F32}
@@ -92,7 +92,7 @@ def encode(plan: Plan, weights: PackedWeights) -> EncodedProgram:
     )
 
 
-def _reserve_input(state: EncoderState, tensor: Tensor) -> Place:
+def _reserve_input(state: EncodingState, tensor: Tensor) -> Place:
     limits = state.plan.limits
     sizes = {"T": limits.max_tokens, "R": limits.max_rows, "S": limits.max_seqs}
     num_rows, num_columns = evaluate_shape(tensor.shape, sizes)
@@ -100,7 +100,7 @@ def _reserve_input(state: EncoderState, tensor: Tensor) -> Place:
     return state.extra[tensor.id]
 
 
-def _embedding(state: EncoderState, node: Node) -> None:
+def _embedding(state: EncodingState, node: Node) -> None:
     table = state.matrix(node.weights[0].name, None, segment=0, is_quantized=False)
     attrs, source = attrs_of(node, EmbeddingAttrs), node.inputs[0].name
     if source not in _ID_SOURCES:
@@ -115,7 +115,7 @@ def _embedding(state: EncoderState, node: Node) -> None:
     )
 
 
-def _rope_table(state: EncoderState, node: Node) -> None:
+def _rope_table(state: EncodingState, node: Node) -> None:
     attrs = attrs_of(node, RopeTableAttrs)
     frequencies = np.asarray(attrs.inverse_frequencies, np.float32)
     state.keep_alive.append(frequencies)
@@ -128,7 +128,7 @@ def _rope_table(state: EncoderState, node: Node) -> None:
     )
 
 
-def _norm(state: EncoderState, node: Node) -> None:
+def _norm(state: EncodingState, node: Node) -> None:
     attrs = attrs_of(node, NormAttrs)
     has_residual = node.op == "add_norm"
     x, y = node.inputs[0], node.outputs[-1]
@@ -154,7 +154,7 @@ def _norm(state: EncoderState, node: Node) -> None:
     )
 
 
-def _linear(state: EncoderState, node: Node) -> None:
+def _linear(state: EncodingState, node: Node) -> None:
     """One record for up to four segments; they read the same rows and meet nobody in between."""
     assert isinstance(node.attrs, LinearAttrs | ActivatedLinearAttrs)
     x, barrier = node.inputs[0], state.barrier(node)
@@ -179,7 +179,7 @@ def _linear(state: EncoderState, node: Node) -> None:
         )
 
 
-def _quantize(state: EncoderState, node: Node) -> None:
+def _quantize(state: EncodingState, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
     state.encoder.quantize(
         state.barrier(node),
@@ -191,7 +191,7 @@ def _quantize(state: EncoderState, node: Node) -> None:
     )
 
 
-def _rope(state: EncoderState, node: Node) -> None:
+def _rope(state: EncodingState, node: Node) -> None:
     attrs = attrs_of(node, RopeAttrs)
     x, table = node.inputs
     state.encoder.rope(
@@ -206,7 +206,7 @@ def _rope(state: EncoderState, node: Node) -> None:
     )
 
 
-def _attention(state: EncoderState, node: Node) -> None:
+def _attention(state: EncodingState, node: Node) -> None:
     attrs = attrs_of(node, AttentionAttrs)
     head_dim, num_kv_heads = attrs.kv.head_dim, attrs.kv.num_heads
     if head_dim % 16 or head_dim > _MAX_HEAD_DIM:
@@ -245,7 +245,7 @@ def _attention(state: EncoderState, node: Node) -> None:
     )
 
 
-def _bias(state: EncoderState, node: Node) -> tuple[int, int, int] | None:
+def _bias(state: EncodingState, node: Node) -> tuple[int, int, int] | None:
     """The biases of an attention; layers with the same table share one layout of it."""
     buckets = attrs_of(node, AttentionAttrs).buckets
     if buckets is None:
@@ -261,14 +261,14 @@ def _max_splits(plan: Plan) -> int:
     return -(-plan.limits.max_model_len // _SPLIT_KEYS)
 
 
-def _reserve_splits(state: EncoderState) -> Place:
+def _reserve_splits(state: EncodingState) -> Place:
     """Results of the splits of one attention. All use it in turn: each meets before keys are read, so none is left."""
     attrs = [node.attrs for node in state.plan.graph.nodes if isinstance(node.attrs, AttentionAttrs)]
     sizes = (a.num_heads * (a.kv.head_dim + 2) * 4 for a in attrs)
     return state.reserve(_SPLIT_TOKENS, _max_splits(state.plan) * max(sizes, default=0))
 
 
-def _add(state: EncoderState, node: Node) -> None:
+def _add(state: EncodingState, node: Node) -> None:
     a, b = node.inputs
     state.encoder.add(
         state.barrier(node),
@@ -280,7 +280,7 @@ def _add(state: EncoderState, node: Node) -> None:
     )
 
 
-def _activate(state: EncoderState, node: Node) -> None:
+def _activate(state: EncodingState, node: Node) -> None:
     """``activate``, and ``gated`` with its second input."""
     x, y = node.inputs[0], node.outputs[0]
     state.need_scratch(4 * round_up(columns(x), 64))
@@ -296,25 +296,25 @@ def _activate(state: EncoderState, node: Node) -> None:
     )
 
 
-def _gather_rows(state: EncoderState, node: Node) -> None:
+def _gather_rows(state: EncodingState, node: Node) -> None:
     x = node.inputs[0]
     state.encoder.gather_rows(state.barrier(node), size=columns(x), x=state.place(x), y=state.place(node.outputs[0]))
 
 
-def _pool(state: EncoderState, node: Node) -> None:
+def _pool(state: EncodingState, node: Node) -> None:
     x = node.inputs[0]
     mode = attrs_of(node, PoolAttrs).mode.value
     y = state.place(node.outputs[0])
     state.encoder.pool(state.barrier(node), mode=mode, size=columns(x), x=state.place(x), y=y)
 
 
-def _l2_normalize(state: EncoderState, node: Node) -> None:
+def _l2_normalize(state: EncodingState, node: Node) -> None:
     x = node.inputs[0]
     y = state.place(node.outputs[0])
     state.encoder.l2_normalize(state.barrier(node), size=columns(x), x=state.place(x), y=y, rows=row_symbol(x))
 
 
-def _token_logprob(state: EncoderState, node: Node) -> None:
+def _token_logprob(state: EncodingState, node: Node) -> None:
     x, matrix = node.inputs[0], node.weights[0]
     slices = -(-matrix.shape[0] // _SLICE_TOKENS)
     partial = state.reserve(state.plan.limits.max_rows, round_up((2 * slices + 1) * 4, 64))
@@ -331,7 +331,7 @@ def _token_logprob(state: EncoderState, node: Node) -> None:
     )
 
 
-def _encode_sample(state: EncoderState) -> SampleBuffers | None:
+def _encode_sample(state: EncodingState) -> SampleBuffers | None:
     """The choice of tokens, if the graph ends in logits."""
     logits = next((t for t in state.plan.graph.outputs if t.name == LOGITS), None)
     if logits is None:
@@ -354,7 +354,7 @@ def _encode_sample(state: EncoderState) -> SampleBuffers | None:
     return buffers
 
 
-_ENCODERS: Mapping[str, Callable[[EncoderState, Node], None]] = {
+_ENCODERS: Mapping[str, Callable[[EncodingState, Node], None]] = {
     "embedding": _embedding,
     "rope_table": _rope_table,
     "rms_norm": _norm,

@@ -22,7 +22,7 @@ from lepton_ai.backends.base import (
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.cpu.encode import EncodedProgram, encode
-from lepton_ai.backends.cpu.encoder_state import Place
+from lepton_ai.backends.cpu.encoding_state import Place
 from lepton_ai.backends.cpu.memory import huge_zeros
 from lepton_ai.backends.cpu.packing import PackedMatrix, PackedWeights, pack_matrix
 from lepton_ai.errors import InvalidRequest

@@ -1,4 +1,4 @@
-"""What encoders of ops share: places in the arena, barriers, weights, and the record under construction."""
+"""What the encoding of ops shares: places in the arena, barriers, weights, and the record under construction."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MatrixUse:
 
 
 @dataclass(slots=True)
-class EncoderState:
+class EncodingState:
     """A program as it is encoded, and what has been asked for it so far."""
 
     plan: Plan
