@@ -236,10 +236,11 @@ class BoundProgram {
   std::vector<SamplingRow> sampling_;
 };
 
-void pack(CpuDevice& device, const std::string& type_name, bool quantize, Vector<uint8_t> source, int64_t num_outputs,
-          int64_t num_inputs, Bytes target) {
+void pack(CpuDevice& device, const std::string& type_name, const std::string& narrowing, Vector<uint8_t> source,
+          int64_t num_outputs, int64_t num_inputs, Bytes target) {
   const StorageType type = parse_storage_type(type_name);
-  const PanelKind kind = kind_for(type, quantize);
+  const PanelKind kind = kind_for(type, parse_narrowing(narrowing));
+  if (kind == PanelKind::R8 && num_inputs % kRotation) reject("num_inputs", "no multiple of 128 to rotate");
   const int64_t each = panel_bytes(kind, num_inputs), count = num_panels(num_outputs);
   if (static_cast<int64_t>(source.size()) != storage_row_bytes(type, num_inputs) * num_outputs)
     reject("source", "length does not fit the shape");
@@ -258,10 +259,10 @@ NB_MODULE(_native, m) {
   m.def("available_isas", &available_isas, "Instruction sets that this machine can run, best first.");
   m.def(
       "panel_kind",
-      [](const std::string& type, bool quantize) {
-        return static_cast<int>(kind_for(parse_storage_type(type), quantize));
+      [](const std::string& type, const std::string& narrowing) {
+        return static_cast<int>(kind_for(parse_storage_type(type), parse_narrowing(narrowing)));
       },
-      "type"_a, nb::kw_only(), "quantize"_a);
+      "type"_a, nb::kw_only(), "narrowing"_a);
   m.def(
       "matrix_bytes",
       [](int kind, int64_t num_outputs, int64_t num_inputs) {
@@ -269,7 +270,7 @@ NB_MODULE(_native, m) {
         return panel_bytes(static_cast<PanelKind>(kind), num_inputs) * num_panels(num_outputs);
       },
       "kind"_a, "num_outputs"_a, "num_inputs"_a);
-  m.def("pack", &pack, "device"_a, nb::kw_only(), "type"_a, "quantize"_a, "source"_a, "num_outputs"_a, "num_inputs"_a,
+  m.def("pack", &pack, "device"_a, nb::kw_only(), "type"_a, "narrowing"_a, "source"_a, "num_outputs"_a, "num_inputs"_a,
         "target"_a);
   nb::class_<CpuDevice>(m, "CpuDevice")
       .def(nb::init<int, const std::string&, int64_t>(), nb::kw_only(), "num_threads"_a, "isa"_a, "scratch_bytes"_a)

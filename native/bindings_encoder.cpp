@@ -47,6 +47,15 @@ IdSource parse_id_source(const std::string& name) {
   throw std::invalid_argument("source: expected token_ids, positions or token_type_ids, got " + name);
 }
 
+// The values of DType in graph/tensor.py.
+RowType parse_row_type(const std::string& name) {
+  if (name == "f32") return RowType::F32;
+  if (name == "q8") return RowType::Q8;
+  if (name == "q16") return RowType::Q16;
+  if (name == "r8") return RowType::R8;
+  throw std::invalid_argument("y_type: expected f32, q8, q16 or r8, got " + name);
+}
+
 RowSymbol row_symbol(const std::string& name) {
   if (name == "T") return RowSymbol::T;
   if (name == "R") return RowSymbol::R;
@@ -55,8 +64,8 @@ RowSymbol row_symbol(const std::string& name) {
 }
 
 void add_linear(Encoder& encoder, bool barrier, const std::vector<MatrixArgs>& segments, const std::vector<Place>& y,
-                Place x, const std::vector<Terms>& terms, const std::optional<std::string>& activation, bool quantize,
-                const std::string& rows) {
+                Place x, const std::vector<Terms>& terms, const std::optional<std::string>& activation,
+                const std::string& y_type, const std::string& rows) {
   if (segments.empty() || segments.size() > kMaxSegments || terms.size() != segments.size() ||
       y.size() != (activation ? 1 : segments.size()) || (activation && segments.size() > 2))
     throw std::invalid_argument("linear: expected 1 to 4 segments with an output each, or 1 or 2 that make one");
@@ -69,19 +78,19 @@ void add_linear(Encoder& encoder, bool barrier, const std::vector<MatrixArgs>& s
   op.num_segments = static_cast<int32_t>(segments.size());
   op.activated = activation.has_value();
   if (activation) op.activation = parse_activation(*activation);
-  op.quantize = quantize;
+  op.y_type = parse_row_type(y_type);
   op.rows = row_symbol(rows);
   op.x = to_buffer(x);
   encoder.add(OpKind::Linear, barrier).linear = op;
 }
 
 void add_activate(Encoder& encoder, bool barrier, const std::string& kind, int32_t size, Place x,
-                  std::optional<Place> factor, Place y, Terms terms, const std::string& rows) {
+                  std::optional<Place> factor, Place y, const std::string& y_type, const std::string& rows) {
   ActivateOp op{};
   op.kind = parse_activation(kind);
   op.size = size;
   op.has_factor = factor.has_value();
-  op.terms = terms;
+  op.y_type = parse_row_type(y_type);
   op.rows = row_symbol(rows);
   op.x = to_buffer(x);
   if (factor) op.factor = to_buffer(*factor);
@@ -91,7 +100,7 @@ void add_activate(Encoder& encoder, bool barrier, const std::string& kind, int32
 
 void add_norm(Encoder& encoder, bool barrier, std::pair<uintptr_t, uintptr_t> weight_and_bias, int32_t size,
               int32_t num_groups, float weight_offset, float eps, Place x, std::pair<Place, Place> residual_and_sum,
-              bool has_residual, Place y, Terms terms, const std::string& rows) {
+              bool has_residual, Place y, const std::string& y_type, const std::string& rows) {
   NormOp op{};
   op.weight = reinterpret_cast<const float*>(weight_and_bias.first);
   op.bias = reinterpret_cast<const float*>(weight_and_bias.second);
@@ -100,7 +109,7 @@ void add_norm(Encoder& encoder, bool barrier, std::pair<uintptr_t, uintptr_t> we
   op.weight_offset = weight_offset;
   op.eps = eps;
   op.has_residual = has_residual;
-  op.terms = terms;
+  op.y_type = parse_row_type(y_type);
   op.rows = row_symbol(rows);
   op.x = to_buffer(x);
   op.residual = to_buffer(residual_and_sum.first);
@@ -191,15 +200,17 @@ void bind_encoder(nb::module_& m) {
           },
           "barrier"_a, nb::kw_only(), "frequencies"_a, "num_frequencies"_a, "scale"_a, "y"_a)
       .def("norm", &add_norm, "barrier"_a, nb::kw_only(), "weight_and_bias"_a, "size"_a, "num_groups"_a,
-           "weight_offset"_a, "eps"_a, "x"_a, "residual_and_sum"_a, "has_residual"_a, "y"_a, "terms"_a, "rows"_a)
+           "weight_offset"_a, "eps"_a, "x"_a, "residual_and_sum"_a, "has_residual"_a, "y"_a, "y_type"_a, "rows"_a)
       .def(
           "quantize",
-          [](Encoder& e, bool barrier, int32_t size, Place x, Place y, Terms terms, const std::string& rows) {
-            e.add(OpKind::Quantize, barrier).quantize = {size, terms, row_symbol(rows), to_buffer(x), to_buffer(y)};
+          [](Encoder& e, bool barrier, int32_t size, Place x, Place y, const std::string& y_type,
+             const std::string& rows) {
+            e.add(OpKind::Quantize, barrier).quantize = {size, parse_row_type(y_type), row_symbol(rows), to_buffer(x),
+                                                         to_buffer(y)};
           },
-          "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a, "terms"_a, "rows"_a)
+          "barrier"_a, nb::kw_only(), "size"_a, "x"_a, "y"_a, "y_type"_a, "rows"_a)
       .def("linear", &add_linear, "barrier"_a, nb::kw_only(), "segments"_a, "y"_a, "x"_a, "terms"_a,
-           "activation"_a.none(), "quantize"_a, "rows"_a)
+           "activation"_a.none(), "y_type"_a, "rows"_a)
       .def(
           "rope",
           [](Encoder& e, bool barrier, int32_t num_heads, int32_t head_dim, int32_t rotary_dim, bool interleaved,
@@ -218,7 +229,7 @@ void bind_encoder(nb::module_& m) {
           },
           "barrier"_a, nb::kw_only(), "size"_a, "a"_a, "b"_a, "y"_a, "rows"_a)
       .def("activate", &add_activate, "barrier"_a, nb::kw_only(), "kind"_a, "size"_a, "x"_a, "factor"_a.none(), "y"_a,
-           "terms"_a, "rows"_a)
+           "y_type"_a, "rows"_a)
       .def(
           "gather_rows",
           [](Encoder& e, bool barrier, int32_t size, Place x, Place y) {

@@ -6,6 +6,7 @@
 
 #define LEPTON_ISA packing
 #include "kernels/vec_generic.h"
+#include "kernels/rotate.h"
 
 namespace lepton {
 
@@ -215,30 +216,53 @@ void pack_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs, int
   for (int64_t i = 0; i < num_inputs; ++i) std::memcpy(panel + (i * kPanelWidth + ch) * bytes, row + i * bytes, bytes);
 }
 
-// Groups of 32: q = round_half_even(x * (127 / max|x|)), scale = max|x| / 127 rounded to f16; below 2^-100 all zero. A
-// group with an infinity or NaN has the scale NaN, so that the outputs say so.
+// Codes and scale of `size` values: q = round_half_even(x * (127 / max|x|)), scale = max|x| / 127; below 2^-100 all
+// zero. If one is infinite or NaN the scale is NaN, so that the outputs say so.
+float quantize_values(const float* x, int size, uint8_t* u) {
+  float largest = 0.0f;
+  bool is_finite = true;
+  for (int i = 0; i < size; ++i) {
+    largest = std::fmax(largest, std::fabs(x[i]));
+    is_finite &= std::isfinite(x[i]);
+  }
+  const bool is_usable = is_finite && largest >= 0x1p-100f;
+  const float inverse = is_usable ? 127.0f / largest : 0.0f;
+  for (int i = 0; i < size; ++i)
+    u[i] = static_cast<uint8_t>(is_usable ? static_cast<int>(std::nearbyint(x[i] * inverse)) + 128 : 128);
+  return is_usable ? largest / 127.0f : is_finite ? 0.0f : NAN;
+}
+
+// Groups of 32, whose scales are rounded to f16.
 void quantize_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs, int ch, uint8_t* panel) {
   const KindInfo info = kind_info(PanelKind::U8);
   for (int64_t g = 0; g < num_groups(num_inputs); ++g) {
-    float x[kGroup] = {}, largest = 0.0f;
-    bool is_finite = true;
-    for (int64_t i = g * kGroup; i < num_inputs && i < (g + 1) * kGroup; ++i) {
+    float x[kGroup] = {};
+    for (int64_t i = g * kGroup; i < num_inputs && i < (g + 1) * kGroup; ++i)
       x[i - g * kGroup] = wide_value(type, row, i);
-      largest = std::fmax(largest, std::fabs(x[i - g * kGroup]));
-      is_finite &= std::isfinite(x[i - g * kGroup]);
-    }
-    const bool is_usable = is_finite && largest >= 0x1p-100f;
-    const float scale = is_usable   ? largest / 127.0f
-                        : is_finite ? 0.0f
-                                    : NAN,
-                inverse = is_usable ? 127.0f / largest : 0.0f;
     uint8_t u[kGroup];
-    for (int i = 0; i < kGroup; ++i)
-      u[i] = static_cast<uint8_t>(is_usable ? static_cast<int>(std::nearbyint(x[i] * inverse)) + 128 : 128);
     uint8_t* scales = panel + g * (info.scale_bytes + info.group_bytes);
-    const uint16_t half = packing::float_to_half(scale);
+    const uint16_t half = packing::float_to_half(quantize_values(x, kGroup, u));
     std::memcpy(scales + 2 * ch, &half, 2);
     place(8, ch, u, scales + info.scale_bytes);
+  }
+}
+
+// Rotated blocks of 128 with f32 scales.
+void rotate_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs, int ch, uint8_t* panel) {
+  for (int64_t b = 0; b < num_inputs / kRotation; ++b) {
+    float x[kRotation];
+    for (int i = 0; i < kRotation; ++i) x[i] = wide_value(type, row, b * kRotation + i);
+    packing::RotationBlock rotated = packing::RotationBlock::load_from(x);
+    packing::rotate(rotated);
+    for (int i = 0; i < kRotation; ++i) x[i] = rotated.v[i / packing::W][i % packing::W];
+    uint8_t u[kRotation];
+    const float scale = quantize_values(x, kRotation, u) * kInverseRotation;
+    const int64_t first = b * kRotationGroups;
+    uint8_t* block = panel + first / kBlockGroups * block_bytes(PanelKind::R8);
+    const int group = static_cast<int>(first % kBlockGroups);
+    std::memcpy(block + (group / kRotationGroups * kPanelWidth + ch) * sizeof(float), &scale, sizeof scale);
+    for (int g = 0; g < kRotationGroups; ++g)
+      place(8, ch, u + g * kGroup, block + group_offset(PanelKind::R8, group + g));
   }
 }
 
@@ -260,9 +284,17 @@ int64_t storage_row_bytes(StorageType type, int64_t num_inputs) {
   return num_inputs / info.block * info.bytes;
 }
 
-PanelKind kind_for(StorageType type, bool quantize) {
+Narrowing parse_narrowing(const std::string& name) {
+  if (name == "none") return Narrowing::None;
+  if (name == "q8") return Narrowing::Q8;
+  if (name == "r8") return Narrowing::R8;
+  throw std::invalid_argument("narrowing: expected none, q8 or r8, got " + name);
+}
+
+PanelKind kind_for(StorageType type, Narrowing narrowing) {
   const PanelKind kind = info_of(type).kind;
-  return quantize && is_wide(kind) ? PanelKind::U8 : kind;
+  if (narrowing == Narrowing::None || !is_wide(kind)) return kind;
+  return narrowing == Narrowing::R8 ? PanelKind::R8 : PanelKind::U8;
 }
 
 void pack_panel(StorageType type, PanelKind kind, const uint8_t* rows, int64_t num_outputs, int64_t num_inputs,
@@ -274,6 +306,8 @@ void pack_panel(StorageType type, PanelKind kind, const uint8_t* rows, int64_t n
     if (is_wide(info_of(type).kind)) {
       if (kind == PanelKind::U8)
         quantize_wide_row(type, row, num_inputs, ch, panel);
+      else if (kind == PanelKind::R8)
+        rotate_wide_row(type, row, num_inputs, ch, panel);
       else
         pack_wide_row(type, row, num_inputs, ch, panel);
     } else if (zero_point_groups(kind) > 0) {

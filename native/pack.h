@@ -39,10 +39,17 @@ StorageType parse_storage_type(const std::string& name);
 // Bytes of one row of `num_inputs` values; throws std::invalid_argument if the type's blocks do not divide it.
 int64_t storage_row_bytes(StorageType type, int64_t num_inputs);
 
-// The panel kind that holds a type at its own size. `quantize`: wide types are held in 8 bits instead.
-PanelKind kind_for(StorageType type, bool quantize);
+// How wide types are held: as they are stored, in 8 bits, or rotated and in 8 bits.
+enum class Narrowing { None, Q8, R8 };
 
-// Packs panel `index` of a [num_outputs, num_inputs] matrix. `kind` is kind_for(type, ...).
+// The one of this name: none, q8 or r8; throws std::invalid_argument for another.
+Narrowing parse_narrowing(const std::string& name);
+
+// The panel kind that holds a type, at its own size unless it is wide and narrowed.
+PanelKind kind_for(StorageType type, Narrowing narrowing);
+
+// Packs panel `index` of a [num_outputs, num_inputs] matrix. `kind` is kind_for(type, ...); rows that are
+// rotated are whole rotations long.
 void pack_panel(StorageType type, PanelKind kind, const uint8_t* rows, int64_t num_outputs, int64_t num_inputs,
                 int64_t index, uint8_t* panel);
 

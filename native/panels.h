@@ -12,6 +12,7 @@
 //   u8  eight planes of 64 bytes, one for each quad
 //   t4  as u4, but a code stands for the 8-bit value of that place in kCodebook
 //   z4, z8  as u4 and u8, with zero points
+//   r8  as u8, of rotated weights (kernels/rotate.h)
 //   f16, bf16, f32  32 x 16 values, input-major, without scales
 //
 // Values are unsigned; the signed weight is (u - offset). Kinds without headers put 16 f16 scales (and 16 f16 minima)
@@ -29,6 +30,7 @@
 //             bits of groups 0-3 and 4-7; byte [2 + i][ch] the low nibbles of groups 2i and 2i + 1
 //   z4, z8      f32 scale[16], i8 zero point[16], less the offset, for each group
 //   z4x4, z8x4  the same for each four groups
+//   r8          f32 scale[16] for each four groups
 //
 // So every kind has the size of the file format it comes from. Channels and inputs past the end are zero weights.
 #pragma once
@@ -46,10 +48,15 @@ constexpr int kGroup = 32;
 constexpr int kQuads = 8;        // quads in a group
 constexpr int kBlockGroups = 8;  // groups in a super-block
 constexpr int kBlock = kGroup * kBlockGroups;
+constexpr int kRotation = 128;  // inputs that are rotated together, and share a scale
+constexpr int kRotationGroups = kRotation / kGroup;
+constexpr float kInverseRotation = 0.08838834764831845f;  // 1 / sqrt(128): a rotation that is not normalised lengthens
 
 #define LEPTON_GGML_PANEL_KINDS(X) \
   X(F32) X(F16) X(BF16) X(U4) X(U4M) X(U5) X(U5M) X(U8) X(U4K) X(U5K) X(U6K) X(T4) X(T4K) X(U3K) X(U2K)
-#define LEPTON_PANEL_KINDS(X) LEPTON_GGML_PANEL_KINDS(X) X(Z4) X(Z4x4) X(Z8) X(Z8x4)
+// Kinds whose weights can be read as f32: all but rotated ones.
+#define LEPTON_VALUE_PANEL_KINDS(X) LEPTON_GGML_PANEL_KINDS(X) X(Z4) X(Z4x4) X(Z8) X(Z8x4)
+#define LEPTON_PANEL_KINDS(X) LEPTON_VALUE_PANEL_KINDS(X) X(R8)
 #define LEPTON_KIND_NAME(kind) kind,
 enum class PanelKind : int32_t { LEPTON_PANEL_KINDS(LEPTON_KIND_NAME) };
 #undef LEPTON_KIND_NAME
@@ -106,6 +113,7 @@ static constexpr KindInfo kind_info(PanelKind kind) {
     case PanelKind::Z4x4: return {4, 4, 8, true, true, 2 * kZeroPointBytes, 256};
     case PanelKind::Z8: return {8, 8, 128, true, true, 8 * kZeroPointBytes, 512};
     case PanelKind::Z8x4: return {8, 8, 128, true, true, 2 * kZeroPointBytes, 512};
+    case PanelKind::R8: return {8, 8, 128, false, true, 2 * 4 * kPanelWidth, 512};
   }
   return {};
 }
@@ -162,6 +170,7 @@ struct Q8Group {
   int32_t offset;
   int32_t first_half;
 };
+// Rotated rows are such groups too; of each four the first has their scale and the offset of all.
 static_assert(sizeof(Q8Group) == 48);
 
 // Bytes of a row of 8-bit activations.

@@ -74,7 +74,11 @@ struct RopeTableOp {
   Buffer y;
 };
 
-// How many 8-bit rows make one row of a tensor: 0 f32, 1 q8, 2 q16 (the second row is what the first left over).
+// What a row of a tensor is made of: values; 8-bit groups; two rows of them, the second what the first left over; 8-bit
+// groups of rotated values. See DType in graph/tensor.py.
+enum class RowType : int32_t { F32, Q8, Q16, R8 };
+
+// How many 8-bit rows of x a product reads; 0: x is f32.
 using Terms = int32_t;
 
 // y = norm(x [+ residual]); the sum goes to `sum` when there is a residual. With a bias it is a layer norm, whose mean
@@ -85,14 +89,14 @@ struct NormOp {
   int32_t size, num_groups;
   float weight_offset, eps;
   bool has_residual;
-  Terms terms;  // of y
+  RowType y_type;
   RowSymbol rows;
   Buffer x, residual, sum, y;
 };
 
 struct QuantizeOp {
   int32_t size;
-  Terms terms;
+  RowType y_type;
   RowSymbol rows;
   Buffer x, y;
 };
@@ -106,8 +110,9 @@ struct LinearOp {
   Buffer y[kMaxSegments];
   int32_t num_segments;
   Terms terms[kMaxSegments];  // how many 8-bit rows of x each segment multiplies; x may hold more
-  bool activated, quantize;
+  bool activated;
   Activation activation;  // of an activated op
+  RowType y_type;         // of an activated op
   RowSymbol rows;
   Buffer x;
 };
@@ -143,7 +148,7 @@ struct ActivateOp {
   Activation kind;
   int32_t size;
   bool has_factor;
-  Terms terms;  // of y
+  RowType y_type;
   RowSymbol rows;
   Buffer x, factor, y;
 };

@@ -1,4 +1,4 @@
-// Attention over a paged cache: keys and values are written first, then each query reads its request's blocks.
+// Attention over a paged cache: each query reads its request's blocks (kv_write.inc.cpp writes them).
 //
 // Online softmax (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022) over tiles of 64 keys, in splits of 256
 // keys. Tiles and splits lie at fixed absolute positions and are merged in ascending order, so that a query's result
@@ -11,70 +11,7 @@ namespace lepton::LEPTON_ISA {
 constexpr int kSplitKeys = 256;
 constexpr int kQueryRows = 48;   // (token, head) pairs of one KV head that share each key read
 constexpr int kSplitTokens = 8;  // steps up to this many tokens may spread one request's keys over threads
-constexpr int kMaxHeadDim = 256;
 constexpr float kMasked = -__builtin_inff();
-
-static inline int64_t head_bytes(const AttentionOp& op) {
-  return int64_t{kBlockTokens} * op.head_dim * (op.is_half ? 2 : 4);
-}
-
-static inline uint8_t* block_address(const AttentionOp& op, const Step& step, int seq, int64_t position, int kv_head) {
-  const int32_t id =
-      step.block_tables[op.group][int64_t{seq} * step.block_table_stride[op.group] + position / kBlockTokens];
-  return step.kv_layers[op.layer] + id * step.kv_strides[op.layer] + kv_head * 2 * head_bytes(op);
-}
-
-static inline int find_seq(const Step& step, int64_t token) {
-  int low = 0, high = step.num_seqs - 1;
-  while (low < high) {
-    const int middle = (low + high + 1) / 2;
-    if (step.query_offsets[middle] <= token)
-      low = middle;
-    else
-      high = middle - 1;
-  }
-  return low;
-}
-
-// Keys of neighbouring tokens lie in the same cache lines: where there are many, a chunk is as long as a block.
-static int64_t tokens_per_write(const Step& step) { return step.num_tokens > 2 * kBlockTokens ? kBlockTokens : 1; }
-
-static Chunks kv_write_chunks(const OpRecord&, const Step& step) {
-  return {(step.num_tokens + tokens_per_write(step) - 1) / tokens_per_write(step), step.num_tokens > kRowBlock};
-}
-
-static void kv_write_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
-  const AttentionOp& op = record.attention;
-  const int D = op.head_dim;
-  const int64_t first = chunk * tokens_per_write(step);
-  for (int64_t t = first; t < min64(step.num_tokens, first + tokens_per_write(step)); ++t) {
-    const int seq = find_seq(step, t);
-    const int64_t position = step.kv_lengths[seq] - (step.query_offsets[seq + 1] - t);
-    const int slot = static_cast<int>(position % kBlockTokens);
-    for (int h = 0; h < op.num_kv_heads; ++h) {
-      uint8_t* block = block_address(op, step, seq, position, h);
-      const float* k = op.k.row(step, t) + h * D;
-      const float* v = op.v.row(step, t) + h * D;
-      float rotated[kMaxHeadDim];
-      if (op.has_rope) {
-        rotate_head(k, op.table.row(step, t), op.half_rotary, D, op.interleaved, rotated);
-        k = rotated;
-      }
-      if (op.is_half) {
-        uint16_t* keys = reinterpret_cast<uint16_t*>(block);
-        uint16_t halves[kMaxHeadDim];
-        for (int d = 0; d < D; d += W) store_half(halves + d, load(k + d));
-        for (int d = 0; d < D; ++d) keys[d * kBlockTokens + slot] = halves[d];
-        uint16_t* values = reinterpret_cast<uint16_t*>(block + head_bytes(op)) + slot * D;
-        for (int d = 0; d < D; d += W) store_half(values + d, load(v + d));
-      } else {
-        float* keys = reinterpret_cast<float*>(block);
-        for (int d = 0; d < D; ++d) keys[d * kBlockTokens + slot] = k[d];
-        __builtin_memcpy(reinterpret_cast<float*>(block + head_bytes(op)) + slot * D, v, sizeof(float) * D);
-      }
-    }
-  }
-}
 
 // Query rows of one KV head: row i is token first_token + i / heads, head kv_head * heads + i % heads.
 struct QueryTile {
@@ -269,9 +206,14 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
   // Values below every row's window may belong to blocks that were given to others: they are not touched.
   const int64_t hidden = op.window ? tile.first_position - op.window + 1 - first : 0;
   const int begin = hidden > 0 ? static_cast<int>(min64(hidden, count)) : 0;
-  for (int r = 0; r < tile.rows; r += kPassRows)
-    weigh_rest<kPassRows>(s.scores + r * kKeyTile, factors + r, kv.values, begin, static_cast<int>(count), D,
-                          sums.values + r * D, static_cast<int>(min64(kPassRows, tile.rows - r)));
+  for (int r = 0; r < tile.rows;) {
+    // Of narrow heads, more rows make as many sums.
+    const int pass = D <= 2 * kPanelWidth ? kNarrowPassRows : kPassRows;
+    const int rows = static_cast<int>(min64(pass, tile.rows - r));
+    weigh_rest<kNarrowPassRows>(s.scores + r * kKeyTile, factors + r, kv.values, begin, static_cast<int>(count), D,
+                                sums.values + r * D, rows);
+    r += rows;
+  }
 }
 
 // Keys [first, first + 64) up to `end`, which is one past the last key that any row sees. A conversion to f32 pays when

@@ -15,6 +15,7 @@ static inline VF load_any(const uint16_t* p) { return load_half(p); }
 // latency of a fused multiply-add, few enough to stay in registers.
 constexpr int kPassSums = kNumRegisters / 4 * 3;
 constexpr int kPassRows = kParts == 2 ? 3 : 4;
+constexpr int kNarrowPassRows = kParts == 1 ? 2 * kPassRows : kPassRows;
 constexpr int pass_width(int rows) {
   return rows * kParts * 4 <= kPassSums ? 4 : rows * kParts * 2 <= kPassSums ? 2 : 1;
 }

@@ -11,6 +11,7 @@ namespace lepton::LEPTON_ISA {
 
 constexpr int kPackedRows = 8;
 constexpr int kTileRows = 4, kTilePanels = 2;
+constexpr int kRotatedRows = 6;  // of a tile of rotated rows
 
 struct Sums {
   __m512i v;
@@ -34,7 +35,7 @@ static inline void add_products(const uint8_t* data, int64_t panel_stride, const
   }
 }
 
-template <int BITS, int STORED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
+template <int BITS, int STORED, int TERMS, int ROWS, int PANELS, int Q0, int Q1, bool ADD = false>
 static inline void dot(const uint8_t* data, int64_t panel_stride, const int8_t* const* x, int64_t term_stride,
                        const int32_t* offsets, int offset_shift, Sums* out) {
   if constexpr (TERMS == 2) {
@@ -42,7 +43,7 @@ static inline void dot(const uint8_t* data, int64_t panel_stride, const int8_t* 
     add_products<BITS, STORED, ROWS, PANELS, Q0, Q1>(data, panel_stride, x, 0, out);
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < ROWS; ++r) {
+  for (int r = 0; r < (ADD ? 0 : ROWS); ++r) {
     const __m512i offset = _mm512_set1_epi32(offsets[r]);
     const __m512i start = offset_shift < 0    ? _mm512_setzero_si512()
                           : offset_shift == 0 ? offset

@@ -14,6 +14,7 @@ namespace lepton::LEPTON_ISA {
 
 constexpr int kPackedRows = 4;
 constexpr int kTileRows = 4, kTilePanels = 1;
+constexpr int kRotatedRows = 4;
 
 typedef int16_t VS __attribute__((vector_size(16)));
 
@@ -63,8 +64,8 @@ static inline void repeat_quads(const int8_t* x, int64_t term_stride, RepeatedQu
 
 // out[row][panel] = the sum over quads Q0 ... Q1-1 of u * x[row], plus offsets[row] << offset_shift, which stands for
 // the offset of u; a negative shift means that there is none. Panels lie `panel_stride` bytes apart, the second of two
-// terms of x `term_stride` bytes after the first.
-template <int BITS, int STORED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
+// terms of x `term_stride` bytes after the first. ADD: out is added to.
+template <int BITS, int STORED, int TERMS, int ROWS, int PANELS, int Q0, int Q1, bool ADD = false>
 static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, int64_t term_stride,
                        const int32_t* offsets, int offset_shift, Sums* out) {
   static_assert(PANELS == 1, "a tile has as many sums as there are registers");
@@ -84,7 +85,7 @@ static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, int
       for (int r = 0; r < ROWS; ++r)
         acc[r] += multiply_pairs(even, rows[r].even[q]) + multiply_pairs(odd, rows[r].odd[q]);
     }
-    for (int r = 0; r < ROWS; ++r) out[r].part[part] = acc[r];
+    for (int r = 0; r < ROWS; ++r) out[r].part[part] = ADD ? out[r].part[part] + acc[r] : acc[r];
   }
 }
 

@@ -8,6 +8,7 @@ namespace lepton::LEPTON_ISA {
 
 constexpr int kPackedRows = 4;
 constexpr int kTileRows = 4, kTilePanels = 1;
+constexpr int kRotatedRows = 4;
 
 // Sums of four channels: of each two rows [two channels][two rows] in a register, and of a row that is left over.
 template <int PAIRS>
@@ -51,7 +52,7 @@ static inline void shift_term(PartSums<PAIRS>& sums) {
   sums.single = vshlq_n_s32(sums.single, 8);
 }
 
-template <int BITS, int STORED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
+template <int BITS, int STORED, int TERMS, int ROWS, int PANELS, int Q0, int Q1, bool ADD = false>
 static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, int64_t term_stride,
                        const int32_t* offsets, int offset_shift, Sums* out) {
   static_assert(PANELS == 1, "a tile has as many sums as there are registers");
@@ -70,7 +71,7 @@ static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, int
                             : r % 2 == 0              ? vuzp1q_s32(pair[0], pair[1])
                                                       : vuzp2q_s32(pair[0], pair[1]);
       const int32_t start = offset_shift < 0 ? 0 : offsets[r] * (1 << offset_shift);
-      out[r].part[part] = vaddq_s32(row, vdupq_n_s32(start));
+      out[r].part[part] = vaddq_s32(row, ADD ? out[r].part[part] : vdupq_n_s32(start));
     }
   }
 }

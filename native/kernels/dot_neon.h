@@ -9,6 +9,7 @@ namespace lepton::LEPTON_ISA {
 
 constexpr int kPackedRows = 4;
 constexpr int kTileRows = 4, kTilePanels = 1;
+constexpr int kRotatedRows = 4;
 
 #define LEPTON_CHECK_OFFSET(kind) \
   static_assert(kind_info(PanelKind::kind).bits != 8 || kind_info(PanelKind::kind).offset == 128);
@@ -37,7 +38,7 @@ static inline void add_products(const uint8_t* data, int part, const int8_t* con
   }
 }
 
-template <int BITS, int STORED, int TERMS, int ROWS, int PANELS, int Q0, int Q1>
+template <int BITS, int STORED, int TERMS, int ROWS, int PANELS, int Q0, int Q1, bool ADD = false>
 static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, int64_t term_stride,
                        const int32_t* offsets, int offset_shift, Sums* out) {
   static_assert(PANELS == 1, "a tile has as many sums as there are registers");
@@ -52,7 +53,7 @@ static inline void dot(const uint8_t* data, int64_t, const int8_t* const* x, int
     if (BITS != 8 && offset_shift >= 0)
       for (int r = 0; r < ROWS; ++r) sums[r] = vaddq_s32(sums[r], vdupq_n_s32(offsets[r] * (1 << offset_shift)));
     add_products<BITS, STORED, ROWS, Q0, Q1>(data, part, x, (TERMS - 1) * term_stride, sums);
-    for (int r = 0; r < ROWS; ++r) out[r].part[part] = sums[r];
+    for (int r = 0; r < ROWS; ++r) out[r].part[part] = ADD ? vaddq_s32(out[r].part[part], sums[r]) : sums[r];
   }
 }
 

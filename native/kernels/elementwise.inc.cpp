@@ -39,7 +39,10 @@ static void embedding_run(const OpRecord& record, const Step& step, int64_t chun
     const int32_t id = op.first_row + (ids ? ids[t] : 0);
 #define LEPTON_KIND(kind) \
   case PanelKind::kind: embedding_row<PanelKind::kind>(op.table, id, op.scale, y); break;
-    switch (op.table.kind) { LEPTON_PANEL_KINDS(LEPTON_KIND) }
+    switch (op.table.kind) {
+      LEPTON_VALUE_PANEL_KINDS(LEPTON_KIND)
+      case PanelKind::R8: break;  // no table is rotated
+    }
 #undef LEPTON_KIND
   }
 }
@@ -67,7 +70,7 @@ static Chunks quantize_chunks(const OpRecord& record, const Step& step) {
 static void quantize_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
   const QuantizeOp& op = record.quantize;
   for (int64_t r = chunk * kRowsPerChunk; r < min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk); ++r)
-    quantize_row(op.x.row(step, r), op.y.row<uint8_t>(step, r), op.size, op.terms);
+    quantize_row(op.x.row(step, r), op.y.row<uint8_t>(step, r), op.size, op.y_type);
 }
 
 static Chunks add_chunks(const OpRecord& record, const Step& step) { return row_chunks(step.rows(record.add.rows)); }
@@ -107,9 +110,9 @@ static void activate_run(const OpRecord& record, const Step& step, int64_t chunk
   const ActivateOp& op = record.activate;
   const auto run_row = LEPTON_FOR_ACTIVATION(op.kind, activate_row);
   for (int64_t r = chunk * kRowsPerChunk; r < min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk); ++r) {
-    float* y = op.terms ? reinterpret_cast<float*>(scratch.data) : op.y.row(step, r);
+    float* y = op.y_type != RowType::F32 ? reinterpret_cast<float*>(scratch.data) : op.y.row(step, r);
     run_row(op.x.row(step, r), op.has_factor ? op.factor.row(step, r) : nullptr, op.size, y);
-    if (op.terms) quantize_row(y, op.y.row<uint8_t>(step, r), op.size, op.terms);
+    if (op.y_type != RowType::F32) quantize_row(y, op.y.row<uint8_t>(step, r), op.size, op.y_type);
   }
 }
 

@@ -11,12 +11,14 @@
 #include "quantize.h"
 #include "panel_matmul.h"
 #include "attention_tile.h"
+#include "transpose.h"
 
 #include "linear.inc.cpp"
 #include "elementwise.inc.cpp"
 #include "norm.inc.cpp"
 #include "pool.inc.cpp"
 #include "head.inc.cpp"
+#include "kv_write.inc.cpp"
 #include "attention.inc.cpp"
 #include "sample.inc.cpp"
 

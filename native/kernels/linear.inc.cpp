@@ -4,14 +4,15 @@
 namespace lepton::LEPTON_ISA {
 
 constexpr int kFewRows = 16;
-constexpr int kRowBlock = 128;  // rows that share one unpacking of a panel; their sums and activations stay in L2
+constexpr int kRowBlock = 120;  // rows that share one unpacking of a panel; their sums and activations stay in L2
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// A unit is what one task computes. Activated: a pair of panels of each segment, one group of 32 outputs. Else a panel,
-// or as many as a tile holds when the rows fill tiles.
+// A unit is what one task computes. Activated: the panels of each segment that are quantised together, a group of 32
+// outputs or the 128 of a rotation. Else a panel, or as many as a tile holds when the rows fill tiles.
 static int panels_per_unit(const LinearOp& op, int64_t rows) {
-  return op.activated ? 2 : rows > kPackedRows ? kTilePanels : 1;
+  if (op.activated) return (op.y_type == RowType::R8 ? kRotation : kGroup) / kPanelWidth;
+  return rows > kPackedRows ? kTilePanels : 1;
 }
 
 static int64_t segment_units(const PanelMatrix& m, int per_unit) {
@@ -90,6 +91,18 @@ static inline PanelBias panel_bias(const PanelMatrix& m, int64_t panel) {
   return bias;
 }
 
+// Those of all panels of a unit, for each segment.
+struct UnitBiases {
+  PanelBias panels[2][kRotation / kPanelWidth];
+};
+
+static inline UnitBiases unit_biases(const LinearTask& t) {
+  UnitBiases biases;
+  for (int s = 0; s < t.op.num_segments; ++s)
+    for (int n = 0; n < t.count; ++n) biases.panels[s][n] = panel_bias(t.op.segments[s], t.panel + n);
+  return biases;
+}
+
 static void finish_plain(const void* task, int first_row, int num_rows) {
   const LinearTask& t = *static_cast<const LinearTask*>(task);
   const PanelMatrix& m = t.op.segments[t.segment];
@@ -100,6 +113,7 @@ static void finish_plain(const void* task, int first_row, int num_rows) {
     const float* sums = t.sums + n * t.stride;
     for (int r = first_row; r < first_row + num_rows; ++r) {
       float* to = y.row(t.step, t.row + r) + first;
+      __builtin_prefetch(y.row(t.step, t.row + r + num_rows) + first, 1);  // where the next rows will go
       alignas(64) float values[kPanelWidth];
       float* at = width == kPanelWidth ? to : values;
       for (int p = 0; p < kParts; ++p) store(at + p * W, load(sums + r * kPanelWidth + p * W) + bias.values[p]);
@@ -108,29 +122,46 @@ static void finish_plain(const void* task, int first_row, int num_rows) {
   }
 }
 
-// KIND(product) or KIND(gate) * up for some rows. Channels past the end have zero weights, and KIND(0) is the zero that
-// pads a group.
+// KIND(product) or KIND(gate) * up of W channels, number `p` of panel `n` of a unit, for one row of the task. COARSE:
+// as codes may be made of.
+template <Activation KIND, bool COARSE>
+static inline LEPTON_INLINE VF activate_sums(const LinearTask& t, const UnitBiases& biases, int row, int n, int p) {
+  const float* sums = t.sums + n * t.stride + row * kPanelWidth + p * W;
+  const VF x = load(sums) + biases.panels[0][n].values[p];
+  const VF active = COARSE ? coarsely_activated<KIND>(x) : activated<KIND>(x);
+  if (t.op.num_segments == 1) return active;
+  return active * (load(sums + t.count * t.stride) + biases.panels[1][n].values[p]);
+}
+
+// Channels past the end have zero weights, and KIND(0) is the zero that pads a group.
 template <Activation KIND>
 static void finish_activated(const void* task, int first_row, int num_rows) {
   const LinearTask& t = *static_cast<const LinearTask*>(task);
   const int64_t first = t.panel * kPanelWidth, width = min64(kGroup, t.op.segments[0].num_outputs - first);
-  const bool gated = t.op.num_segments == 2;
-  PanelBias biases[2][2];
-  for (int s = 0; s < t.op.num_segments; ++s)
-    for (int n = 0; n < t.count; ++n) biases[s][n] = panel_bias(t.op.segments[s], t.panel + n);
+  const UnitBiases biases = unit_biases(t);
   alignas(64) float y[kGroup] = {};
   for (int r = first_row; r < first_row + num_rows; ++r) {
     for (int n = 0; n < t.count; ++n)
-      for (int p = 0; p < kParts; ++p) {
-        const float* sums = t.sums + n * t.stride + r * kPanelWidth + p * W;
-        const VF active = activated<KIND>(load(sums) + biases[0][n].values[p]);
-        store(y + n * kPanelWidth + p * W,
-              gated ? active * (load(sums + 2 * t.stride) + biases[1][n].values[p]) : active);
-      }
-    if (t.op.quantize)
+      for (int p = 0; p < kParts; ++p)
+        store(y + n * kPanelWidth + p * W, activate_sums<KIND, false>(t, biases, r, n, p));
+    if (t.op.y_type == RowType::Q8)
       quantize_group(y, t.op.y[0].row<Q8Group>(t.step, t.row + r) + first / kGroup);
     else
       __builtin_memcpy(t.op.y[0].row(t.step, t.row + r) + first, y, sizeof(float) * width);
+  }
+}
+
+// The same into rotated rows, which are as long as whole rotations.
+template <Activation KIND>
+static void finish_rotated(const void* task, int first_row, int num_rows) {
+  const LinearTask& t = *static_cast<const LinearTask*>(task);
+  const UnitBiases biases = unit_biases(t);
+  for (int r = first_row; r < first_row + num_rows; ++r) {
+    RotationBlock block;
+#pragma GCC unroll 32
+    for (int i = 0; i < kRotation / W; ++i)
+      block.v[i] = activate_sums<KIND, true>(t, biases, r, i / kParts, i % kParts);
+    quantize_rotated(block, t.op.y[0].row<Q8Group>(t.step, t.row + r) + t.panel * kPanelWidth / kGroup);
   }
 }
 
@@ -147,13 +178,15 @@ static void linear_unit(const LinearOp& op, const Step& step, int per_unit, int6
     panel_matmul(op.segments[s], panel, count, op.terms[s], x, op.x.stride, rows, sums, stride, {finish_plain, &task});
     return;
   }
-  const Epilogue finish{LEPTON_FOR_ACTIVATION(op.activation, finish_activated), &task};
+  const Epilogue finish{op.y_type == RowType::R8 ? LEPTON_FOR_ACTIVATION(op.activation, finish_rotated)
+                                                 : LEPTON_FOR_ACTIVATION(op.activation, finish_activated),
+                        &task};
   if (op.num_segments == 1) {
     panel_matmul(op.segments[0], panel, count, op.terms[0], x, op.x.stride, rows, sums, stride, finish);
     return;
   }
   panel_matmul(op.segments[0], panel, count, op.terms[0], x, op.x.stride, rows, sums, stride);
-  panel_matmul(op.segments[1], panel, count, op.terms[1], x, op.x.stride, rows, sums + 2 * stride, stride, finish);
+  panel_matmul(op.segments[1], panel, count, op.terms[1], x, op.x.stride, rows, sums + count * stride, stride, finish);
 }
 
 static void linear_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {

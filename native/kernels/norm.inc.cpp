@@ -76,13 +76,13 @@ static void norm_row(const NormOp& op, const Step& step, int64_t row, float* scr
     for (int i = whole; i < size; ++i) sum[i] = x[i] + residual[i];
     x = sum;
   }
-  float* y = op.terms ? scratch : op.y.row(step, row);
+  float* y = op.y_type != RowType::F32 ? scratch : op.y.row(step, row);
   for (int32_t begin = 0; begin < size; begin += op.size)
     if (op.bias)
       layer_norm(op, x + begin, y + begin);
     else
       rms_norm(op, x + begin, y + begin);
-  if (op.terms) quantize_row(y, op.y.row<uint8_t>(step, row), size, op.terms);
+  if (op.y_type != RowType::F32) quantize_row(y, op.y.row<uint8_t>(step, row), size, op.y_type);
 }
 
 // Half of a row was made by another core, so that its lines are far away.

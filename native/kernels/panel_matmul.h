@@ -3,6 +3,7 @@
 
 #include "matmul_f32.h"
 #include "matmul_q8.h"
+#include "matmul_r8.h"
 
 namespace lepton::LEPTON_ISA {
 
@@ -20,14 +21,19 @@ static inline void matmul_kind(const PanelMatrix& m, int64_t panel, int count, T
 }
 
 // out[count][rows][16] = the channels of `count` panels for each row, panels `out_stride` floats apart. The epilogue is
-// called for some rows after the other, each once. 8-bit rows come to quantised panels only: the encoder sees to it.
+// called for some rows after the other, each once. 8-bit rows come to quantised panels only, and
+// rotated ones to rotated panels: the encoder sees to it.
 static inline void panel_matmul(const PanelMatrix& m, int64_t panel, int count, Terms terms, const uint8_t* x,
                                 int64_t stride, int rows, float* out, int64_t out_stride,
                                 const Epilogue& epilogue = {}) {
+  if (m.kind == PanelKind::R8) return matmul_r8(m, panel, count, {x, stride, 0, rows}, out, out_stride, epilogue);
 #define LEPTON_KIND(kind) \
   case PanelKind::kind:   \
     return matmul_kind<PanelKind::kind>(m, panel, count, terms, x, stride, rows, out, out_stride, epilogue);
-  switch (m.kind) { LEPTON_PANEL_KINDS(LEPTON_KIND) }
+  switch (m.kind) {
+    LEPTON_VALUE_PANEL_KINDS(LEPTON_KIND)
+    case PanelKind::R8: break;
+  }
 #undef LEPTON_KIND
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "../panels.h"
+#include "../step.h"
+#include "rotate.h"
 
 namespace lepton::LEPTON_ISA {
 
@@ -55,21 +57,47 @@ static inline void quantize_rest(const float* x, const Q8Group& first, Q8Group* 
   set_sums(256 * half + sums[0], 256 * other + sums[1], first.scale / 256.0f, group);
 }
 
-// 32 values as q8 or q16, whose second row starts `row_bytes` after the first.
-static inline void quantize_terms(const float* x, Q8Group* group, int64_t row_bytes, Terms terms) {
-  quantize_group(x, group);
-  if (terms > 1) quantize_rest(x, *group, reinterpret_cast<Q8Group*>(reinterpret_cast<uint8_t*>(group) + row_bytes));
+// 128 values, rotated, as four groups: q by the rule of quantize_group with the largest of all, scale = max|x| / 127 /
+// sqrt(128). What the first group says counts for the four.
+static inline LEPTON_INLINE void quantize_rotated(RotationBlock block, Q8Group* groups) {
+  rotate(block);
+  // Several at a time: what takes time is how long one waits for the one before it.
+  VF largest[4] = {}, totals[4] = {};
+  for (int i = 0; i < kRotation / W; ++i) largest[i % 4] = max_abs(largest[i % 4], block.v[i]);
+  const float amax = reduce_max_abs(max_abs(max_abs(largest[0], largest[1]), max_abs(largest[2], largest[3])));
+  const bool is_finite = amax <= 3.4028235e38f;
+  const VF factor = set1(quantize_factor(amax));
+#pragma GCC unroll 32
+  for (int i = 0; i < kRotation / W; ++i) {
+    block.v[i] = is_finite ? round(block.v[i] * factor) : set1(0.0f);
+    totals[i % 4] = totals[i % 4] + block.v[i];  // exact: of 128 integers
+  }
+  const float total = reduce_add((totals[0] + totals[1]) + (totals[2] + totals[3]));
+  for (int g = 0; g < kRotationGroups; ++g) store_codes(groups[g].q, block.v + g * (kGroup / W));
+  groups[0].scale = !is_finite ? __builtin_nanf("") : is_tiny(amax) ? 0.0f : amax / 127.0f * kInverseRotation;
+  groups[0].offset = -8 * static_cast<int32_t>(total);
 }
 
-// A whole row of `size` values; the last group is filled up with zeros.
-static inline void quantize_row(const float* x, uint8_t* row, int32_t size, Terms terms) {
+// 32 values as q8 or q16, whose second row starts `row_bytes` after the first.
+static inline void quantize_terms(const float* x, Q8Group* group, int64_t row_bytes, RowType type) {
+  quantize_group(x, group);
+  if (type == RowType::Q16)
+    quantize_rest(x, *group, reinterpret_cast<Q8Group*>(reinterpret_cast<uint8_t*>(group) + row_bytes));
+}
+
+// A whole row of `size` values; the last group is filled up with zeros. Only multiples of 128 are rotated.
+static inline void quantize_row(const float* x, uint8_t* row, int32_t size, RowType type) {
   Q8Group* groups = reinterpret_cast<Q8Group*>(row);
+  if (type == RowType::R8) {
+    for (int i = 0; i < size; i += kRotation) quantize_rotated(RotationBlock::load_from(x + i), groups + i / kGroup);
+    return;
+  }
   const int64_t row_bytes = q8_row_bytes(size), full = size / kGroup;
-  for (int64_t g = 0; g < full; ++g) quantize_terms(x + g * kGroup, groups + g, row_bytes, terms);
+  for (int64_t g = 0; g < full; ++g) quantize_terms(x + g * kGroup, groups + g, row_bytes, type);
   if (full * kGroup == size) return;
   alignas(64) float last[kGroup] = {};
   __builtin_memcpy(last, x + full * kGroup, sizeof(float) * (size - full * kGroup));
-  quantize_terms(last, groups + full, row_bytes, terms);
+  quantize_terms(last, groups + full, row_bytes, type);
 }
 
 }  // namespace lepton::LEPTON_ISA

@@ -38,6 +38,11 @@ static inline VF times_exp2(VF x, VF n) {
   return _mm256_mul_ps(x, _mm256_castsi256_ps(power));
 }
 static inline VF swap_pairs(VF a) { return _mm256_permute_ps(a, 0xb1); }
+template <int D>
+static inline VF swap_lanes(VF a) {
+  if constexpr (D == 4) return _mm256_permute2f128_ps(a, a, 1);
+  return _mm256_permute_ps(a, D == 2 ? 0x4e : 0xb1);
+}
 static inline VF load_twice(const float* p) {
   const __m256 four = _mm256_castps128_ps256(_mm_loadu_ps(p));
   return _mm256_permutevar8x32_ps(four, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
@@ -75,6 +80,14 @@ static inline void quantize_values(const float* x, VF factor, int8_t* q, int32_t
   const __m256i pairs = _mm256_add_epi64(eights, _mm256_shuffle_epi32(eights, 0x4e));
   sums[0] = _mm256_extract_epi32(pairs, 0) - 16 * 128;
   sums[1] = _mm256_extract_epi32(pairs, 4) - 16 * 128;
+}
+// q[32] = integral values of at most 127, as bytes.
+static inline void store_codes(int8_t* q, const VF* v) {
+  const __m256i low = _mm256_packs_epi32(to_int(v[0]), to_int(v[1]));
+  const __m256i high = _mm256_packs_epi32(to_int(v[2]), to_int(v[3]));
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packs work within 128 bits
+  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), bytes);
 }
 static inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 static inline uint16_t float_to_half(float f) {

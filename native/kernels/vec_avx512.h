@@ -35,6 +35,12 @@ static inline VF to_float(VI a) { return _mm512_cvtepi32_ps(a); }
 static inline VI load_int(const int32_t* p) { return _mm512_loadu_si512(p); }
 static inline VF times_exp2(VF x, VF n) { return _mm512_scalef_ps(x, n); }
 static inline VF swap_pairs(VF a) { return _mm512_permute_ps(a, 0xb1); }
+template <int D>
+static inline VF swap_lanes(VF a) {
+  if constexpr (D == 8) return _mm512_shuffle_f32x4(a, a, 0x4e);
+  if constexpr (D == 4) return _mm512_shuffle_f32x4(a, a, 0xb1);
+  return _mm512_permute_ps(a, D == 2 ? 0x4e : 0xb1);
+}
 static inline VF load_twice(const float* p) {
   const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
   return _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
@@ -64,6 +70,11 @@ static inline void quantize_values(const float* x, VF factor, int8_t* q, int32_t
   const __m256i pairs = _mm256_add_epi64(eights, _mm256_shuffle_epi32(eights, 0x4e));
   sums[0] = _mm256_extract_epi32(pairs, 0) - 16 * 128;
   sums[1] = _mm256_extract_epi32(pairs, 4) - 16 * 128;
+}
+// q[32] = integral values of at most 127, as bytes.
+static inline void store_codes(int8_t* q, const VF* v) {
+  const __m128i low = _mm512_cvtsepi32_epi8(to_int(v[0])), high = _mm512_cvtsepi32_epi8(to_int(v[1]));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1));
 }
 static inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 static inline uint16_t float_to_half(float f) {

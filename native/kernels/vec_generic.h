@@ -43,6 +43,11 @@ static inline VI load_int(const int32_t* p) {
 static inline VF times_exp2(VF x, VF n) { return x * reinterpret_cast<VF>((to_int(n) + 127) << 23); }
 // Neighbours change places; W / 2 values, each twice.
 static inline VF swap_pairs(VF a) { return VF{a[1], a[0], a[3], a[2]}; }
+// Lanes that are D apart change places.
+template <int D>
+static inline VF swap_lanes(VF a) {
+  return D == 2 ? VF{a[2], a[3], a[0], a[1]} : swap_pairs(a);
+}
 static inline VF load_twice(const float* p) { return VF{p[0], p[0], p[1], p[1]}; }
 static inline float reduce_add(VF a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 static inline float reduce_max(VF a) {
@@ -71,6 +76,11 @@ static inline void quantize_values(const float* x, VF factor, int8_t* q, int32_t
       }
     }
   }
+}
+
+// q[32] = integral values of at most 127, as bytes.
+static inline void store_codes(int8_t* q, const VF* v) {
+  for (int i = 0; i < 32; ++i) q[i] = static_cast<int8_t>(to_int(v[i / W])[i % W]);
 }
 
 static inline float half_to_float(uint16_t h) {

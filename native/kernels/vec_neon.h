@@ -37,6 +37,10 @@ static inline VF times_exp2(VF x, VF n) {
   return vmulq_f32(x, vreinterpretq_f32_s32(power));
 }
 static inline VF swap_pairs(VF a) { return vrev64q_f32(a); }
+template <int D>
+static inline VF swap_lanes(VF a) {
+  return D == 2 ? vextq_f32(a, a, 2) : vrev64q_f32(a);
+}
 static inline VF load_twice(const float* p) {
   const float32x2_t two = vld1_f32(p);
   return vcombine_f32(vdup_lane_f32(two, 0), vdup_lane_f32(two, 1));
@@ -62,6 +66,14 @@ static inline void quantize_values(const float* x, VF factor, int8_t* q, int32_t
     const int8x16_t bytes = vcombine_s8(vqmovn_s16(low), vqmovn_s16(high));
     vst1q_s8(q, bytes);
     sums[h] = vaddlvq_s8(bytes);
+  }
+}
+// q[32] = integral values of at most 127, as bytes.
+static inline void store_codes(int8_t* q, const VF* v) {
+  for (int h = 0; h < 2; ++h, v += 4) {
+    const int16x8_t low = vcombine_s16(vqmovn_s32(to_int(v[0])), vqmovn_s32(to_int(v[1])));
+    const int16x8_t high = vcombine_s16(vqmovn_s32(to_int(v[2])), vqmovn_s32(to_int(v[3])));
+    vst1q_s8(q + 16 * h, vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)));
   }
 }
 static inline VF load_half(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }

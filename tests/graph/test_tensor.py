@@ -22,7 +22,14 @@ def test_q8_rows_hold_codes_scales_and_sums(columns: int, expected: int) -> None
 
 
 def test_quantised_types_say_how_many_rows_of_8_bits_they_are() -> None:
-    assert {d: d.num_terms for d in DType} == {DType.F32: 0, DType.F16: 0, DType.I32: 0, DType.Q8: 1, DType.Q16: 2}
+    assert {d: d.num_terms for d in DType} == {
+        DType.F32: 0,
+        DType.F16: 0,
+        DType.I32: 0,
+        DType.Q8: 1,
+        DType.Q16: 2,
+        DType.R8: 1,
+    }
     assert [d.itemsize for d in (DType.Q8, DType.Q16)] == [1, 2]
 
 

@@ -17,7 +17,7 @@ from lepton_ai.backends.reference.weights import DenseWeight, HeldWeight, hold
 from lepton_ai.config import Limits, Policy
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.passes.precision import kv_dtype, kv_specs
-from lepton_ai.graph.tensor import DType, symbol
+from lepton_ai.graph.tensor import ROTATION, DType, symbol
 from lepton_ai.graph.trace import Trace, Value
 from lepton_ai.weights.formats import WeightType
 from lepton_ai.weights.store import StoredTensor
@@ -148,9 +148,11 @@ def magnitudes(weight: HeldWeight) -> npt.NDArray[np.float64]:
     return sizes[:, : weight.num_columns]
 
 
-def held(tensor: StoredTensor, policy: Policy) -> HeldWeight:
+def held(tensor: StoredTensor, policy: Policy, *, is_head: bool = False) -> HeldWeight:
     """A matrix as a product under ``policy`` reads it."""
-    return hold(tensor, quantize=policy is Policy.FAST and tensor.type in WIDE)
+    if policy is not Policy.FAST or tensor.type not in WIDE:
+        return hold(tensor)
+    return hold(tensor, DType.Q8 if is_head or tensor.shape[1] % ROTATION else DType.R8)
 
 
 def tolerated_ulps(device: CpuDevice, num_terms: int) -> float:

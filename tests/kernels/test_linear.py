@@ -80,7 +80,7 @@ def expected(weight_type: WeightType, num_inputs: int, policy: Policy, num_rows:
     """The reference's outputs for 200 rows, side by side, and the sums of magnitudes they are made of."""
     x, tensors = normal((200, num_inputs), num_inputs), matrices(weight_type, num_inputs)
     (outputs,) = linear_case(tensors, policy, num_rows=num_rows).on_reference([step_of(x)])
-    sizes = [np.abs(x) @ magnitudes(held(t, policy)).T for t in tensors]
+    sizes = [np.abs(x) @ magnitudes(held(t, policy, is_head=num_rows == "R")).T for t in tensors]
     return np.concatenate([outputs[f"y{i}"] for i in range(len(OUTPUTS))], axis=1), np.concatenate(sizes, axis=1)
 
 
@@ -139,7 +139,7 @@ def test_quantised_weights(device: CpuDevice, weight_type: WeightType) -> None:
     check_linear(device, weight_type, RAGGED[weight_type.block_elements], Policy.EXACT)
 
 
-@pytest.mark.parametrize("num_inputs", [1, 31, 32, 40, 256, 577])
+@pytest.mark.parametrize("num_inputs", [1, 31, 32, 40, 128, 256, 384, 577, 1152])
 @pytest.mark.parametrize("policy", [Policy.EXACT, Policy.FAST])
 @pytest.mark.parametrize("weight_type", WIDE)
 def test_wide_weights(device: CpuDevice, weight_type: WeightType, policy: Policy, num_inputs: int) -> None:
@@ -221,12 +221,13 @@ def test_huge_and_tiny_activations(device: CpuDevice, exponent: int) -> None:
     assert got["y0"].any() == (exponent >= -99)
 
 
+@pytest.mark.parametrize("size", [70, 256])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_fast_narrows_a_weight_that_is_not_finite_to_one_that_says_so(device: CpuDevice, bad: float) -> None:
-    values = normal((20, 70), 7)
+def test_fast_narrows_a_weight_that_is_not_finite_to_one_that_says_so(device: CpuDevice, bad: float, size: int) -> None:
+    values = normal((20, size), 7)
     values[3, 40] = bad
     case = linear_case([stored("w", values)], Policy.FAST)
-    steps = [plain_step({"x": normal((3, 70), 8)})]
+    steps = [plain_step({"x": normal((3, size), 8)})]
     (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
     assert np.isnan(got["y0"][:, 3]).all() and np.isfinite(np.delete(got["y0"], 3, axis=1)).all()
     assert np.isnan(want["y0"][:, 3]).all()

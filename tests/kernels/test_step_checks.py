@@ -156,11 +156,11 @@ def test_named_inputs_of_another_shape(shape: tuple[int, ...]) -> None:
 
 def test_packing_checks_its_arrays() -> None:
     device = CpuDevice(num_threads=1).native
-    tensor, kind = random_tensor("w", (20, 64), WeightType.Q4_0, seed=0), _native.panel_kind("Q4_0", quantize=False)
+    tensor, kind = random_tensor("w", (20, 64), WeightType.Q4_0, seed=0), _native.panel_kind("Q4_0", narrowing="none")
     target = np.empty(_native.matrix_bytes(kind, 20, 64), np.uint8)
 
     def pack(type_name: str, source: npt.NDArray[np.uint8], into: npt.NDArray[np.uint8], num_inputs: int = 64) -> None:
-        _native.pack(device, type=type_name, quantize=False, source=source, num_outputs=20, num_inputs=num_inputs,
+        _native.pack(device, type=type_name, narrowing="none", source=source, num_outputs=20, num_inputs=num_inputs,
                      target=into)  # fmt: skip
 
     pack("Q4_0", tensor.data, target)

@@ -141,7 +141,7 @@ class Executable(Protocol):
     def set_weight(self, name: str, values: Float32Array) -> None:
         """Replace one weight by f32 values of the same shape.
 
-        A matrix that 8-bit activations read is held in 8 bits (groups of 32), anything else in f32.
+        A matrix that 8-bit activations read is held in 8 bits, rotated where they are, anything else in f32.
 
         Raises InvalidRequest for an unknown name or another shape.
         """

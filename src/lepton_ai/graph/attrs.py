@@ -35,8 +35,8 @@ class LinearAttrs(Attrs):
     """``segments`` in order; the node's ``weights`` are, per segment, matrix then bias if it has one.
 
     Output ``i`` of the node belongs to segment ``i``. ``quantize_weights`` (policy ``fast``) asks the backend to hold
-    the matrices that are wider than 8 bits in 8 bits, groups of 32; every reader of such a weight then sees the 8-bit
-    values (an embedding that shares its table with the head included).
+    the matrices that are wider than 8 bits in 8 bits: rotated if the input is (``R8``), else in groups of 32, and every
+    reader of such a weight then sees the 8-bit values (an embedding that shares its table with the head included).
     """
 
     segments: tuple[Segment, ...]
@@ -54,7 +54,7 @@ class NormKind(enum.Enum):
 class NormAttrs(Attrs):
     """``num_groups``: a row is so many equal parts, normalised separately with the same weight.
 
-    ``weight_offset`` is added to the weight. ``quantize``: the output is quantised (``Q8`` or ``Q16``) instead of f32.
+    ``weight_offset`` is added to the weight. ``quantize``: the output is quantised instead of f32.
     """
 
     eps: float
@@ -142,7 +142,7 @@ class AttentionAttrs(Attrs):
 
     With ``buckets`` the node's weight is a table of biases, a row for each bucket and a column for each head.
     ``rope`` is set when the rotation of queries and keys was fused into the op (the table is then its fourth input);
-    ``quantize``: the output is quantised (``Q8`` or ``Q16``) instead of f32.
+    ``quantize``: the output is quantised instead of f32.
     """
 
     num_heads: int
@@ -167,7 +167,7 @@ class Activation(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ActivationAttrs(Attrs):
-    """``quantize``: the output is quantised (``Q8`` or ``Q16``) instead of f32."""
+    """``quantize``: the output is quantised instead of f32."""
 
     kind: Activation
     quantize: bool = False

@@ -34,24 +34,26 @@ from lepton_ai.graph.trace import Value
 OPS: dict[str, str] = {
     "embedding": "y[t] = scale * table[first_row + ids[t]]; ids [T] i32, table (V, C) -> y [T, C] f32",
     "rope_table": "y[t, i] = cos(p[t] * f[i]), y[t, D/2 + i] = sin(...); positions [T] i32 -> [T, D] f32",
-    "rms_norm": "y = x / sqrt(mean(x^2) + eps) * (offset + w) in each group of a row; [T, C] -> [T, C] f32, q8 or q16",
-    "layer_norm": "y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w + b; [T, C] -> [T, C] f32, q8 or q16",
-    "linear": "y_s = x @ w_s^T + b_s for each segment s; x [T, C] f32, q8 or q16 -> y_s [T, N_s] f32",
+    "rms_norm": "y = x / sqrt(mean(x^2) + eps) * (offset + w) in each group of a row; [T, C] -> [T, C] f32 or 8-bit",
+    "layer_norm": "y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w + b; [T, C] -> [T, C] f32 or 8-bit",
+    "linear": "y_s = x @ w_s^T + b_s for each segment s; x [T, C] f32 or 8-bit -> y_s [T, N_s] f32",
     "rope": "rotate pairs of each head by the table's angle; x [T, H*D] -> [T, H*D]",
     "attention": "append k, v to the cache, then softmax(scale * q k^T + bias) v over each request's own cache",
     "add": "y = a + b; same shapes",
-    "activate": "y = kind(x) for each value; [T, F] -> [T, F] f32, q8 or q16",
-    "gated": "y = kind(gate) * up; [T, F] each -> [T, F] f32, q8 or q16",
+    "activate": "y = kind(x) for each value; [T, F] -> [T, F] f32 or 8-bit",
+    "gated": "y = kind(gate) * up; [T, F] each -> [T, F] f32 or 8-bit",
     "gather_rows": "y[r] = x[rows[r]]; x [T, C], rows [R] i32 -> [R, C]",
     "pool": "y[s] = first, last, mean, largest or sum / sqrt(n) of a sequence's rows; [T, C] -> [S, C]",
     "l2_normalize": "y = x / max(sqrt(sum(x^2)), 1e-12) over the last axis; [T, C] -> [T, C]",
     "token_logprob": "y[r] = log_softmax(x[r] @ w^T)[target[r]] without holding [R, V]; -> [R] f32",
-    "quantize": "per row and group of 32: scale = max|x| / 127, q = round_half_even(x * (127 / max|x|)); -> q8 or q16",
-    "add_norm": "s = a + b; y = rms_norm(s) or layer_norm(s); outputs (s f32, y f32, q8 or q16)",
-    "activated_linear": "y = kind(x @ w^T + b); x [T, C] f32 or q8 -> [T, F] f32 or q8",
-    "gated_linear": "y = kind(x @ gate^T + b) * (x @ up^T + b); x [T, C] f32 or q8 -> [T, F] f32 or q8",
+    "quantize": "per row and group: scale = max|x| / 127, q = round_half_even(x * (127 / max|x|)); -> q8, q16 or r8",
+    "add_norm": "s = a + b; y = rms_norm(s) or layer_norm(s); outputs (s f32, y f32 or 8-bit)",
+    "activated_linear": "y = kind(x @ w^T + b); x [T, C] f32, q8 or r8 -> [T, F] alike",
+    "gated_linear": "y = kind(x @ gate^T + b) * (x @ up^T + b); x [T, C] f32, q8 or r8 -> [T, F] alike",
 }
-"""Every op of the vocabulary with its formula, for people and for the exhaustiveness tests of backends."""
+"""Every op of the vocabulary with its formula, for people and for the exhaustiveness tests of backends.
+
+8-bit rows are q8, q16 or r8: see ``DType``."""
 
 
 def _last(value: Value) -> int:
@@ -114,13 +116,13 @@ def layer_norm(x: Value, weight: Weight, bias: Weight, *, eps: float, name: str)
 
 
 def linear(x: Value, weight: Weight, *, name: str, bias: Weight | None = None) -> Value:
-    """``y = x @ weight^T + bias``; weight (N, C), bias (N,). [T, C] f32, q8 or q16 -> [T, N] f32.
+    """``y = x @ weight^T + bias``; weight (N, C), bias (N,). [T, C] f32, q8, q16 or r8 -> [T, N] f32.
 
     f32 input: weights are dequantised to f32 and multiplied in f32. q8 input: per group ``g`` of 32 inputs, in
     ascending order, ``acc = fma(f32(idot) * x_scale[g], w_scale, acc)`` with the exact integer dot product ``idot`` of
     the group (offset of the weight type included), then ``acc = fma(w_min, x_scale[g] * isum, acc)`` if it has minima;
     weight groups of 16 take the two halves of a group in turn. q16 input: the same with the integers that its two rows
-    make.
+    make. r8 input: the same for groups of 128 of rotated inputs and weights.
     """
     num_outputs, num_inputs = weight.shape
     assert num_inputs == _last(x), f"{name}: weight {weight.shape} for rows of {_last(x)}"

@@ -12,7 +12,8 @@ class DType(enum.Enum):
 
     ``Q8`` is a row-quantised activation: signed bytes with one f32 scale per group of ``Q8_GROUP`` along the last
     axis. ``Q16`` is two such rows: the second has in 256ths what the first left over, and both make one integer. Only
-    ``quantize`` (or an op it was fused into) makes one; only ops that multiply by a weight matrix read one.
+    ``quantize`` (or an op it was fused into) makes one; only ops that multiply by a weight matrix read one. ``R8`` is
+    one row whose blocks of ``ROTATION`` were rotated first, and share a scale; so were those of the matrix.
     """
 
     F32 = "f32"
@@ -20,11 +21,12 @@ class DType(enum.Enum):
     I32 = "i32"
     Q8 = "q8"
     Q16 = "q16"
+    R8 = "r8"
 
     @property
     def num_terms(self) -> int:
         """Rows of 8-bit integers that make one row of this type; 0 for types that are not quantised."""
-        if self is DType.Q8:
+        if self in (DType.Q8, DType.R8):
             return 1
         return 2 if self is DType.Q16 else 0
 
@@ -36,6 +38,9 @@ class DType(enum.Enum):
 
 Q8_GROUP = 32
 """Elements that share one scale in a ``Q8`` activation."""
+
+ROTATION = 128
+"""Elements that are rotated together, and share one scale, in an ``R8`` activation."""
 
 _Q8_GROUP_BYTES = 48
 
@@ -54,7 +59,7 @@ def q8_row_bytes(num_columns: int) -> int:
     For each group of ``Q8_GROUP`` columns (the last one filled up with zeros): ``int8 q[32]``, ``f32 scale``,
     ``f32 scaled_sum`` (scale times the sum of ``q``), ``i32 offset`` and ``i32 first_half`` (-8 times the sum of ``q``,
     and of its first 16); in the second row of ``Q16``, sums are those of the whole integers. After the last group,
-    padding to ``ROW_ALIGNMENT``.
+    padding to ``ROW_ALIGNMENT``. Of four groups of ``R8``, the first has the scale and the offset of all.
     """
     return round_up(_Q8_GROUP_BYTES * -(-num_columns // Q8_GROUP), ROW_ALIGNMENT)
 

@@ -42,7 +42,7 @@ class Notes:
 
 @pytest.mark.parametrize("weight_type", list(WeightType))
 def test_panels_have_the_size_of_the_file(weight_type: WeightType) -> None:
-    kind = _native.panel_kind(weight_type.value, quantize=False)
+    kind = _native.panel_kind(weight_type.value, narrowing="none")
     assert _native.matrix_bytes(kind, 48, 512) == weight_type.num_bytes((48, 512))
 
 

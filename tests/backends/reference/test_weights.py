@@ -5,7 +5,17 @@ import pytest
 from tests.models.tiny import random_tensor
 from tests.weights.blocks import ZERO_POINT_TYPES
 
-from lepton_ai.backends.reference.weights import DenseWeight, GroupedWeight, hold, quantize_groups, quantize_to_8_bits
+from lepton_ai.backends.reference.quantized import matmul_quantized, quantize_rows
+from lepton_ai.backends.reference.weights import (
+    DenseWeight,
+    GroupedWeight,
+    hold,
+    narrow,
+    quantize_groups,
+    quantize_to_8_bits,
+    rotate,
+)
+from lepton_ai.graph.tensor import DType
 from lepton_ai.weights.formats import IQ4_VALUES, WeightType, dequantize
 
 NARROW = [t for t in WeightType if t.bits <= 8]
@@ -39,13 +49,48 @@ def test_codes_fit_the_width_of_the_type(weight_type: WeightType) -> None:
 def test_wide_weights_are_narrowed_on_demand_alone() -> None:
     tensor = random_tensor("w", (3, 64), WeightType.F16, seed=5)
     assert isinstance(hold(tensor), DenseWeight)
-    narrowed = hold(tensor, quantize=True)
+    narrowed = hold(tensor, DType.Q8)
     assert isinstance(narrowed, GroupedWeight)
     assert (narrowed.bits, narrowed.group, narrowed.minima) == (8, 32, None)
     already = random_tensor("w", (3, 64), WeightType.Q4_0, seed=5)
-    unpacked, asked = hold(already), hold(already, quantize=True)
+    unpacked, asked = hold(already), hold(already, DType.Q8)
     assert isinstance(asked, GroupedWeight) and asked.bits == 4
     assert np.array_equal(unpacked.values(), asked.values())
+
+
+def test_rotated_rows_have_the_products_they_had() -> None:
+    rng = np.random.default_rng(8)
+    x, y = (rng.standard_normal((3, 256)).astype(np.float32) for _ in range(2))
+    np.testing.assert_allclose(rotate(x) @ rotate(y).T / 128, x @ y.T, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(rotate(rotate(x)) / 128, x, rtol=1e-5, atol=1e-6)
+
+
+def test_rotation_is_the_walsh_hadamard_transform() -> None:
+    index = np.arange(128)
+    signs = np.vectorize(lambda bits: (-1.0) ** int(bits).bit_count())(index[:, None] & index)
+    x = np.random.default_rng(9).integers(-100, 100, (2, 128)).astype(np.float32)
+    assert np.array_equal(rotate(x), x @ signs)
+
+
+def test_a_channel_that_stands_out_is_spread_over_its_block() -> None:
+    rng = np.random.default_rng(10)
+    values, x = (rng.standard_normal((n, 256)).astype(np.float32) for n in (40, 30))
+    x[:, 7] *= 60
+    exact = x.astype(np.float64) @ values.astype(np.float64).T
+
+    def error(dtype: DType) -> float:
+        product = matmul_quantized(quantize_rows(x, dtype), narrow(values, dtype), 1)
+        return float(np.sqrt(np.mean((product - exact) ** 2)))
+
+    assert error(DType.R8) < error(DType.Q8) / 1.5
+
+
+def test_rotated_weights_have_a_scale_for_each_128() -> None:
+    values = np.random.default_rng(11).standard_normal((2, 384)).astype(np.float32)
+    held = narrow(values, DType.R8)
+    assert (held.codes.shape, held.scales.shape, held.group) == ((2, 384), (2, 3), 128)
+    error = np.abs(rotate(held.values()) / np.sqrt(128) - values).max()
+    assert 0 < error < 0.1
 
 
 def test_columns_that_groups_do_not_divide_are_padded() -> None:

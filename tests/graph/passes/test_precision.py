@@ -5,9 +5,9 @@ from tests.models.tiny import tiny_model
 
 from lepton_ai.config import Policy
 from lepton_ai.graph import ops
-from lepton_ai.graph.attrs import LinearAttrs, PoolMode
+from lepton_ai.graph.attrs import KVSpec, LinearAttrs, PoolMode
 from lepton_ai.graph.graph import Graph
-from lepton_ai.graph.passes.precision import apply_precision, kv_dtype, kv_specs
+from lepton_ai.graph.passes.precision import apply_precision, kv_dtype, kv_specs, narrowed_matrices
 from lepton_ai.graph.tensor import DType, Weight, symbol
 from lepton_ai.graph.trace import Trace
 from lepton_ai.weights.formats import WeightType
@@ -108,6 +108,58 @@ def test_fast_narrows_only_wide_matrices() -> None:
     linears = {n.name for n in graph.nodes if n.op == "linear"}
     assert linears - narrowed == {"blk.0.attn_v", "blk.1.attn_v"}
     assert all(n.inputs[0].dtype.num_terms for n in graph.nodes if n.op == "linear")
+
+
+def products(size: int, *, tied: bool = False) -> Graph:
+    """q, k, v of a norm, an attention with its output, and a table of the same input size that may be embedded too."""
+    trace = Trace()
+    x = trace.input("x", (symbol("T"), size), DType.F32)
+    q, k, v = (ops.linear(x, Weight(f"{n}.weight", (size, size)), name=n) for n in "qkv")
+    y = ops.attention(q, k, v, num_heads=size // 64, kv=KVSpec(size // 64, 64), layer=0, scale=0.1, name="attn")
+    outputs = [ops.linear(y, Weight("o.weight", (size, size)), name="o")]
+    table = Weight("table.weight", (50, size))
+    outputs.append(ops.linear(x, table, name="scores"))
+    if tied:
+        ids = trace.input("token_ids", (symbol("T"),), DType.I32)
+        outputs.append(ops.embedding(ids, table, name="embedded"))
+    return trace.finish(outputs)
+
+
+def read_types(graph: Graph, policy: Policy, weight_type: WeightType = WeightType.F16) -> dict[str, DType]:
+    lowered = apply_precision(graph, {w.name: weight_type for w in graph.weights()}, policy)
+    return {n.name: n.inputs[0].dtype for n in lowered.nodes if n.op == "linear"}
+
+
+def test_fast_rotates_what_it_narrows_unless_an_attention_makes_it() -> None:
+    read = read_types(products(256), Policy.FAST)
+    assert read == {**dict.fromkeys(["q", "k", "v", "scores"], DType.R8), "o": DType.Q8}
+
+
+def test_only_whole_blocks_are_rotated() -> None:
+    assert DType.R8 not in read_types(products(192), Policy.FAST).values()
+
+
+def test_a_table_that_is_embedded_too_is_not_rotated() -> None:
+    read = read_types(products(256, tied=True), Policy.FAST)
+    assert (read["q"], read["scores"]) == (DType.R8, DType.Q8)
+
+
+def test_stored_codes_are_not_rotated() -> None:
+    for policy in (Policy.AUTO, Policy.FAST):
+        assert DType.R8 not in read_types(products(256), policy, WeightType.Q8_0).values()
+    assert set(read_types(products(256), Policy.AUTO).values()) == {DType.F32}
+
+
+def test_the_rotated_and_the_plain_readers_of_a_tensor_have_a_node_each() -> None:
+    graph = products(256)
+    stored = {w.name: WeightType.F16 for w in graph.weights()} | {"k.weight": WeightType.Q8_0}
+    lowered = apply_precision(graph, stored, Policy.FAST)
+    made = {n.name: n.outputs[0].dtype for n in lowered.nodes if n.op == "quantize"}
+    assert made == {"x.r8": DType.R8, "x.q8": DType.Q8, "attn.q8": DType.Q8}
+    assert narrowed_matrices(lowered) == {
+        **dict.fromkeys(["q.weight", "v.weight", "table.weight"], DType.R8),
+        "o.weight": DType.Q8,
+    }
 
 
 def test_auto_never_narrows_a_weight() -> None:

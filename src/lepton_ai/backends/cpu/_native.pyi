@@ -30,13 +30,13 @@ BLOCK_TOKENS: int
 LAYOUT_VERSION: str
 
 def available_isas() -> list[str]: ...
-def panel_kind(type: str, *, quantize: bool) -> int: ...
+def panel_kind(type: str, *, narrowing: str) -> int: ...
 def matrix_bytes(kind: int, num_outputs: int, num_inputs: int) -> int: ...
 def pack(
     device: CpuDevice,
     *,
     type: str,
-    quantize: bool,
+    narrowing: str,
     source: ByteArray,
     num_outputs: int,
     num_inputs: int,
@@ -94,10 +94,10 @@ class Encoder:
         residual_and_sum: tuple[Place, Place],
         has_residual: bool,
         y: Place,
-        terms: int,
+        y_type: str,
         rows: str,
     ) -> None: ...
-    def quantize(self, barrier: bool, *, size: int, x: Place, y: Place, terms: int, rows: str) -> None: ...
+    def quantize(self, barrier: bool, *, size: int, x: Place, y: Place, y_type: str, rows: str) -> None: ...
     def linear(
         self,
         barrier: bool,
@@ -107,7 +107,7 @@ class Encoder:
         x: Place,
         terms: Sequence[int],
         activation: str | None,
-        quantize: bool,
+        y_type: str,
         rows: str,
     ) -> None: ...
     def rope(
@@ -143,7 +143,7 @@ class Encoder:
         x: Place,
         factor: Place | None,
         y: Place,
-        terms: int,
+        y_type: str,
         rows: str,
     ) -> None: ...
     def gather_rows(self, barrier: bool, *, size: int, x: Place, y: Place) -> None: ...

@@ -29,7 +29,7 @@ from lepton_ai.graph.attrs import (
 from lepton_ai.graph.node import Node, segment_weights
 from lepton_ai.graph.passes.plan import Plan
 from lepton_ai.graph.passes.precision import kv_specs
-from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape, round_up, row_bytes
+from lepton_ai.graph.tensor import Q8_GROUP, ROTATION, DType, Tensor, evaluate_shape, round_up, row_bytes
 
 LOGITS = "logits"
 """The output that tokens are sampled from."""
@@ -39,7 +39,7 @@ _ID_SOURCES = ("token_ids", "positions", "token_type_ids")
 _SPLIT_KEYS = 256  # as in native/kernels/attention.inc.cpp
 _SPLIT_TOKENS = 8
 _SLICE_TOKENS = 1024  # as in native/kernels/head.inc.cpp
-_ROW_BLOCK = 128
+_ROW_BLOCK = 120
 _TILE_PANELS = 2  # the largest of native/kernels/dot_*.h
 _MAX_SEGMENTS = 4  # as in native/step.h
 _QUERY_ROWS = 48
@@ -101,7 +101,7 @@ def _reserve_input(state: EncodingState, tensor: Tensor) -> Place:
 
 
 def _embedding(state: EncodingState, node: Node) -> None:
-    table = state.matrix(node.weights[0].name, None, segment=0, is_quantized=False)
+    table = state.matrix(node.weights[0].name, None, segment=0, read_as=DType.F32)
     attrs, source = attrs_of(node, EmbeddingAttrs), node.inputs[0].name
     if source not in _ID_SOURCES:
         raise UnsupportedModel(f"{node.name}: expected an embedding of {', '.join(_ID_SOURCES)}, got one of {source}")
@@ -149,7 +149,7 @@ def _norm(state: EncodingState, node: Node) -> None:
         residual_and_sum=pair,
         has_residual=has_residual,
         y=state.place(y),
-        terms=y.dtype.num_terms,
+        y_type=y.dtype.value,
         rows=row_symbol(x),
     )
 
@@ -159,7 +159,8 @@ def _linear(state: EncodingState, node: Node) -> None:
     assert isinstance(node.attrs, LinearAttrs | ActivatedLinearAttrs)
     x, barrier = node.inputs[0], state.barrier(node)
     parts = list(segment_weights(node))
-    panels = 2 * len(parts) if isinstance(node.attrs, ActivatedLinearAttrs) else _TILE_PANELS
+    y_type = node.outputs[0].dtype
+    panels = _unit_panels(y_type) * len(parts) if isinstance(node.attrs, ActivatedLinearAttrs) else _TILE_PANELS
     for first in range(0, len(parts), _MAX_SEGMENTS):
         chosen = parts[first : first + _MAX_SEGMENTS]
         terms = [segment.num_terms for segment, _, _ in chosen]
@@ -167,16 +168,26 @@ def _linear(state: EncodingState, node: Node) -> None:
         state.encoder.linear(
             barrier and first == 0,
             segments=[
-                state.matrix(matrix.name, bias.name if bias else None, segment=i, is_quantized=segment.num_terms > 0)
+                state.matrix(
+                    matrix.name,
+                    bias.name if bias else None,
+                    segment=i,
+                    read_as=x.dtype if segment.num_terms else DType.F32,
+                )
                 for i, (segment, matrix, bias) in enumerate(chosen)
             ],
             y=[state.place(t) for t in node.outputs[first : first + _MAX_SEGMENTS]],
             x=state.place(x),
             terms=terms,
             activation=node.attrs.kind.value if isinstance(node.attrs, ActivatedLinearAttrs) else None,
-            quantize=isinstance(node.attrs, ActivatedLinearAttrs) and node.attrs.quantize,
+            y_type=y_type.value,
             rows=row_symbol(x),
         )
+
+
+def _unit_panels(y_type: DType) -> int:
+    """Panels whose activated outputs are quantised together (native/kernels/linear.inc.cpp)."""
+    return (ROTATION if y_type is DType.R8 else Q8_GROUP) // 16
 
 
 def _quantize(state: EncodingState, node: Node) -> None:
@@ -186,7 +197,7 @@ def _quantize(state: EncodingState, node: Node) -> None:
         size=columns(x),
         x=state.place(x),
         y=state.place(y),
-        terms=y.dtype.num_terms,
+        y_type=y.dtype.value,
         rows=row_symbol(x),
     )
 
@@ -291,7 +302,7 @@ def _activate(state: EncodingState, node: Node) -> None:
         x=state.place(x),
         factor=state.place(node.inputs[1]) if node.op == "gated" else None,
         y=state.place(y),
-        terms=y.dtype.num_terms,
+        y_type=y.dtype.value,
         rows=row_symbol(x),
     )
 
@@ -320,7 +331,7 @@ def _token_logprob(state: EncodingState, node: Node) -> None:
     partial = state.reserve(state.plan.limits.max_rows, round_up((2 * slices + 1) * 4, 64))
     terms = attrs_of(node, LinearAttrs).segments[0].num_terms
     state.need_scratch(_ROW_BLOCK * 64)
-    head = state.matrix(matrix.name, None, segment=0, is_quantized=terms > 0)
+    head = state.matrix(matrix.name, None, segment=0, read_as=x.dtype)
     state.encoder.token_logprob(
         state.barrier(node),
         head=head,

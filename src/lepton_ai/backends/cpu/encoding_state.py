@@ -14,7 +14,7 @@ from lepton_ai.backends.cpu.packing import PackedWeights
 from lepton_ai.graph.attrs import Attrs, KVSpec
 from lepton_ai.graph.node import Node
 from lepton_ai.graph.passes.plan import Plan
-from lepton_ai.graph.tensor import Tensor, Weight, round_up, symbol
+from lepton_ai.graph.tensor import DType, Tensor, Weight, round_up, symbol
 
 Place = tuple[int, int]
 AttrsT = TypeVar("AttrsT", bound=Attrs)
@@ -24,12 +24,12 @@ _ROW_SYMBOLS = ("T", "R", "S")
 
 @dataclass(frozen=True, slots=True)
 class MatrixUse:
-    """A place in the program that reads a matrix, for ``set_weight``."""
+    """A place in the program that multiplies a matrix by rows of type ``read_as``, for ``set_weight``."""
 
     index: int
     segment: int
     bias: str | None
-    is_quantized: bool
+    read_as: DType
 
 
 @dataclass(slots=True)
@@ -74,9 +74,9 @@ class EncodingState:
         reads = [self.span(t) for t in node.inputs if t.id in self.plan.buffers]
         return self.hazards.step(reads, [self.span(t) for t in node.outputs])
 
-    def matrix(self, name: str, bias: str | None, *, segment: int, is_quantized: bool) -> _native.Matrix:
+    def matrix(self, name: str, bias: str | None, *, segment: int, read_as: DType) -> _native.Matrix:
         """A matrix for the record that is about to be added."""
-        self.uses.setdefault(name, []).append(MatrixUse(len(self.encoder), segment, bias, is_quantized))
+        self.uses.setdefault(name, []).append(MatrixUse(len(self.encoder), segment, bias, read_as))
         return self.weights.matrices[name].native(None if bias is None else self.weights.vectors[bias])
 
     def need_scratch(self, num_bytes: int) -> None:

@@ -116,7 +116,7 @@ class CpuExecutable:
     def set_weight(self, name: str, values: Float32Array) -> None:
         """Replace one weight by f32 values of the same shape.
 
-        A matrix that 8-bit activations read is held in 8 bits (groups of 32), anything else in f32.
+        A matrix that 8-bit activations read is held in 8 bits, rotated where they are, anything else in f32.
         Raises InvalidRequest for an unknown name or another shape.
         """
         if name in self._weights.vectors:
@@ -131,7 +131,8 @@ class CpuExecutable:
         old = self._weights.matrices[name]
         _check_shape(name, values, (old.num_outputs, old.num_inputs))
         uses = self._encoded.uses[name]
-        matrix = pack_matrix(self._device, values, is_quantized=any(use.is_quantized for use in uses))
+        read_as = next((use.read_as for use in uses if use.read_as.num_terms), DType.F32)
+        matrix = pack_matrix(self._device, values, read_as)
         self._weights.matrices[name] = matrix
         for use in uses:
             self._set_matrix(use.index, use.segment, matrix, use.bias)

@@ -15,8 +15,9 @@ from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice, shared_cache_bytes
 from lepton_ai.backends.cpu.memory import huge_zeros
 from lepton_ai.errors import StorageError, UnsupportedModel
-from lepton_ai.graph.attrs import ActivatedLinearAttrs, LinearAttrs
 from lepton_ai.graph.graph import Graph
+from lepton_ai.graph.passes.precision import narrowed_matrices
+from lepton_ai.graph.tensor import DType
 from lepton_ai.weights.formats import dequantize
 from lepton_ai.weights.packed import PackedCache, PackedKey, PackedLayout, lay_out
 from lepton_ai.weights.sources.progress import Progress
@@ -55,7 +56,7 @@ class _Job:
     name: str
     shape: tuple[int, int]
     storage: str
-    is_quantized: bool
+    narrowing: str
     kind: int
     num_bytes: int
 
@@ -72,16 +73,17 @@ class PackedWeights:
     region: ByteArray
 
 
-def pack_matrix(device: CpuDevice, values: Float32Array, *, is_quantized: bool) -> PackedMatrix:
-    """f32 values ``(num_outputs, num_inputs)`` as a matrix of f32 panels, or of 8-bit ones in groups of 32."""
+def pack_matrix(device: CpuDevice, values: Float32Array, read_as: DType) -> PackedMatrix:
+    """f32 values ``(num_outputs, num_inputs)`` as the panels that rows of type ``read_as`` are multiplied by."""
     num_outputs, num_inputs = values.shape
-    kind = _native.panel_kind("F32", quantize=is_quantized)
+    narrowing = _narrowing(read_as)
+    kind = _native.panel_kind("F32", narrowing=narrowing)
     target = np.empty(_native.matrix_bytes(kind, num_outputs, num_inputs), np.uint8)
     source = np.ascontiguousarray(values, np.float32).view(np.uint8).reshape(-1)
     _native.pack(
         device.native,
         type="F32",
-        quantize=is_quantized,
+        narrowing=narrowing,
         source=source,
         num_outputs=num_outputs,
         num_inputs=num_inputs,
@@ -135,7 +137,7 @@ def _panels(region: ByteArray, layout: PackedLayout) -> dict[str, ByteArray]:
 
 def _cache_key(jobs: list[_Job], digest: str) -> PackedKey:
     """Graphs that read different weights, or the same in other kinds or another order, have different packed files."""
-    form = "8-bit" if any(job.is_quantized for job in jobs) else "stored"
+    form = "8-bit" if any(job.narrowing != "none" for job in jobs) else "stored"
     text = repr([(job.name, job.shape, job.kind) for job in jobs])
     return PackedKey(digest, form, f"{_native.LAYOUT_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:16]}")
 
@@ -170,13 +172,13 @@ def _plain(graph: Graph) -> set[str]:
     return biases | {weight.name for weight in graph.weights() if len(weight.shape) == 1}
 
 
+def _narrowing(read_as: DType) -> str:
+    """What becomes of wide weights that rows of this type are multiplied by (native/pack.h)."""
+    return read_as.value if read_as is DType.R8 else "q8" if read_as.num_terms else "none"
+
+
 def _jobs(graph: Graph, store: WeightStore) -> list[_Job]:
-    quantized = {
-        weight.name
-        for node in graph.nodes
-        if isinstance(node.attrs, LinearAttrs | ActivatedLinearAttrs) and node.attrs.quantize_weights
-        for weight in node.weights
-    }
+    narrowed = narrowed_matrices(graph)
     jobs: list[_Job] = []
     plain = _plain(graph)
     for weight in graph.weights():
@@ -184,10 +186,10 @@ def _jobs(graph: Graph, store: WeightStore) -> list[_Job]:
             continue
         if len(weight.shape) != 2:
             raise UnsupportedModel(f"{weight.name}: expected a vector or a matrix, got shape {weight.shape}")
-        storage, narrow = store.get(weight.name).type.value, weight.name in quantized
-        kind = _native.panel_kind(storage, quantize=narrow)
+        storage, narrowing = store.get(weight.name).type.value, _narrowing(narrowed.get(weight.name, DType.F32))
+        kind = _native.panel_kind(storage, narrowing=narrowing)
         num_bytes = _native.matrix_bytes(kind, *weight.shape)
-        jobs.append(_Job(weight.name, (weight.shape[0], weight.shape[1]), storage, narrow, kind, num_bytes))
+        jobs.append(_Job(weight.name, (weight.shape[0], weight.shape[1]), storage, narrowing, kind, num_bytes))
     return jobs
 
 
@@ -201,7 +203,7 @@ def _pack_all(
             _native.pack(
                 device.native,
                 type=job.storage,
-                quantize=job.is_quantized,
+                narrowing=job.narrowing,
                 source=store.get(job.name).data,
                 num_outputs=job.shape[0],
                 num_inputs=job.shape[1],

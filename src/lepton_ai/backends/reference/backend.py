@@ -9,10 +9,10 @@ from lepton_ai.backends.reference.kv import ReferenceKVCache
 from lepton_ai.backends.reference.weights import HeldWeight, hold
 from lepton_ai.config import Limits, Policy
 from lepton_ai.errors import WeightMismatch
-from lepton_ai.graph.attrs import ActivatedLinearAttrs, KVSpec, LinearAttrs
+from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.graph import Graph
-from lepton_ai.graph.node import segment_weights
 from lepton_ai.graph.passes import lower
+from lepton_ai.graph.passes.precision import narrowed_matrices
 from lepton_ai.weights.store import WeightStore
 
 
@@ -35,23 +35,13 @@ class ReferenceBackend:
                 raise WeightMismatch(f"{weight.name} has shape {stored.shape}, expected {weight.shape}", param="model")
             types[weight.name] = stored.type
         plan = lower(graph, types, policy, limits=limits, taps=taps)
-        narrowed = _narrowed_weights(plan.graph)
+        narrowed = narrowed_matrices(plan.graph)
         held: dict[str, HeldWeight] = {}
         for name in types:
-            held[name] = hold(weights.get(name), quantize=name in narrowed)
+            held[name] = hold(weights.get(name), narrowed.get(name))
             weights.release(name)
         return ReferenceExecutable(plan, held)
 
     def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: int) -> ReferenceKVCache:
         """A zeroed cache of ``num_blocks`` blocks for layers ``0 ... len(specs)-1``."""
         return ReferenceKVCache(specs, num_blocks)
-
-
-def _narrowed_weights(graph: Graph) -> frozenset[str]:
-    """Matrices that a node asks to hold in 8 bits if they are wider."""
-    return frozenset(
-        matrix.name
-        for node in graph.nodes
-        if isinstance(node.attrs, LinearAttrs | ActivatedLinearAttrs) and node.attrs.quantize_weights
-        for _, matrix, _ in segment_weights(node)
-    )

@@ -10,11 +10,12 @@ from lepton_ai.backends.base import Float32Array, KVCache, StepInputs, StepOutpu
 from lepton_ai.backends.reference.kv import ReferenceKVCache
 from lepton_ai.backends.reference.ops import Context, Value, run_node
 from lepton_ai.backends.reference.sampling import sample
-from lepton_ai.backends.reference.weights import DenseWeight, HeldWeight, quantize_to_8_bits
+from lepton_ai.backends.reference.weights import DenseWeight, HeldWeight, narrow
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.graph.attrs import ActivatedLinearAttrs, LinearAttrs
 from lepton_ai.graph.node import segment_weights
 from lepton_ai.graph.passes.plan import Plan
+from lepton_ai.graph.tensor import DType
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,9 @@ class ReferenceExecutable:
         return FinishedStep(StepOutputs(tensors, sampled))
 
     def set_weight(self, name: str, values: Float32Array) -> None:
-        """Replace one weight: a matrix that 8-bit activations read is held in 8 bits, anything else in f32.
+        """Replace one weight: a matrix that 8-bit activations read is held in 8 bits, rotated where they are.
+
+        Anything else is held in f32.
 
         Raises InvalidRequest for an unknown name or another shape.
         """
@@ -61,15 +64,19 @@ class ReferenceExecutable:
         if values.shape != expected:
             raise InvalidRequest(f"values: expected shape {expected} for {name}, got {values.shape}", param="values")
         dense = np.array(values, np.float32)
-        self._weights[name] = quantize_to_8_bits(dense) if self._is_read_quantised(name) else DenseWeight(dense)
+        read_as = self._read_as(name)
+        self._weights[name] = narrow(dense, read_as) if read_as else DenseWeight(dense)
 
-    def _is_read_quantised(self, name: str) -> bool:
-        return any(
-            matrix.name == name and node.inputs[0].dtype.num_terms > 0
+    def _read_as(self, name: str) -> DType | None:
+        """The type of the 8-bit rows that a matrix is multiplied by."""
+        types = (
+            node.inputs[0].dtype
             for node in self.plan.graph.nodes
-            if isinstance(node.attrs, LinearAttrs | ActivatedLinearAttrs)
+            if isinstance(node.attrs, LinearAttrs | ActivatedLinearAttrs) and node.inputs[0].dtype.num_terms > 0
             for _, matrix, _ in segment_weights(node)
+            if matrix.name == name
         )
+        return next(types, None)
 
 
 def _graph_input(name: str, inputs: StepInputs) -> Value:

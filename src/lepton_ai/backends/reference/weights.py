@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lepton_ai.backends.base import Float32Array, Int32Array
 from lepton_ai.backends.reference.unpack import Codes, unpack
-from lepton_ai.graph.tensor import round_up
+from lepton_ai.graph.tensor import ROTATION, DType, round_up
 from lepton_ai.weights.formats import dequantize
 from lepton_ai.weights.store import StoredTensor
 
@@ -64,11 +64,11 @@ class GroupedWeight:
 HeldWeight = DenseWeight | GroupedWeight
 
 
-def hold(stored: StoredTensor, *, quantize: bool = False) -> HeldWeight:
-    """A stored tensor, unpacked. ``quantize``: a matrix wider than 8 bits is held in 8 bits."""
+def hold(stored: StoredTensor, narrowing: DType | None = None) -> HeldWeight:
+    """A stored tensor, unpacked. ``narrowing``: how a matrix wider than 8 bits is held in 8 bits, ``Q8`` or ``R8``."""
     if stored.type.block_elements == 1:
         values = dequantize(stored.data.reshape(-1), stored.type, stored.shape)
-        return quantize_to_8_bits(values) if quantize else DenseWeight(values)
+        return narrow(values, narrowing) if narrowing else DenseWeight(values)
     num_rows, num_columns = stored.shape
     codes, scales, minima = unpack(stored.data.reshape(-1, stored.type.block_bytes), stored.type)
     return GroupedWeight(
@@ -78,6 +78,32 @@ def hold(stored: StoredTensor, *, quantize: bool = False) -> HeldWeight:
         stored.type.bits,
         num_columns,
     )
+
+
+def narrow(values: Float32Array, narrowing: DType) -> GroupedWeight:
+    """A matrix in 8 bits: rotated in blocks of 128 (``R8``), or in groups of 32."""
+    if narrowing is not DType.R8:
+        return quantize_to_8_bits(values)
+    codes, scales = quantize_rotated(values)
+    return GroupedWeight(codes, scales, None, 8, values.shape[1])
+
+
+def quantize_rotated(x: Float32Array) -> tuple[Codes, Float32Array]:
+    """Codes ``[T, C]`` and scales ``[T, C / 128]`` of rotated rows: the rule of ``graph/passes/precision.py``."""
+    codes, scales = quantize_groups(rotate(x).reshape(len(x), -1, ROTATION))
+    return codes.reshape(x.shape), scales * np.float32(1 / np.sqrt(ROTATION))
+
+
+def rotate(x: Float32Array) -> Float32Array:
+    """The Walsh-Hadamard transform of each block of 128 of the last axis, not normalised."""
+    distance = ROTATION // 2
+    with np.errstate(invalid="ignore", over="ignore"):
+        while distance:
+            pairs = x.reshape(-1, 2, distance)
+            first, second = pairs[:, 0], pairs[:, 1]
+            x = np.stack([first + second, first - second], axis=1).reshape(x.shape)
+            distance //= 2
+    return x
 
 
 def quantize_to_8_bits(values: Float32Array) -> GroupedWeight:
@@ -92,7 +118,7 @@ def quantize_to_8_bits(values: Float32Array) -> GroupedWeight:
 
 
 def quantize_groups(groups: Float32Array) -> tuple[Codes, Float32Array]:
-    """Symmetric 8-bit codes and scales of ``[..., G, 32]``: the rule stated in ``graph/passes/precision.py``."""
+    """Symmetric 8-bit codes and scales of ``[..., G, size]``: the rule stated in ``graph/passes/precision.py``."""
     largest = np.abs(groups).max(axis=-1)
     unusable_scales = np.where(np.isfinite(largest), np.float32(0), np.float32(np.nan))
     scales = np.where(_is_usable(largest), largest / np.float32(127), unusable_scales)

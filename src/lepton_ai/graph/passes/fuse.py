@@ -2,7 +2,7 @@
 
 None of them removes a tensor whose name is in ``keep`` or that is an output of the graph, and none renames one: a
 fused node makes its tensors under the names they had, and is itself called as the node whose place it takes. Only
-``fuse_quantize`` drops the f32 tensor it quantises (the ``Q8`` or ``Q16`` tensor takes its place), so it leaves kept
+``fuse_quantize`` drops the f32 tensor it quantises (the quantised tensor takes its place), so it leaves kept
 tensors alone.
 """
 
@@ -161,7 +161,7 @@ def fuse_quantize(graph: Graph, keep: Collection[str] = ()) -> Graph:
     """A ``quantize`` that alone reads a norm, an activation, an activated or gated linear or an attention -> that
     node makes it.
 
-    The quantised tensor takes over the output's place and keeps its own name (suffix ``.q8`` or ``.q16``). An
+    The quantised tensor takes over the output's place and keeps its own name (suffix ``.q8``, ``.q16`` or ``.r8``). An
     attention is only fused if groups of 32 do not cross its heads.
     """
     producers, private = graph.producers(), _private_tensors(graph, keep)
@@ -187,11 +187,9 @@ def _quantising_attrs(producer: Node, output: Tensor, quantised: Tensor) -> Attr
         return replace(attrs, quantize=True)
     if isinstance(attrs, ActivationAttrs):
         return replace(attrs, quantize=True)
-    if quantised.dtype is not DType.Q8:
-        return None
-    if isinstance(attrs, ActivatedLinearAttrs):
+    if isinstance(attrs, ActivatedLinearAttrs) and quantised.dtype is not DType.Q16:
         return replace(attrs, quantize=True)
-    if isinstance(attrs, AttentionAttrs) and attrs.kv.head_dim % Q8_GROUP == 0:
+    if isinstance(attrs, AttentionAttrs) and quantised.dtype is DType.Q8 and attrs.kv.head_dim % Q8_GROUP == 0:
         return replace(attrs, quantize=True)
     return None
 

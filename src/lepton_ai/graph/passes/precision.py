@@ -9,6 +9,14 @@ It inserts ``quantize`` nodes (``Q8`` tensors, named after their input with the 
 
 The last group of a row whose length 32 does not divide is padded with zeros.
 
+Where a matrix is narrowed anyway, its input may be rotated first (``R8``, suffix ``.r8``), and so are the matrix's rows
+when they are packed: each block of 128 by the Walsh-Hadamard transform (sums and differences at distances 64, 32, ... 1
+in f32), which spreads a channel that stands out over its block (QuaRot, Ashkboos et al. 2024). A block shares a scale:
+the rule above, times ``1 / sqrt(128)``. Products stay what they were, cost less, and are about as close as with groups
+of 32, closer where channels stand out, as those of layer norms do; so one term is enough for values of attention then.
+Rows must be whole blocks. The head is left out, and a matrix that an embedding reads too, and rows that an attention
+makes: it quantises heads one by one.
+
 Two kinds of matrix read ``Q16``, where one 8-bit row costs the most and a second costs the least: the head (of wanted
 rows, or of whole sequences), whose error stands in the logits undiminished (its cost is reading its weights, once for
 both rows), and values of attention, a few per cent of a layer's work. ``Q16`` is ``x`` quantised as above, then what is
@@ -19,17 +27,17 @@ left, in 256ths:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Protocol
 
 from lepton_ai.config import Policy
-from lepton_ai.graph.attrs import AttentionAttrs, Attrs, KVSpec, LinearAttrs
+from lepton_ai.graph.attrs import ActivatedLinearAttrs, AttentionAttrs, Attrs, KVSpec, LinearAttrs
 from lepton_ai.graph.graph import Graph, check
 from lepton_ai.graph.node import Node, segment_weights
-from lepton_ai.graph.tensor import DType, Tensor, symbol
+from lepton_ai.graph.tensor import ROTATION, DType, Tensor, symbol
 
-Q8_SUFFIX, Q16_SUFFIX = ".q8", ".q16"
+SUFFIXES: Mapping[DType, str] = {DType.Q8: ".q8", DType.Q16: ".q16", DType.R8: ".r8"}
 """What the name of a quantised tensor adds to the name of its source."""
 
 _MATMULS = frozenset({"linear", "token_logprob"})
@@ -60,16 +68,27 @@ def kv_specs(graph: Graph) -> tuple[KVSpec, ...]:
     return tuple(specs[layer] for layer in sorted(specs))
 
 
+def narrowed_matrices(graph: Graph) -> dict[str, DType]:
+    """The matrices that are to be held in 8 bits if they are wider -> how: ``Q8``, or ``R8`` for rotated ones."""
+    return {
+        matrix.name: DType.R8 if node.inputs[0].dtype is DType.R8 else DType.Q8
+        for node in graph.nodes
+        if isinstance(node.attrs, LinearAttrs | ActivatedLinearAttrs) and node.attrs.quantize_weights
+        for _, matrix, _ in segment_weights(node)
+    }
+
+
 def apply_precision(graph: Graph, weight_types: Mapping[str, StorageType], policy: Policy) -> Graph:
     """Fix the dtype of activations, weights and cache under ``policy``.
 
     ``exact`` quantises nothing. ``auto`` quantises the input of each matrix product whose matrix is stored in at most
     8 bits. ``fast`` quantises the input of every matrix product and sets ``quantize_weights`` where the matrix is
     wider. Readers of one tensor share one ``quantize`` node, which stands before the first of them and makes ``Q16`` if
-    one of them reads two terms.
+    one of them reads two terms; those that read it rotated share another.
     """
-    terms = _num_terms(graph, weight_types, policy)
-    targets = _quantised_tensors(graph, terms)
+    rotated = _rotated_products(graph, weight_types) if policy is Policy.FAST else frozenset()
+    terms = _num_terms(graph, weight_types, policy, rotated)
+    targets = _quantised_tensors(graph, terms, rotated)
     nodes: list[Node] = []
     made: set[int] = set()
     for node in graph.nodes:
@@ -79,7 +98,7 @@ def apply_precision(graph: Graph, weight_types: Mapping[str, StorageType], polic
         if node.name not in terms:
             nodes.append(node)
             continue
-        source, target = node.inputs[0], targets[node.inputs[0].id]
+        source, target = node.inputs[0], targets[node.inputs[0].id, node.name in rotated]
         if target.id not in made:
             nodes.append(Node("quantize", target.name, (source,), (), Attrs(), (target,)))
             made.add(target.id)
@@ -89,30 +108,57 @@ def apply_precision(graph: Graph, weight_types: Mapping[str, StorageType], polic
     return lowered
 
 
-def _num_terms(graph: Graph, weight_types: Mapping[str, StorageType], policy: Policy) -> dict[str, int]:
+def _num_terms(
+    graph: Graph, weight_types: Mapping[str, StorageType], policy: Policy, rotated: Collection[str]
+) -> dict[str, int]:
     """Name of each matrix product with a quantised input -> how many 8-bit rows of it are read."""
     if policy is Policy.EXACT:
         return {}
     values = {node.inputs[2].id for node in graph.nodes if node.op == "attention"}
     return {
-        node.name: 2 if _is_head(node) or node.outputs[0].id in values else 1
+        node.name: 2 if _is_head(node) or (node.outputs[0].id in values and node.name not in rotated) else 1
         for node in graph.nodes
         if node.op in _MATMULS and (policy is Policy.FAST or not _reads_wide_matrix(node, weight_types))
     }
 
 
-def _quantised_tensors(graph: Graph, terms: Mapping[str, int]) -> dict[int, Tensor]:
-    """Id of each tensor that a product reads quantised -> that quantised tensor, with the most terms that are read."""
-    most: dict[Tensor, int] = {}
+def _rotated_products(graph: Graph, weight_types: Mapping[str, StorageType]) -> frozenset[str]:
+    """Names of the products that read ``R8`` where matrices are narrowed."""
+    made_by_attention = {node.outputs[0].id for node in graph.nodes if node.op == "attention"}
+    chosen = {
+        node.name
+        for node in graph.nodes
+        if node.op == "linear"
+        and not _is_head(node)
+        and all(weight_types[matrix.name].bits > 8 for _, matrix, _ in segment_weights(node))
+        and all(matrix.shape[1] % ROTATION == 0 for _, matrix, _ in segment_weights(node))
+        and node.inputs[0].id not in made_by_attention
+    }
+    read_as_they_are = {w.name for node in graph.nodes if node.name not in chosen for w in node.weights}
+    return frozenset(
+        node.name
+        for node in graph.nodes
+        if node.name in chosen and read_as_they_are.isdisjoint(w.name for _, w, _ in segment_weights(node))
+    )
+
+
+def _quantised_tensors(
+    graph: Graph, terms: Mapping[str, int], rotated: Collection[str]
+) -> dict[tuple[int, bool], Tensor]:
+    """Id of each tensor that a product reads quantised, and whether it reads it rotated -> that quantised tensor.
+
+    It has the most terms that are read.
+    """
+    most: dict[tuple[Tensor, bool], int] = {}
     for node in graph.nodes:
         if node.name in terms:
-            source = node.inputs[0]
-            most[source] = max(most.get(source, 0), terms[node.name])
+            key = node.inputs[0], node.name in rotated
+            most[key] = max(most.get(key, 0), terms[node.name])
     next_id = 1 + max((t.id for t in (*graph.inputs, *(t for n in graph.nodes for t in n.outputs))), default=0)
-    targets: dict[int, Tensor] = {}
-    for index, (source, num_terms) in enumerate(most.items()):
-        dtype, suffix = (DType.Q16, Q16_SUFFIX) if num_terms == 2 else (DType.Q8, Q8_SUFFIX)
-        targets[source.id] = Tensor(next_id + index, source.shape, dtype, source.name + suffix)
+    targets: dict[tuple[int, bool], Tensor] = {}
+    for index, ((source, is_rotated), num_terms) in enumerate(most.items()):
+        dtype = DType.R8 if is_rotated else DType.Q16 if num_terms == 2 else DType.Q8
+        targets[source.id, is_rotated] = Tensor(next_id + index, source.shape, dtype, source.name + SUFFIXES[dtype])
     return targets
 
 

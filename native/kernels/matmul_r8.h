@@ -1,0 +1,108 @@
+// Panels of rotated weights times rows of rotated 8-bit activations.
+//
+// Both have one scale for each 128 inputs. The order of additions of an output: blocks of 128 inputs in ascending
+// order, an exact integer sum for each, then one fused multiply-add for the scale. Weights are read where they lie: a
+// code is a byte already.
+#pragma once
+
+#include "matmul_q8.h"
+
+namespace lepton::LEPTON_ISA {
+
+// out[panel][row][16] = the channels of PANELS panels for ROWS rows from `row` on.
+template <int ROWS, int PANELS>
+static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, int row, bool is_read_once,
+                                float* out, int64_t out_stride) {
+  constexpr int64_t header = kind_info(PanelKind::R8).scale_bytes, block_size = kRotation * kPanelWidth;
+  const int64_t blocks = m.num_inputs / kRotation, panel_stride = panel_bytes(PanelKind::R8, m.num_inputs);
+  VF acc[ROWS][PANELS][kParts];
+  for (int r = 0; r < ROWS; ++r)
+    for (int n = 0; n < PANELS; ++n)
+      for (int p = 0; p < kParts; ++p) acc[r][n][p] = set1(0.0f);
+  for (int64_t b = 0; b < blocks; ++b) {
+    const uint8_t* scales = panel + b / 2 * block_bytes(PanelKind::R8) + b % 2 * (header / 2);
+    const uint8_t* weights = panel + b / 2 * block_bytes(PanelKind::R8) + header + b % 2 * block_size;
+    if (is_read_once) prefetch_ahead(weights, block_size, m.is_streamed);
+    const Q8Group* groups[ROWS];
+    const int8_t* q[ROWS];
+    int32_t offsets[ROWS];
+    for (int r = 0; r < ROWS; ++r) {
+      groups[r] = x.group(row + r, b * kRotationGroups);
+      offsets[r] = groups[r]->offset;
+    }
+    Sums sums[ROWS * PANELS];
+#pragma GCC unroll 4
+    for (int g = 0; g < kRotationGroups; ++g) {
+      const uint8_t* group = weights + g * (block_size / kRotationGroups);
+      for (int r = 0; r < ROWS; ++r) q[r] = groups[r][g].q;
+      if (g == 0)
+        dot<8, 8, 1, ROWS, PANELS, 0, kQuads>(group, panel_stride, q, 0, offsets, offset_shift(128), sums);
+      else
+        dot<8, 8, 1, ROWS, PANELS, 0, kQuads, true>(group, panel_stride, q, 0, nullptr, -1, sums);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r) {
+      const VF scale = set1(groups[r]->scale);
+      for (int n = 0; n < PANELS; ++n) {
+        const float* channel_scales = reinterpret_cast<const float*>(scales + n * panel_stride);
+        for (int p = 0; p < kParts; ++p)
+          acc[r][n][p] =
+              fma(sums_to_float(sums[r * PANELS + n], p) * scale, load(channel_scales + p * W), acc[r][n][p]);
+      }
+    }
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int n = 0; n < PANELS; ++n)
+      for (int p = 0; p < kParts; ++p) store(out + n * out_stride + (row + r) * kPanelWidth + p * W, acc[r][n][p]);
+}
+
+// The `rows` rows from `row` on, at most ROWS.
+template <int ROWS, int PANELS>
+static inline void rotated_rows(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, int row, int rows,
+                                bool is_read_once, float* out, int64_t out_stride) {
+  if constexpr (ROWS > 0) {
+    if (rows == ROWS)
+      rotated_tile<ROWS, PANELS>(panel, m, x, row, is_read_once, out, out_stride);
+    else
+      rotated_rows<ROWS - 1, PANELS>(panel, m, x, row, rows, is_read_once, out, out_stride);
+  }
+}
+
+// PANELS panels for all rows. Each tile of rows asks memory for its share of the next panels.
+template <int PANELS>
+static void matmul_rotated(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, float* out, int64_t out_stride,
+                           const Epilogue& epilogue) {
+  const int64_t size = PANELS * panel_bytes(PanelKind::R8, m.num_inputs), share = size / x.count;
+  const uint8_t* next = panel + size;
+  for (int row = 0, rows; row < x.count; row += rows) {
+    // Two tiles alike are faster than a full one and a rest.
+    const int left = x.count - row;
+    rows = left >= 2 * kRotatedRows || left == kRotatedRows ? kRotatedRows
+           : left > kRotatedRows                            ? (left + 1) / 2
+                                                            : left;
+    for (int64_t line = 0; line < rows * share; line += 64) __builtin_prefetch(next + line);
+    next += rows * share;
+    rotated_rows<kRotatedRows, PANELS>(panel, m, x, row, rows, false, out, out_stride);
+    epilogue(row, rows);
+  }
+}
+
+// `count` panels of `m` from `panel` on; out[panel][row][16], panels `out_stride` floats apart.
+static void matmul_r8(const PanelMatrix& m, int64_t panel, int count, const Q8Rows& x, float* out, int64_t out_stride,
+                      const Epilogue& epilogue) {
+  if (x.count <= kPackedRows) {
+    for (int n = 0; n < count; ++n)
+      rotated_rows<kPackedRows, 1>(m.panel(panel + n), m, x, 0, x.count, true, out + n * out_stride, out_stride);
+    return epilogue(0, x.count);
+  }
+  // Rows are complete when the last panels are.
+  int n = 0;
+  for (; n + kTilePanels <= count; n += kTilePanels)
+    matmul_rotated<kTilePanels>(m.panel(panel + n), m, x, out + n * out_stride, out_stride,
+                                n + kTilePanels == count ? epilogue : Epilogue{});
+  for (; n < count; ++n)
+    matmul_rotated<1>(m.panel(panel + n), m, x, out + n * out_stride, out_stride,
+                      n + 1 == count ? epilogue : Epilogue{});
+}
+
+}  // namespace lepton::LEPTON_ISA

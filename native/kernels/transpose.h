@@ -1,0 +1,28 @@
+// W vectors of W lanes, transposed in registers.
+#pragma once
+
+namespace lepton::LEPTON_ISA {
+
+// Of rows that are D apart, the blocks of D lanes off the diagonal change places.
+template <int D>
+static inline LEPTON_INLINE void exchange_blocks(VF (&v)[W]) {
+  alignas(64) float signs[W];
+  for (int i = 0; i < W; ++i) signs[i] = i & D ? -1.0f : 1.0f;
+  const VF sign = load(signs), zero = set1(0.0f);
+#pragma GCC unroll 16
+  for (int i = 0; i < W; ++i)
+    if (!(i & D)) {
+      const VF a = v[i], b = v[i + D];
+      v[i] = select_less(sign, zero, swap_lanes<D>(b), a);
+      v[i + D] = select_less(sign, zero, b, swap_lanes<D>(a));
+    }
+}
+
+static inline LEPTON_INLINE void transpose(VF (&v)[W]) {
+  if constexpr (W > 8) exchange_blocks<8>(v);
+  if constexpr (W > 4) exchange_blocks<4>(v);
+  exchange_blocks<2>(v);
+  exchange_blocks<1>(v);
+}
+
+}  // namespace lepton::LEPTON_ISA
