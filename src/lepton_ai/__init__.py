@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from lepton_ai.engine.pretrained import BertModel, CausalOutput, EncoderOutput, GPTModel
+    from lepton_ai.engine.request_options import RequestOptions
     from lepton_ai.engine.sampling_params import SamplingParams
     from lepton_ai.errors import LeptonError
     from lepton_ai.text.tokenizer import Tokenizer
@@ -43,6 +44,7 @@ __all__ = [
     "GPTModel",
     "LabeledToken",
     "LeptonError",
+    "RequestOptions",
     "SamplingParams",
     "Score",
     "TokenLogprob",
@@ -60,6 +62,8 @@ def __getattr__(name: str) -> object:
             module = "lepton_ai.engine.outputs"
         case "BertModel" | "CausalOutput" | "EncoderOutput" | "GPTModel":
             module = "lepton_ai.engine.pretrained"
+        case "RequestOptions":
+            module = "lepton_ai.engine.request_options"
         case "SamplingParams":
             module = "lepton_ai.engine.sampling_params"
         case "Tokenizer":

@@ -9,9 +9,11 @@ from lepton_ai.engine.kv_manager import KVManager
 from lepton_ai.engine.outputs import TokenLogprob
 from lepton_ai.engine.plan import StepPlan, TokenOutput
 from lepton_ai.engine.request import FinishReason, Request
+from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.scheduler import Scheduler
-from lepton_ai.errors import ContextLengthExceeded, OutOfMemory
+from lepton_ai.engine.scheduling_policy import SchedulingPolicy
+from lepton_ai.errors import ContextLengthExceeded, InvalidRequest, OutOfMemory
 
 
 def scheduler(*, num_blocks: int = 32, max_tokens: int = 64, max_seqs: int = 4, max_model_len: int = 256) -> Scheduler:
@@ -47,10 +49,10 @@ def test_a_long_prompt_is_cut_and_shares_steps_with_younger_ones() -> None:
     s = scheduler(max_tokens=64)
     s.add(request(100))
     s.add(request(20, first=200))
-    assert shape(step(s)[0]) == [(0, 64, False)]
-    assert shape(step(s)[0]) == [(0, 36, True), (1, 20, True)]
+    assert shape(step(s)[0]) == [(0, 44, False), (1, 20, True)]
+    assert shape(step(s)[0]) == [(0, 56, True), (1, 1, True)]
     assert shape(step(s)[0]) == [(0, 1, True), (1, 1, True)]
-    assert [r.block_tables for r in s.running] == [([0, 1, 2, 3, 4, 5, 6],), ([7, 8],)]
+    assert [r.block_tables for r in s.running] == [([0, 1, 2, 5, 6, 7, 8],), ([3, 4],)]
 
 
 def test_decoding_goes_before_a_new_prompt() -> None:
@@ -167,3 +169,125 @@ def test_finish_frees_running_and_waiting() -> None:
     assert running.finish_reason is FinishReason.CANCELLED
     assert not s.has_work and s.schedule() == StepPlan(())
     s.check_integrity()
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def many_scheduler(clock: Clock | None = None, **limits: int) -> Scheduler:
+    sizes = {"max_tokens": 64, "max_seqs": 4, "max_model_len": 512, "num_blocks": 64} | limits
+    num_blocks = sizes.pop("num_blocks")
+    plan = Limits(max_rows=sizes["max_seqs"], **sizes)
+    return Scheduler(KVManager(1, num_blocks), plan, SchedulingPolicy(ageing_s=10.0), clock or Clock())
+
+
+def from_tenant(num_prompt_tokens: int, max_tokens: int = 8, *, first: int = 0, **options: object) -> Request:
+    prompt = np.arange(first, first + num_prompt_tokens, dtype=np.int32)
+    made = RequestOptions(**options)  # type: ignore[arg-type]
+    return Request.create(prompt, SamplingParams(), max_tokens=num_prompt_tokens + max_tokens, options=made)
+
+
+def test_a_short_prompt_does_not_wait_for_long_ones() -> None:
+    s = many_scheduler()
+    for first in (0, 1000, 2000):
+        s.add(request(300, first=first))
+    s.add(request(20, first=5000))
+    plan, outputs = step(s)
+    assert shape(plan) == [(0, 44, False), (3, 20, True)]
+    assert [o.request.arrival for o in outputs] == [3]
+    assert [r.arrival for r in s.waiting] == [1, 2], "one long prompt at a time"
+
+
+def test_a_beginning_that_is_being_computed_is_waited_for_and_shared() -> None:
+    s = many_scheduler(max_tokens=32)
+    shared = np.arange(100, 148, dtype=np.int32)
+    alike = [
+        Request.create(np.append(shared, [n, n + 1]).astype(np.int32), SamplingParams(), max_tokens=58)
+        for n in (1, 11, 21)
+    ]
+    other = request(10, first=500)
+    for r in (alike[0], alike[1], other, alike[2]):
+        s.add(r)
+    assert shape(step(s)[0]) == [(0, 22, False), (2, 10, True)]
+    assert shape(step(s)[0]) == [(0, 28, True), (2, 1, True)]
+    assert shape(step(s)[0]) == [(0, 1, True), (1, 2, True), (2, 1, True), (3, 2, True)]
+    assert [r.num_cached_tokens for r in alike] == [0, 48, 48]
+    assert [r.block_tables[0][:3] for r in alike] == [[0, 1, 3]] * 3
+
+
+def test_requests_with_a_cached_beginning_go_next_to_each_other() -> None:
+    s = many_scheduler(max_seqs=1)
+    s.add(request(40, 1))
+    step(s)
+    for first in (500, 600, 0, 700, 0):
+        s.add(request(40, 1, first=first))
+    order = []
+    while s.has_work:
+        order.append(step(s)[0].sequences[0].request.arrival)
+    assert order == [3, 5, 1, 2, 4]
+
+
+def test_tenants_do_not_share_and_take_turns() -> None:
+    s = many_scheduler(max_seqs=1)
+    for tenant in ("a", "a", "a", "b"):
+        s.add(from_tenant(40, 1, tenant=tenant))
+    order, cached = [], []
+    while s.has_work:
+        (sequence,) = step(s)[0].sequences
+        order.append(sequence.request.arrival)
+        cached.append(sequence.request.num_cached_tokens)
+    assert (order, cached) == ([0, 3, 1, 2], [0, 0, 32, 32])
+
+
+def test_an_urgent_request_takes_the_place_of_a_patient_one() -> None:
+    clock = Clock()
+    s = many_scheduler(clock, max_seqs=2)
+    patient = [from_tenant(5, 40, first=n, priority=5) for n in (0, 50)]
+    for r in patient:
+        s.add(r)
+    step(s)
+    clock.now = 1.0
+    urgent = from_tenant(5, 2, first=100, priority=0)
+    s.add(urgent)
+    step(s)
+    assert (s.running, list(s.waiting)) == ([urgent, patient[0]], [patient[1]])
+    assert s.num_preemptions == 1
+    step(s)
+    step(s)
+    assert s.running == patient
+    clock.now = 60.0
+    late = from_tenant(5, 2, first=200, priority=0)
+    s.add(late)
+    step(s)
+    assert list(s.waiting) == [late], "who was there for so long keeps its place"
+
+
+def test_equals_never_take_each_others_place() -> None:
+    s = many_scheduler(max_seqs=2, num_blocks=8)
+    for first in (0, 100, 200, 300):
+        s.add(request(20, 12, first=first))
+    while s.has_work:
+        step(s)
+    assert s.num_preemptions == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"priority": 101}, "priority: expected an integer from -100 to 100, got 101"),
+        ({"priority": True}, "priority: expected an integer from -100 to 100, got True"),
+        ({"tenant": "x" * 257}, "tenant: expected a string of at most 256 characters"),
+        ({"tenant": 3}, "tenant: expected a string of at most 256 characters"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message) as caught:
+        RequestOptions(**options)  # type: ignore[arg-type]
+    assert caught.value.param == next(iter(options))

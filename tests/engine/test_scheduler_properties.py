@@ -11,11 +11,13 @@ from tests.engine.fakes import FakeCache, FakeExecutable, expected_tokens
 from lepton_ai.config import Limits
 from lepton_ai.engine.kv_manager import KVManager
 from lepton_ai.engine.request import FinishReason, Request
+from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.runner import Runner
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.scheduler import Scheduler
+from lepton_ai.engine.scheduling_policy import SchedulingPolicy
 
-MAX_MODEL_LEN = 96
+MAX_MODEL_LEN, MAX_OVERTAKES = 96, 2
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -30,15 +32,24 @@ class SchedulerMachine(RuleBasedStateMachine):
     def start(self, num_blocks: int, max_tokens: int, max_seqs: int, num_groups: int) -> None:
         limits = Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs, max_model_len=MAX_MODEL_LEN)
         self.kv = KVManager(num_groups, num_blocks)
-        self.scheduler = Scheduler(self.kv, limits)
+        self.now = 0.0
+        self.scheduler = Scheduler(self.kv, limits, SchedulingPolicy(max_overtakes=MAX_OVERTAKES), lambda: self.now)
         self.runner = Runner(FakeExecutable(limits), FakeCache(num_blocks), limits, num_kv_groups=num_groups)
         self.requests: list[Request] = []
+        self.max_tokens = max_tokens
 
-    @rule(begin=st.integers(0, 2), num_prompt=st.integers(1, 60), num_output=st.integers(1, 30))
-    def add(self, begin: int, num_prompt: int, num_output: int) -> None:
+    @rule(
+        begin=st.integers(0, 2),
+        num_prompt=st.integers(1, 60),
+        num_output=st.integers(1, 30),
+        priority=st.integers(-1, 1),
+        tenant=st.sampled_from("ab"),
+    )
+    def add(self, begin: int, num_prompt: int, num_output: int, priority: int, tenant: str) -> None:
         prompt = np.arange(begin, begin + num_prompt, dtype=np.int32)
         params = SamplingParams(temperature=0.0, repetition_penalty=1.0 + begin)
-        request = Request.create(prompt, params, max_tokens=num_prompt + num_output)
+        options = RequestOptions(priority=priority, tenant=tenant)
+        request = Request.create(prompt, params, max_tokens=num_prompt + num_output, options=options)
         self.scheduler.add(request)
         self.requests.append(request)
 
@@ -46,12 +57,21 @@ class SchedulerMachine(RuleBasedStateMachine):
     def step(self, count: int) -> None:
         for _ in range(count):
             unfinished = [r for r in self.requests if r.finish_reason is None]
+            ahead = min(self.scheduler.running, key=self.rank, default=None)
             plan = self.scheduler.schedule()
+            self.now += 1.0
             if not unfinished:
                 assert not plan.sequences
                 return
-            assert plan.sequences[0].request is unfinished[0], "the oldest does not run"
+            first = plan.sequences[0].request
+            assert first is min(self.scheduler.running, key=self.rank), "the highest rank does not run"
+            assert ahead is None or self.rank(first) <= self.rank(ahead), "the highest rank was pre-empted"
+            assert sum(s.num_tokens for s in plan.sequences) <= self.max_tokens
             self.scheduler.update(plan, self.runner.execute(plan))
+
+    @staticmethod
+    def rank(request: Request) -> tuple[float, int]:
+        return request.queued_at + SchedulingPolicy().ageing_s * request.priority, request.arrival
 
     @rule(which=st.integers(0, 1000))
     def cancel(self, which: int) -> None:
@@ -62,6 +82,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def is_sound(self) -> None:
         if hasattr(self, "scheduler"):
             self.scheduler.check_integrity()
+            assert all(r.num_overtaken <= MAX_OVERTAKES for r in self.requests)
 
     def teardown(self) -> None:
         if not hasattr(self, "scheduler"):

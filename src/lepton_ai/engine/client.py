@@ -15,6 +15,7 @@ from lepton_ai.engine.engine import Engine
 from lepton_ai.engine.generation import Generation, TextDecoder
 from lepton_ai.engine.outputs import Chunk
 from lepton_ai.engine.request import FinishReason, Request
+from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.turns import Turns
 from lepton_ai.errors import InvalidRequest, LeptonError
@@ -35,18 +36,26 @@ class EngineClient:
         self._active: dict[Request, Generation] = {}
         self._is_closed = False
 
-    def submit(self, prompt_ids: Sequence[int] | Int32Array, params: SamplingParams) -> Generation:
+    def submit(
+        self,
+        prompt_ids: Sequence[int] | Int32Array,
+        params: SamplingParams,
+        options: RequestOptions | None = None,
+    ) -> Generation:
         """Queue a generation; it advances whenever anybody waits. Raises what ``Engine.make_request`` raises."""
-        (generation,) = self.submit_all([prompt_ids], [params])
+        (generation,) = self.submit_all([prompt_ids], [params], options)
         return generation
 
     def submit_all(
-        self, prompts: Sequence[Sequence[int] | Int32Array], params: Sequence[SamplingParams]
+        self,
+        prompts: Sequence[Sequence[int] | Int32Array],
+        params: Sequence[SamplingParams],
+        options: RequestOptions | None = None,
     ) -> list[Generation]:
-        """Queue several, or none if one of them is refused."""
+        """Queue several, or none if one of them is refused. ``options`` hold for all."""
         self._check_open()
         generations = [
-            Generation(self._engine.make_request(ids, each), self._make_decoder(each))
+            Generation(self._engine.make_request(ids, each, options), self._make_decoder(each))
             for ids, each in zip(prompts, params, strict=True)
         ]
         self._submitted.extend(generations)

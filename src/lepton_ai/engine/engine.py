@@ -12,6 +12,7 @@ from lepton_ai.config import Limits
 from lepton_ai.engine.kv_manager import KVManager
 from lepton_ai.engine.plan import TokenOutput
 from lepton_ai.engine.request import FinishReason, Request
+from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.runner import Runner
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.scheduler import Scheduler
@@ -37,7 +38,12 @@ class Engine:
         self._runner = Runner(executable, cache, config.limits, num_kv_groups=config.num_kv_groups)
         self.scheduler = self._new_scheduler()
 
-    def make_request(self, prompt_ids: Sequence[int] | Int32Array, params: SamplingParams) -> Request:
+    def make_request(
+        self,
+        prompt_ids: Sequence[int] | Int32Array,
+        params: SamplingParams,
+        options: RequestOptions | None = None,
+    ) -> Request:
         """A checked request, not queued yet; changes nothing.
 
         Raises InvalidRequest for an empty prompt or an unknown id, ContextLengthExceeded if prompt and ``max_tokens``
@@ -54,7 +60,7 @@ class Engine:
         else:
             end = len(ids) + params.max_tokens
         self.scheduler.check(len(ids), end)
-        return Request.create(ids, params, max_tokens=end, eos_ids=self.config.eos_ids)
+        return Request.create(ids, params, max_tokens=end, eos_ids=self.config.eos_ids, options=options)
 
     def add(self, request: Request) -> None:
         """Queue a request that ``make_request`` made."""

@@ -24,12 +24,30 @@ class KVManager:
     def __init__(self, num_groups: int, num_blocks: int) -> None:
         self.pools = tuple(BlockPool(num_blocks) for _ in range(num_groups))
         self.num_blocks = num_blocks
-        self._root = root_hash()
+        self._under_way: dict[BlockHash, Request] = {}
 
     @property
     def num_tokens(self) -> int:
         """Tokens that fit in all."""
         return self.num_blocks * BLOCK_SIZE
+
+    @property
+    def num_free(self) -> int:
+        """Blocks that every group has left."""
+        return min(pool.num_free for pool in self.pools)
+
+    def hit(self, request: Request) -> int:
+        """Blocks of a waiting request that are in the cache now."""
+        hashes = self._prompt_hashes(request)
+        for index, content in enumerate(hashes):
+            if any(pool.lookup(content) is None for pool in self.pools):
+                return index
+        return len(hashes)
+
+    def is_under_way(self, request: Request, num_blocks: int) -> bool:
+        """Whether another request is about to compute the block after the first ``num_blocks`` of a waiting one."""
+        hashes = self._prompt_hashes(request)
+        return num_blocks < len(hashes) and hashes[num_blocks] in self._under_way
 
     def attach(self, request: Request) -> None:
         """Give a request without blocks those that hold its prefix already. Its last token is always left to compute.
@@ -37,19 +55,19 @@ class KVManager:
         It then holds shared blocks, and ``num_computed_tokens`` says how far they reach.
         """
         assert not request.block_tables and request.num_computed_tokens == 0
-        full = (request.num_tokens - 1) // BLOCK_SIZE
-        while len(request.hashes) < full:
-            self._add_hash(request)
-        tables = longest_hit(self.pools, request.hashes[:full])
+        hashes = self._prompt_hashes(request)
+        tables = longest_hit(self.pools, hashes)
         for pool, table in zip(self.pools, tables, strict=True):
             pool.share(table)
         request.block_tables = tables
         request.num_registered_blocks = len(tables[0])
         request.num_computed_tokens = len(tables[0]) * BLOCK_SIZE
+        for content in hashes[request.num_registered_blocks :]:
+            self._under_way.setdefault(content, request)
 
     def extend(self, request: Request, num_new_tokens: int) -> bool:
         """Make room for ``num_new_tokens`` after the computed ones. False, and nothing taken, if blocks are lacking."""
-        wanted = num_blocks_for(request.num_computed_tokens + num_new_tokens) - len(request.block_tables[0])
+        wanted = self.num_wanted(request, num_new_tokens)
         if wanted <= 0:
             return True
         if any(pool.num_free < wanted for pool in self.pools):
@@ -57,6 +75,10 @@ class KVManager:
         for pool, table in zip(self.pools, request.block_tables, strict=True):
             table += pool.allocate(wanted)
         return True
+
+    def num_wanted(self, request: Request, num_new_tokens: int) -> int:
+        """Blocks that a request with blocks lacks for ``num_new_tokens`` more; 0 or less if it has enough."""
+        return num_blocks_for(request.num_computed_tokens + num_new_tokens) - len(request.block_tables[0])
 
     def commit(self, request: Request) -> None:
         """Make the blocks that are now full known to other requests."""
@@ -67,6 +89,7 @@ class KVManager:
                 self._add_hash(request)
             for pool, table in zip(self.pools, request.block_tables, strict=True):
                 pool.register(table[index], request.hashes[index])
+            self._not_under_way(request, request.hashes[index])
             request.num_registered_blocks += 1
 
     def release(self, request: Request) -> None:
@@ -75,6 +98,8 @@ class KVManager:
             return
         for pool, table in zip(self.pools, request.block_tables, strict=True):
             pool.release(table)
+        for content in request.hashes[request.num_registered_blocks :]:
+            self._not_under_way(request, content)
         request.block_tables = ()
         request.num_registered_blocks = request.num_computed_tokens = 0
 
@@ -83,8 +108,20 @@ class KVManager:
         tables = [r.block_tables for r in holders if r.block_tables]
         for index, pool in enumerate(self.pools):
             pool.check_integrity([t[index] for t in tables])
+        assert all(r.block_tables for r in self._under_way.values()), "a block is under way that nobody computes"
+
+    def _prompt_hashes(self, request: Request) -> list[BlockHash]:
+        """Those of the full blocks that a request may find instead of computing them."""
+        full = (request.num_tokens - 1) // BLOCK_SIZE
+        while len(request.hashes) < full:
+            self._add_hash(request)
+        return request.hashes[:full]
+
+    def _not_under_way(self, request: Request, content: BlockHash) -> None:
+        if self._under_way.get(content) is request:
+            del self._under_way[content]
 
     def _add_hash(self, request: Request) -> None:
         start = len(request.hashes) * BLOCK_SIZE
-        parent: BlockHash = request.hashes[-1] if request.hashes else self._root
+        parent: BlockHash = request.hashes[-1] if request.hashes else root_hash(request.tenant.encode())
         request.hashes.append(block_hash(parent, request.tokens[start : start + BLOCK_SIZE]))

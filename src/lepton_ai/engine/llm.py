@@ -19,6 +19,7 @@ from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.loading import load
 from lepton_ai.engine.outputs import Classification, Completion, LabeledToken, Score, join_chunks
 from lepton_ai.engine.prompts import Message, Prompt, as_list, check_length, encode_prompt
+from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
 from lepton_ai.engine.text_encoder import Text, TextEncoder
@@ -148,9 +149,15 @@ class LLM:
         )
 
     def generate(
-        self, prompts: str | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None
+        self,
+        prompts: str | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        options: RequestOptions | None = None,
     ) -> list[Completion]:
         """Complete each prompt; all run together. ``params`` holds for all, or is one for each; see ``default_params``.
+
+        ``options`` say whose they are and how urgent.
 
         Raises InvalidRequest for an empty prompt or bad ids, ContextLengthExceeded, OutOfMemory: before anything runs.
         """
@@ -161,7 +168,7 @@ class LLM:
                 f"params: expected one for each of {len(wanted)} prompts, got {len(each)}", param="params"
             )
         ids = [encode_prompt(prompt, self.tokenizer) for prompt in wanted]
-        generations = self._client.submit_all(ids, each)
+        generations = self._client.submit_all(ids, each, options)
         streams = [Stream(self._client, generation) for generation in generations]
         try:
             return [join_chunks(stream) for stream in streams]
@@ -169,21 +176,35 @@ class LLM:
             for stream in streams:
                 stream.close()
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
+    def stream(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, options: RequestOptions | None = None
+    ) -> Stream:
         """Complete a prompt piece by piece. Raises like ``generate``, at once."""
         ids = encode_prompt(prompt, self.tokenizer)
-        return Stream(self._client, self._client.submit(ids, params or self.default_params))
+        return Stream(self._client, self._client.submit(ids, params or self.default_params, options))
 
-    def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
+    def chat(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        options: RequestOptions | None = None,
+    ) -> Completion:
         """Answer a conversation, which ends with the user's message. Raises like ``chat_stream``."""
-        return join_chunks(self.chat_stream(messages, params))
+        return join_chunks(self.chat_stream(messages, params, options=options))
 
-    def chat_stream(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
+    def chat_stream(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        options: RequestOptions | None = None,
+    ) -> Stream:
         """Answer a conversation piece by piece. What earlier turns computed is found in the prefix cache.
 
         Raises TemplateError if the model has no chat template or it refuses the messages, and like ``generate``.
         """
-        return self.stream(self.chat_prompt(messages), params)
+        return self.stream(self.chat_prompt(messages), params, options=options)
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """The token ids that ``chat`` answers. A control token in a message's text is text here.

@@ -10,6 +10,7 @@ import numpy as np
 
 from lepton_ai.backends.base import Int32Array
 from lepton_ai.engine.block_pool import BlockHash
+from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 
 
@@ -28,8 +29,10 @@ class Request:
     ``tokens[:num_tokens]`` are prompt and output; ``token_view`` is the same memory, faster for one token. KV of the
     first ``num_computed_tokens`` is in the blocks of ``block_tables``, one table per KV group. Tables only grow; a
     pre-empted request gets new list objects. ``hashes`` are those of its full blocks, ``num_registered_blocks`` of
-    which the pool knows. It ends with length at ``max_tokens`` tokens in all. ``arrival`` is its number in the queue:
-    the lower, the older.
+    which the pool knows. It ends with length at ``max_tokens`` tokens in all.
+
+    ``arrival`` is its number in the order of coming, ``queued_at`` the time of it in seconds. ``num_overtaken`` counts
+    younger ones that were let in first. ``priority`` and ``tenant`` are those of ``RequestOptions``.
     """
 
     tokens: Int32Array
@@ -40,7 +43,11 @@ class Request:
     stop_ids: frozenset[int]
     seed: int
     num_tokens: int
+    priority: int = 0
+    tenant: str = ""
     arrival: int = -1
+    queued_at: float = 0.0
+    num_overtaken: int = 0
     num_computed_tokens: int = 0
     num_cached_tokens: int | None = None
     block_tables: tuple[list[int], ...] = ()
@@ -50,9 +57,16 @@ class Request:
 
     @classmethod
     def create(
-        cls, prompt_ids: Int32Array, params: SamplingParams, *, max_tokens: int, eos_ids: frozenset[int] = frozenset()
+        cls,
+        prompt_ids: Int32Array,
+        params: SamplingParams,
+        *,
+        max_tokens: int,
+        eos_ids: frozenset[int] = frozenset(),
+        options: RequestOptions | None = None,
     ) -> Request:
         """A request for a checked prompt; ``max_tokens`` counts the prompt, ``eos_ids`` are the model's end tokens."""
+        options = options or RequestOptions()
         tokens = np.empty(max_tokens, np.int32)
         tokens[: len(prompt_ids)] = prompt_ids
         return cls(
@@ -64,6 +78,8 @@ class Request:
             stop_ids=frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else eos_ids),
             seed=secrets.randbits(64) if params.seed is None else params.seed,
             num_tokens=len(prompt_ids),
+            priority=options.priority,
+            tenant=options.tenant,
         )
 
     def append(self, token_id: int) -> None:

@@ -1,13 +1,16 @@
-"""What runs next: first come, first served, within a budget of tokens a step.
+"""What runs next, within a budget of tokens a step.
 
 There is no prefill phase and no decode phase. A request has tokens and a number of computed tokens; every step hands
-each request, oldest first, as many of the missing ones as the budget allows. If blocks run out, the youngest request
-gives its own back and is computed again later: the oldest always advances.
+requests some of the missing ones (``token_budget``). Who waits is let in by priority, age, fairness and cached prefixes
+(``waiting_queue``). Who runs has a rank, which never changes (``SchedulingPolicy.deadline``). If blocks run out, the
+lowest rank gives its own back and is computed again later: the highest always advances.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import time
+from bisect import insort
+from collections.abc import Callable
 
 from lepton_ai.backends.base import BLOCK_SIZE, SampledTokens
 from lepton_ai.config import Limits
@@ -15,14 +18,27 @@ from lepton_ai.engine.kv_manager import KVManager
 from lepton_ai.engine.outputs import TokenLogprob
 from lepton_ai.engine.plan import ScheduledSequence, StepPlan, TokenOutput
 from lepton_ai.engine.request import FinishReason, Request
+from lepton_ai.engine.scheduling_policy import SchedulingPolicy
+from lepton_ai.engine.tenant_service import TenantService
+from lepton_ai.engine.token_budget import allot
+from lepton_ai.engine.waiting_queue import WaitingQueue
 from lepton_ai.errors import ContextLengthExceeded, OutOfMemory
 
 
 class Scheduler:
-    """Holds the unfinished requests. Both queues are ordered by age, and whoever runs is older than whoever waits."""
+    """Holds the unfinished requests: those that wait, and those that run, in order of rank. ``clock`` gives seconds."""
 
-    def __init__(self, kv: KVManager, limits: Limits) -> None:
-        self.waiting: deque[Request] = deque()
+    def __init__(
+        self,
+        kv: KVManager,
+        limits: Limits,
+        policy: SchedulingPolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._policy = policy or SchedulingPolicy()
+        self._service = TenantService()
+        self._clock = clock
+        self.waiting = WaitingQueue(self._policy, self._service)
         self.running: list[Request] = []
         self.num_preemptions = 0
         self._num_arrivals = 0
@@ -57,32 +73,24 @@ class Scheduler:
     def add(self, request: Request) -> None:
         """Queue a request, younger than all others, whose size ``check`` accepts."""
         self.check(request.num_prompt_tokens, request.max_tokens)
-        request.arrival = self._num_arrivals
+        request.arrival, request.queued_at = self._num_arrivals, self._clock()
         self._num_arrivals += 1
-        self.waiting.append(request)
+        self._service.begin(request.tenant)
+        self.waiting.add(request)
 
     def schedule(self) -> StepPlan:
         """Choose the next step and take the blocks it needs. The plan is empty only if there is no work."""
+        self._admit_waiting()
+        counts = allot([_missing(r) for r in self.running], self._limits.max_tokens)
         planned: list[ScheduledSequence] = []
-        budget = self._limits.max_tokens
-        index, num_preemptions = 0, self.num_preemptions
-        while index < len(self.running) and budget:
+        for index, num_tokens in enumerate(counts):
+            if index == len(self.running):  # the rest made room
+                break
             request = self.running[index]
-            num_tokens = min(request.num_tokens - request.num_computed_tokens, budget)
-            if not self._make_room(request, num_tokens):
+            if num_tokens and not self._make_room(request, num_tokens):
                 break
-            planned.append(self._sequence(request, num_tokens))
-            budget -= num_tokens
-            index += 1
-        is_crowded = self.num_preemptions > num_preemptions
-        while self.waiting and budget and not is_crowded and len(self.running) < self._limits.max_seqs:
-            request = self.waiting[0]
-            num_tokens = self._admit(request, budget)
-            if not num_tokens:
-                break
-            self.running.append(self.waiting.popleft())
-            planned.append(self._sequence(request, num_tokens))
-            budget -= num_tokens
+            if num_tokens:
+                planned.append(self._sequence(request, num_tokens))
         assert planned or not self.has_work, "no request can advance"
         return StepPlan(tuple(planned))
 
@@ -93,6 +101,7 @@ class Scheduler:
         for sequence in plan.sequences:
             request = sequence.request
             request.num_computed_tokens += sequence.num_tokens
+            self._service.charge(request.tenant, sequence.num_tokens)
             if request.num_computed_tokens // BLOCK_SIZE > request.num_registered_blocks:
                 self._kv.commit(request)
             if not sequence.has_row:
@@ -117,45 +126,110 @@ class Scheduler:
         """Assert that queues and blocks agree."""
         self._kv.check_integrity(self.running)
         everyone = [*self.running, *self.waiting]
-        assert [r.arrival for r in everyone] == sorted({r.arrival for r in everyone}), "requests are out of order"
+        assert len({r.arrival for r in everyone}) == len(everyone), "a request is there twice"
+        assert self.running == sorted(self.running, key=self._rank), "running requests are out of order"
         for request in self.waiting:
             assert not request.block_tables and request.num_computed_tokens == 0
         assert all(r.finish_reason is None for r in everyone)
 
-    def _admit(self, request: Request, budget: int) -> int:
-        """Start a waiting request with as many tokens as the budget allows; 0 if there are no blocks for them."""
+    def _admit_waiting(self) -> None:
+        """Let requests in while there are a seat, blocks, and tokens of the budget that nobody before them needs."""
+        while self.waiting and self._backlog() < self._limits.max_tokens:
+            if len(self.running) == self._limits.max_seqs and not any(map(self._may_preempt, self.waiting.heads())):
+                return
+            request = self.waiting.choose(self._clock(), self._rate)
+            if request is None or not self._admit(request):
+                return
+
+    def _admit(self, request: Request) -> bool:
+        """Give a waiting request a seat and its cached prefix, in place of less urgent ones if need be, or False."""
+        while len(self.running) == self._limits.max_seqs:
+            if not self._preempt_below(request):
+                return False
         self._kv.attach(request)
-        num_tokens = min(request.num_tokens - request.num_computed_tokens, budget)
-        if not self._kv.extend(request, num_tokens):
-            self._kv.release(request)
-            return 0
+        num_tokens = min(_missing(request), self._limits.max_tokens)
+        while self._kv.num_wanted(request, num_tokens) + self._reserve() > self._kv.num_free:
+            if not self._preempt_below(request):
+                self._kv.release(request)
+                return False
         if request.num_cached_tokens is None:
             request.num_cached_tokens = request.num_computed_tokens
-        return num_tokens
+        self.waiting.take(request)
+        insort(self.running, request, key=self._rank)
+        return True
+
+    def _backlog(self) -> int:
+        """Tokens that prompts lack, but for that of the highest rank: short ones need not wait for it."""
+        prompts = [missing for r in self.running if (missing := _missing(r)) > 1]
+        return sum(prompts[1:])
+
+    def _reserve(self) -> int:
+        """Blocks that must be left for those that run: what their next step takes, and a block more for each."""
+        budget = self._limits.max_tokens
+        return sum(max(0, self._kv.num_wanted(r, min(_missing(r), budget))) + 1 for r in self.running)
+
+    def _rate(self, request: Request) -> int | None:
+        """Blocks of a waiting request that are cached. None while another computes its beginning, or a long prompt."""
+        num_blocks = self._kv.hit(request)
+        if self._policy.is_due(request):
+            return num_blocks
+        if self._kv.is_under_way(request, num_blocks):
+            return None
+        budget = self._limits.max_tokens
+        is_long = request.num_tokens - num_blocks * BLOCK_SIZE > budget
+        if is_long and any(_missing(r) > budget for r in self.running):
+            return None
+        return num_blocks
+
+    def _rank(self, request: Request) -> tuple[float, int]:
+        return self._policy.deadline(request), request.arrival
+
+    def _may_preempt(self, request: Request) -> bool:
+        """Whether a waiting request may take the place of the lowest rank: one that is less urgent and below it."""
+        if not self.running:
+            return False
+        lowest = self.running[-1]
+        return request.priority < lowest.priority and self._rank(request) < self._rank(lowest)
+
+    def _preempt_below(self, request: Request) -> bool:
+        """Pre-empt the lowest rank if ``request`` may take its place. Returns whether it was."""
+        if not self._may_preempt(request):
+            return False
+        self._preempt(self.running[-1])
+        return True
 
     def _make_room(self, request: Request, num_tokens: int) -> bool:
-        """Pre-empt from the young end until the tokens fit. False if that took ``request`` itself."""
+        """Pre-empt from the low end until the tokens fit. False if that took ``request`` itself."""
         while not self._kv.extend(request, num_tokens):
-            victim = self.running.pop()
-            self._kv.release(victim)
-            self.waiting.appendleft(victim)
-            self.num_preemptions += 1
+            victim = self.running[-1]
+            self._preempt(victim)
             if victim is request:
                 return False
         return True
 
+    def _preempt(self, victim: Request) -> None:
+        self.running.remove(victim)
+        self._kv.release(victim)
+        self.waiting.add(victim)
+        self.num_preemptions += 1
+
     def _remove(self, request: Request) -> None:
         self._kv.release(request)
-        if request in self.running:
-            self.running.remove(request)
-        else:
+        if request in self.waiting:
             self.waiting.remove(request)
+        else:
+            self.running.remove(request)
+        self._service.end(request.tenant)
 
     @staticmethod
     def _sequence(request: Request, num_tokens: int) -> ScheduledSequence:
         return ScheduledSequence(
             request, num_tokens, has_row=request.num_computed_tokens + num_tokens == request.num_tokens
         )
+
+
+def _missing(request: Request) -> int:
+    return request.num_tokens - request.num_computed_tokens
 
 
 def _token_logprob(sampled: SampledTokens, row: int, count: int) -> TokenLogprob:
