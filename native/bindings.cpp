@@ -53,9 +53,10 @@ void check_range(const char* name, const int32_t* values, size_t count, int64_t 
 }
 
 // The arrays of SamplingInputs in the order of its fields.
-using SamplingArrays = std::tuple<Vector<float>, Vector<int32_t>, Vector<float>, Vector<float>, Vector<float>,
-                                  Vector<float>, Vector<float>, Vector<uint64_t>, Vector<uint64_t>, Vector<int32_t>,
-                                  Vector<int32_t>, Vector<int32_t>, Vector<int32_t>>;
+using SamplingArrays =
+    std::tuple<Vector<float>, Vector<int32_t>, Vector<float>, Vector<float>, Vector<float>, Vector<float>,
+               Vector<float>, Vector<uint64_t>, Vector<uint64_t>, Vector<int32_t>, Vector<int32_t>, Vector<int32_t>,
+               Vector<int32_t>, Vector<int32_t>, Vector<float>, Vector<int32_t>, Vector<int32_t>, Table>;
 
 // The arrays of StepInputs. They may be written between steps, so what they hold is checked in each.
 struct StepArrays {
@@ -193,36 +194,59 @@ class BoundProgram {
 
   void fill_sampling(const SamplingArrays& s, Step& step) {
     const auto& [temperature, top_k, top_p, min_p, repetition, presence, frequency, seeds, draws, num_logprobs, history,
-                 history_offsets, num_prompt_tokens] = s;
+                 history_offsets, num_prompt_tokens, bias_ids, bias_values, bias_offsets, mask_rows, token_masks] = s;
     const size_t rows = step.num_rows;
-    if (temperature.size() != rows || top_k.size() != rows || top_p.size() != rows || min_p.size() != rows ||
-        repetition.size() != rows || presence.size() != rows || frequency.size() != rows || seeds.size() != rows ||
-        draws.size() != rows || num_logprobs.size() != rows || num_prompt_tokens.size() != rows ||
-        history_offsets.size() != rows + 1)
-      reject("sampling", "expected one entry for each row");
-    check_range("history_offsets", history_offsets.data(), rows + 1, static_cast<int64_t>(history.size()) + 1);
-    check_range("history", history.data(), history.size(), limits_.vocab_size);
+    for (const size_t size : {temperature.size(), top_k.size(), top_p.size(), min_p.size(), repetition.size(),
+                              presence.size(), frequency.size(), seeds.size(), draws.size(), num_logprobs.size(),
+                              num_prompt_tokens.size(), mask_rows.size()})
+      if (size != rows) reject("sampling", "expected one entry for each row");
+    check_runs("history", history, history_offsets, rows);
+    check_runs("bias", bias_ids, bias_offsets, rows);
+    if (bias_values.size() != bias_ids.size()) reject("bias_values", "expected one for each of bias_ids");
+    const size_t words = (limits_.vocab_size + 31) / 32;
+    if (token_masks.shape(0) && token_masks.shape(1) != words) reject("token_masks", "expected a bit for each token");
     for (size_t r = 0; r < rows; ++r) {
       const int32_t begin = history_offsets.data()[r], end = history_offsets.data()[r + 1];
-      if (end < begin || num_prompt_tokens.data()[r] < 0 || num_prompt_tokens.data()[r] > end - begin)
-        reject("history_offsets", "row " + std::to_string(r) + " is malformed");
+      if (num_prompt_tokens.data()[r] < 0 || num_prompt_tokens.data()[r] > end - begin)
+        reject("num_prompt_tokens", "row " + std::to_string(r) + " is malformed");
       if (num_logprobs.data()[r] < 0) reject("num_logprobs", "row " + std::to_string(r) + " asks for fewer than none");
-      sampling_[r] = {temperature.data()[r],
-                      top_p.data()[r],
-                      min_p.data()[r],
-                      repetition.data()[r],
-                      presence.data()[r],
-                      frequency.data()[r],
-                      top_k.data()[r],
-                      num_logprobs.data()[r],
-                      begin,
-                      end,
-                      num_prompt_tokens.data()[r],
-                      seeds.data()[r],
-                      draws.data()[r]};
+      const int32_t mask = mask_rows.data()[r];
+      if (mask < -1 || mask >= static_cast<int64_t>(token_masks.shape(0)))
+        reject("mask_rows", "row " + std::to_string(r) + " names a mask that is not there");
+      SamplingRow& row = sampling_[r];
+      row = {};
+      row.temperature = temperature.data()[r];
+      row.top_p = top_p.data()[r];
+      row.min_p = min_p.data()[r];
+      row.repetition_penalty = repetition.data()[r];
+      row.presence_penalty = presence.data()[r];
+      row.frequency_penalty = frequency.data()[r];
+      row.top_k = top_k.data()[r];
+      row.num_logprobs = num_logprobs.data()[r];
+      row.history_begin = begin;
+      row.history_end = end;
+      row.num_prompt_tokens = num_prompt_tokens.data()[r];
+      row.bias_begin = bias_offsets.data()[r];
+      row.bias_end = bias_offsets.data()[r + 1];
+      row.seed = seeds.data()[r];
+      row.draw = draws.data()[r];
+      if (mask >= 0) row.mask = reinterpret_cast<const uint32_t*>(token_masks.data()) + mask * words;
     }
     step.sampling = sampling_.data();
     step.history = history.data();
+    step.bias_ids = bias_ids.data();
+    step.bias_values = bias_values.data();
+  }
+
+  // Runs of token ids, one for each row, end to end.
+  void check_runs(const std::string& name, const Vector<int32_t>& ids, const Vector<int32_t>& offsets,
+                  size_t rows) const {
+    if (offsets.size() != rows + 1) reject((name + "_offsets").c_str(), "expected one more than rows");
+    check_range((name + "_offsets").c_str(), offsets.data(), rows + 1, static_cast<int64_t>(ids.size()) + 1);
+    check_range(name.c_str(), ids.data(), ids.size(), limits_.vocab_size);
+    for (size_t r = 0; r < rows; ++r)
+      if (offsets.data()[r + 1] < offsets.data()[r])
+        reject((name + "_offsets").c_str(), "row " + std::to_string(r) + " is malformed");
   }
 
   CpuDevice& device_;

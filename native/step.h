@@ -17,8 +17,9 @@ enum class RowSymbol : int32_t { T, R, S };
 // Parameters of the choice of one token: see SamplingInputs in backends/base.py.
 struct SamplingRow {
   float temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
-  int32_t top_k, num_logprobs, history_begin, history_end, num_prompt_tokens;
+  int32_t top_k, num_logprobs, history_begin, history_end, num_prompt_tokens, bias_begin, bias_end;
   uint64_t seed, draw;
+  const uint32_t* mask;  // or null: a bit for each token that may be chosen
 };
 
 // Inputs of one step; every array is checked against the limits before the step starts.
@@ -38,6 +39,8 @@ struct Step {
   const int64_t* kv_strides = nullptr;    // bytes from block to block, for each layer
   const SamplingRow* sampling = nullptr;  // [num_rows] or null
   const int32_t* history = nullptr;
+  const int32_t* bias_ids = nullptr;
+  const float* bias_values = nullptr;
   int32_t num_threads = 1;
 
   LEPTON_INLINE int32_t rows(RowSymbol symbol) const {

@@ -1,4 +1,4 @@
-// The choice of one token per row: penalties, temperature, top-k, top-p, min-p, a counter-based draw;
+// The choice of one token per row: biases, masks, penalties, temperature, top-k, top-p, min-p, a counter-based draw;
 // log-probabilities. The order of the steps is that of backends/reference/sampling.py.
 
 namespace lepton::LEPTON_ISA {
@@ -76,6 +76,19 @@ static void penalize(const SamplingRow& row, const int32_t* history, float* x, i
   for (const int32_t* p = output; p < end; ++p) {
     if (counts[*p] > 0) x[*p] -= row.presence_penalty + row.frequency_penalty * static_cast<float>(counts[*p]);
     counts[*p] = 0;
+  }
+}
+
+// Adds the biases of a row, then hides what its mask leaves out.
+static void bias_and_mask(const SamplingRow& row, const Step& step, float* x, int32_t size) {
+  for (int32_t i = row.bias_begin; i < row.bias_end; ++i) x[step.bias_ids[i]] += step.bias_values[i];
+  if (!row.mask) return;
+  for (int32_t begin = 0; begin < size; begin += 32) {
+    const uint32_t word = row.mask[begin / 32];
+    const int32_t end = begin + 32 < size ? begin + 32 : size;
+    if (word == 0xffffffffu) continue;
+    for (int32_t i = begin; i < end; ++i)
+      if (!(word >> (i - begin) & 1)) x[i] = -__builtin_inff();
   }
 }
 
@@ -177,15 +190,17 @@ static void sample_run(const OpRecord& record, const Step& step, int64_t r, Scra
   const float normaliser = static_cast<float>(__builtin_log(exponentials(logits, size, largest, 1.0f, nullptr)));
   const bool penalized =
       row.repetition_penalty != 1.0f || row.presence_penalty != 0.0f || row.frequency_penalty != 0.0f;
+  const bool changed = penalized || row.mask || row.bias_end > row.bias_begin;
   float* x = reinterpret_cast<float*>(scratch.data);
   const float* chosen_from = logits;
-  if (penalized) {
+  if (changed) {
     __builtin_memcpy(x, logits, sizeof(float) * size);
-    penalize(row, step.history, x, reinterpret_cast<int32_t*>(x + size));
+    bias_and_mask(row, step, x, size);
+    if (penalized) penalize(row, step.history, x, reinterpret_cast<int32_t*>(x + size));
     chosen_from = x;
   }
   int32_t id;
-  const float top = penalized ? largest_of(x, size) : largest;
+  const float top = changed ? largest_of(x, size) : largest;
   if (row.temperature == 0.0f) {
     id = first_equal(chosen_from, size, top);
   } else if (!(__builtin_fabsf(top) <= 3.4028235e38f)) {  // infinite: its holders share the mass

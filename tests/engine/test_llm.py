@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,45 @@ def test_memory_bounds_the_context(model_path: Path) -> None:
     with LLM(model_path, backend="reference", policy="exact", kv_memory_bytes=4 * 16 * KV_BYTES_PER_TOKEN) as llm:
         assert llm.model_info.max_model_len == 4 * 16 + 1
         assert llm.model_info.policy == "exact" and llm.model_info.vocab_size == VOCAB_SIZE
+
+
+def test_biases_forbid_and_force(llm: LLM) -> None:
+    (plain,) = llm.generate("hello", GREEDY)
+    first = plain.token_ids[0]
+    (other,) = llm.generate("hello", SamplingParams(temperature=0.0, max_tokens=12, logit_bias={first: -100}))
+    assert first not in other.token_ids and other.token_ids[0] != first
+    forced = SamplingParams(temperature=0.0, max_tokens=5, ignore_eos=True, logit_bias={7: 100})
+    assert list(llm.generate("hello", forced)[0].token_ids) == [7] * 5
+
+
+def test_nothing_ends_a_text_before_min_tokens(llm: LLM) -> None:
+    (plain,) = llm.generate("hello", GREEDY)
+    second = plain.token_ids[1]
+    stopped = SamplingParams(temperature=0.0, max_tokens=12, stop_token_ids=[second])
+    assert llm.generate("hello", stopped)[0].finish_reason == "stop"
+    later = SamplingParams(temperature=0.0, max_tokens=12, stop_token_ids=[second], min_tokens=6)
+    (completion,) = llm.generate("hello", later)
+    assert len(completion.token_ids) >= 6 and second not in completion.token_ids[:6]
+
+
+def test_stop_strings_count_after_min_tokens(llm: LLM) -> None:
+    params = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True, logit_bias={97: 100})
+    (plain,) = llm.generate("hello", params)
+    letter = plain.text[0]
+    assert plain.text == letter * 12
+    (early,) = llm.generate("hello", replace(params, stop=letter))
+    (late,) = llm.generate("hello", replace(params, stop=letter, min_tokens=5))
+    assert (early.text, late.text) == ("", letter * 5)
+    assert (early.finish_reason, late.finish_reason) == ("stop", "stop")
+
+
+@pytest.mark.parametrize("name", ["logit_bias", "stop_token_ids"])
+def test_ids_past_the_vocabulary_are_refused(llm: LLM, name: str) -> None:
+    params = SamplingParams(**{name: {VOCAB_SIZE: 1.0}})  # type: ignore[arg-type]
+    with pytest.raises(
+        InvalidRequest, match=f"{name}: expected token ids from 0 to {VOCAB_SIZE - 1}, got {VOCAB_SIZE}"
+    ):
+        llm.generate("hello", params)
 
 
 def test_closed_is_closed(model_path: Path) -> None:

@@ -38,7 +38,7 @@ class Recorder:
         raise AssertionError("not used")
 
 
-def request(num_tokens: int, computed: int, tables: tuple[list[int], ...], **params: float) -> Request:
+def request(num_tokens: int, computed: int, tables: tuple[list[int], ...], **params: object) -> Request:
     made = Request.create(
         np.arange(10, 10 + num_tokens, dtype=np.int32),
         SamplingParams(seed=5, **params),  # type: ignore[arg-type]
@@ -131,6 +131,23 @@ def test_sampling_rows_follow_their_requests() -> None:
     swapped = builder.build([penalised, plain])
     assert swapped.temperature.tolist() == [1.0, 0.5] and swapped.history_offsets.tolist() == [0, 5, 5]
     assert builder.build([plain]).history.tolist() == []
+
+
+def test_biases_change_once_a_request_has_its_least_tokens() -> None:
+    builder = SamplingInputsBuilder(2)
+    biased = request(3, 0, (), logit_bias={5: 1.5}, stop_token_ids=[9], min_tokens=2)
+    plain = request(2, 0, ())
+
+    def build() -> tuple[list[int], list[float], list[int]]:
+        inputs = builder.build([plain, biased])
+        return inputs.bias_ids.tolist(), inputs.bias_values.tolist(), inputs.bias_offsets.tolist()
+
+    assert build() == ([5, 9], [1.5, -np.inf], [0, 0, 2])
+    biased.append(20)
+    assert build() == ([5, 9], [1.5, -np.inf], [0, 0, 2])
+    biased.append(20)
+    assert build() == ([5], [1.5], [0, 0, 1])
+    assert builder.build([plain]).bias_offsets.tolist() == [0, 0]
 
 
 def test_a_long_history_grows_the_buffer() -> None:

@@ -47,6 +47,15 @@ from lepton_ai.errors import InvalidRequest
         ("logprobs", -1),
         ("logprobs", 21),
         ("ignore_eos", 1),
+        ("min_tokens", -1),
+        ("min_tokens", 1.0),
+        ("logit_bias", [(3, 1.0)]),
+        ("logit_bias", {-1: 1.0}),
+        ("logit_bias", {"3": 1.0}),
+        ("logit_bias", {3: 100.5}),
+        ("logit_bias", {3: math.nan}),
+        ("logit_bias", {3: True}),
+        ("logit_bias", dict.fromkeys(range(301), 1.0)),
     ],
 )
 def test_bad_value_is_refused_by_name(name: str, value: object) -> None:
@@ -55,6 +64,17 @@ def test_bad_value_is_refused_by_name(name: str, value: object) -> None:
         SamplingParams(**arguments)
     assert caught.value.param == name
     assert name in caught.value.message and "expected" in caught.value.message
+
+
+def test_min_tokens_is_at_most_max_tokens() -> None:
+    assert SamplingParams(min_tokens=4, max_tokens=4).min_tokens == 4
+    with pytest.raises(InvalidRequest, match="min_tokens: expected at most max_tokens, 4, got 5"):
+        SamplingParams(min_tokens=5, max_tokens=4)
+
+
+def test_biases_become_plain_python() -> None:
+    biases: dict[Any, Any] = {np.int32(3): 1, 4: np.float32(-0.5)}
+    assert SamplingParams(logit_bias=biases).logit_bias == {3: 1.0, 4: -0.5}
 
 
 def test_unknown_name_is_refused() -> None:

@@ -42,6 +42,11 @@ def settings(num_rows: int, **changes: float) -> SamplingInputs:
         "history": np.zeros(0, np.int32),
         "history_offsets": np.zeros(num_rows + 1, np.int32),
         "num_prompt_tokens": np.zeros(num_rows, np.int32),
+        "bias_ids": np.zeros(0, np.int32),
+        "bias_values": np.zeros(0, np.float32),
+        "bias_offsets": np.zeros(num_rows + 1, np.int32),
+        "mask_rows": np.full(num_rows, -1, np.int32),
+        "token_masks": np.zeros((0, 0), np.int32),
     }
     for name, value in changes.items():
         values[name] = np.full_like(values[name], value)
@@ -91,7 +96,21 @@ def random_settings(num_rows: int, vocab_size: int, rng: np.random.Generator) ->
         history=rng.integers(0, vocab_size, lengths.sum()).astype(np.int32),
         history_offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
         num_prompt_tokens=rng.integers(0, lengths + 1).astype(np.int32),
+        bias_ids=rng.integers(0, vocab_size, 2 * num_rows).astype(np.int32),
+        bias_values=rng.uniform(-3, 3, 2 * num_rows).astype(np.float32),
+        bias_offsets=np.arange(0, 2 * num_rows + 1, 2, dtype=np.int32) // 8 * 8,  # eight in each fourth row
+        mask_rows=some(rng.integers(0, 5, num_rows).astype(np.int32), -1),
+        token_masks=some_masks(5, vocab_size, rng),
     )
+
+
+def some_masks(count: int, vocab_size: int, rng: np.random.Generator) -> npt.NDArray[np.int32]:
+    """Masks that leave about half of the tokens; of some, whole words are full or empty."""
+    bits = rng.random((count, -(-vocab_size // 32), 32)) < 0.5
+    bits[rng.random(bits.shape[:2]) < 0.2] = False
+    bits[rng.random(bits.shape[:2]) < 0.2] = True
+    bits[:, 0, 3] = True
+    return np.packbits(bits.reshape(count, -1), axis=1, bitorder="little").view(np.int32)
 
 
 @cache
@@ -145,16 +164,52 @@ def test_rows_alone_choose_as_among_others(device: CpuDevice) -> None:
     together = native(device, logits, inputs)
     for index in range(0, 1000, 37):
         begin, end = inputs.history_offsets[index : index + 2]
+        first, last = inputs.bias_offsets[index : index + 2]
         picked = {
             f.name: getattr(inputs, f.name)[index : index + 1]
             for f in fields(SamplingInputs)
-            if not f.name.startswith("history")
+            if not f.name.startswith(("history", "bias", "token_masks"))
         }
         alone = SamplingInputs(
-            **picked, history=inputs.history[begin:end], history_offsets=np.array([0, end - begin], np.int32)
+            **picked,
+            history=inputs.history[begin:end],
+            history_offsets=np.array([0, end - begin], np.int32),
+            bias_ids=inputs.bias_ids[first:last],
+            bias_values=inputs.bias_values[first:last],
+            bias_offsets=np.array([0, last - first], np.int32),
+            token_masks=inputs.token_masks,
         )
         got = native(device, logits[index : index + 1], alone)
         assert (got.token_ids[0], got.logprobs[0]) == (together.token_ids[index], together.logprobs[index])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_only_unmasked_tokens_are_chosen(single: CpuDevice, temperature: float) -> None:
+    logits = np.zeros((60, 70), np.float32)
+    logits[:, 5] = 50
+    mask = np.zeros((2, 3), np.int32)
+    mask[0, 2] = 1 << 5  # token 69, the last but none
+    mask[1, 0] = -1 << 30  # 30 and 31
+    inputs = replace(
+        settings(60, temperature=temperature), token_masks=mask, mask_rows=np.arange(60, dtype=np.int32) % 3 - 1
+    )
+    got = native(single, logits, inputs)
+    assert set(got.token_ids[::3].tolist()) == {5}
+    assert set(got.token_ids[1::3].tolist()) == {69}
+    assert set(got.token_ids[2::3].tolist()) == ({30} if temperature == 0 else {30, 31})
+    np.testing.assert_allclose(got.logprobs[1::3], -50, atol=1e-3)  # of the distribution as the model has it
+
+
+def test_biases_of_one_token_add_up(single: CpuDevice) -> None:
+    logits = np.zeros((2, 9), np.float32)
+    inputs = replace(
+        settings(2, temperature=0),
+        bias_ids=np.array([7, 2, 7, 1], np.int32),
+        bias_values=np.array([1, 1.5, 1, -INF], np.float32),
+        bias_offsets=np.array([0, 3, 4], np.int32),
+    )
+    assert native(single, logits, inputs).token_ids.tolist() == [7, 0]
+    assert sample(logits, inputs).token_ids.tolist() == [7, 0]
 
 
 def test_ties_go_to_the_lowest_id(single: CpuDevice) -> None:

@@ -55,13 +55,15 @@ def good() -> StepInputs:
 
 def sampling(num_rows: int = 2, **changes: npt.NDArray[np.generic]) -> SamplingInputs:
     """Settings of ``num_rows`` rows, some of them replaced."""
-    kinds = {"seeds": np.uint64, "draws": np.uint64, "history": np.int32, "history_offsets": np.int32}
+    kinds = {"seeds": np.uint64, "draws": np.uint64}
     ints_too = ("top_k", "num_logprobs", "num_prompt_tokens")
     values: dict[str, npt.NDArray[np.generic]] = {}
     for field in fields(SamplingInputs):
         kind = np.int32 if field.name in ints_too else kinds.get(field.name, np.float32)
         values[field.name] = np.ones(num_rows, kind)
     values |= {"history": ints([7, 8, 9]), "history_offsets": ints([0, 2, 3]), "num_prompt_tokens": ints([1, 0])}
+    values |= {"bias_ids": ints([3]), "bias_values": np.ones(1, np.float32), "bias_offsets": ints([0, 1, 1])}
+    values |= {"mask_rows": ints([-1, -1]), "token_masks": np.zeros((0, 0), np.int32)}
     return SamplingInputs(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -96,14 +98,21 @@ BAD_STEPS: Mapping[str, tuple[str, dict[str, object]]] = {
     "a row past the tokens": ("logit_rows", {"logit_rows": ints([0, 5])}),
     "too few settings": ("sampling", {"sampling": sampling(top_k=ints([1]))}),
     "too many settings": ("sampling", {"sampling": sampling(temperature=np.ones(3, np.float32))}),
-    "too few history offsets": ("sampling", {"sampling": sampling(history_offsets=ints([0, 3]))}),
+    "too few history offsets": ("history_offsets", {"sampling": sampling(history_offsets=ints([0, 3]))}),
     "history offsets past the history": ("history_offsets", {"sampling": sampling(history_offsets=ints([0, 2, 4]))}),
     "history offsets below 0": ("history_offsets", {"sampling": sampling(history_offsets=ints([-1, 2, 3]))}),
     "history offsets that go back": ("history_offsets", {"sampling": sampling(history_offsets=ints([3, 2, 3]))}),
     "a history id past the vocabulary": ("history", {"sampling": sampling(history=ints([7, VOCAB, 9]))}),
     "a history id below 0": ("history", {"sampling": sampling(history=ints([7, -1, 9]))}),
-    "prompt counts below 0": ("history_offsets", {"sampling": sampling(num_prompt_tokens=ints([-1, 0]))}),
-    "prompt counts past the history": ("history_offsets", {"sampling": sampling(num_prompt_tokens=ints([1, 2]))}),
+    "prompt counts below 0": ("num_prompt_tokens", {"sampling": sampling(num_prompt_tokens=ints([-1, 0]))}),
+    "prompt counts past the history": ("num_prompt_tokens", {"sampling": sampling(num_prompt_tokens=ints([1, 2]))}),
+    "too few temperatures": ("sampling", {"sampling": sampling(temperature=np.ones(1, np.float32))}),
+    "a bias past the vocabulary": ("bias", {"sampling": sampling(bias_ids=ints([VOCAB]))}),
+    "bias offsets past the biases": ("bias_offsets", {"sampling": sampling(bias_offsets=ints([0, 1, 2]))}),
+    "too few bias values": ("bias_values", {"sampling": sampling(bias_values=np.ones(0, np.float32))}),
+    "a mask that is not there": ("mask_rows", {"sampling": sampling(mask_rows=ints([-1, 0]))}),
+    "a mask below none": ("mask_rows", {"sampling": sampling(mask_rows=ints([-2, -1]))}),
+    "a mask that is too short": ("token_masks", {"sampling": sampling(token_masks=np.ones((1, 1), np.int32))}),
     "alternatives below 0": ("num_logprobs", {"sampling": sampling(num_logprobs=ints([0, -1]))}),
 }
 

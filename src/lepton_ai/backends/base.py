@@ -40,6 +40,9 @@ class SamplingInputs:
     for rows with penalties, prompt and output ids so far, row after row: ``history_offsets`` ``[R + 1]`` i32, and
     ``num_prompt_tokens`` of each row's slice come from the prompt (repetition counts both, presence and frequency
     only output). ``num_logprobs`` most likely alternatives are returned for each row, at most ``MAX_LOGPROBS``.
+    ``bias_values`` are added to the logits of ``bias_ids``, row after row: ``bias_offsets`` ``[R + 1]`` i32. A row may
+    only choose the tokens whose bits are set in row ``mask_rows`` of ``token_masks`` ``[M, ceil(V / 32)]`` i32, token
+    ``t`` being bit ``t % 32`` of word ``t // 32``; -1 stands for no mask, and a mask leaves at least one token.
     """
 
     temperature: Float32Array
@@ -55,6 +58,11 @@ class SamplingInputs:
     history: Int32Array
     history_offsets: Int32Array
     num_prompt_tokens: Int32Array
+    bias_ids: Int32Array
+    bias_values: Float32Array
+    bias_offsets: Int32Array
+    mask_rows: Int32Array
+    token_masks: Int32Array
 
 
 MAX_LOGPROBS = 20

@@ -46,8 +46,8 @@ class Engine:
     ) -> Request:
         """A checked request, not queued yet; changes nothing.
 
-        Raises InvalidRequest for an empty prompt or an unknown id, ContextLengthExceeded if prompt and ``max_tokens``
-        exceed the context, OutOfMemory if they exceed the KV memory.
+        Raises InvalidRequest for an empty prompt, or an unknown id in it or in ``params``, ContextLengthExceeded if
+        prompt and ``max_tokens`` exceed the context, OutOfMemory if they exceed the KV memory.
         """
         ids = check_token_ids(prompt_ids, vocab_size=self.config.vocab_size, name="prompt")
         if len(ids) >= self.config.limits.max_model_len:
@@ -55,6 +55,10 @@ class Engine:
                 f"prompt: {len(ids)} tokens leave no room in the context of {self.config.limits.max_model_len}",
                 param="prompt",
             )
+        for name, named in (("logit_bias", params.logit_bias or ()), ("stop_token_ids", params.stop_ids)):
+            if unknown := [token_id for token_id in named if token_id >= self.config.vocab_size]:
+                expected = f"expected token ids from 0 to {self.config.vocab_size - 1}"
+                raise InvalidRequest(f"{name}: {expected}, got {unknown[0]}", param=name)
         if params.max_tokens is None:
             end = max(self.scheduler.max_request_tokens, len(ids) + 1)
         else:

@@ -23,6 +23,6 @@ class Generator:
         )
         self.client = EngineClient(
             Engine(decoder.executable, decoder.cache, config),
-            lambda params: StoppingDecoder(tokenizer, params.stop_strings),
+            lambda params: StoppingDecoder(tokenizer, params.stop_strings, min_tokens=params.min_tokens),
         )
         self.evaluator = Evaluator(decoder, self.client)

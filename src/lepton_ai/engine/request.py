@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from lepton_ai.backends.base import Int32Array
+from lepton_ai.backends.base import Float32Array, Int32Array
 from lepton_ai.engine.block_pool import BlockHash
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
@@ -20,6 +21,25 @@ class FinishReason(enum.Enum):
     STOP = "stop"
     LENGTH = "length"
     CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Biases:
+    """What is added to the logits of some tokens."""
+
+    ids: Int32Array
+    values: Float32Array
+
+    @classmethod
+    def of(cls, biases: Mapping[int, float]) -> Biases:
+        """From a number for each token id."""
+        return cls(np.array([*biases], np.int32), np.array([*biases.values()], np.float32))
+
+    def without(self, forbidden: Iterable[int]) -> Biases:
+        """The same, and these tokens never."""
+        ids = np.array(sorted(forbidden), np.int32)
+        values = np.full(len(ids), -np.inf, np.float32)
+        return Biases(np.concatenate([self.ids, ids]), np.concatenate([self.values, values]))
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +61,8 @@ class Request:
     max_tokens: int
     params: SamplingParams
     stop_ids: frozenset[int]
+    biases: Biases
+    early_biases: Biases
     seed: int
     num_tokens: int
     priority: int = 0
@@ -67,6 +89,8 @@ class Request:
     ) -> Request:
         """A request for a checked prompt; ``max_tokens`` counts the prompt, ``eos_ids`` are the model's end tokens."""
         options = options or RequestOptions()
+        stop_ids = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else eos_ids)
+        biases = Biases.of(params.logit_bias or {})
         tokens = np.empty(max_tokens, np.int32)
         tokens[: len(prompt_ids)] = prompt_ids
         return cls(
@@ -75,12 +99,24 @@ class Request:
             num_prompt_tokens=len(prompt_ids),
             max_tokens=max_tokens,
             params=params,
-            stop_ids=frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else eos_ids),
+            stop_ids=stop_ids,
+            biases=biases,
+            early_biases=biases.without(stop_ids) if params.min_tokens else biases,
             seed=secrets.randbits(64) if params.seed is None else params.seed,
             num_tokens=len(prompt_ids),
             priority=options.priority,
             tenant=options.tenant,
         )
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Tokens that were sampled."""
+        return self.num_tokens - self.num_prompt_tokens
+
+    @property
+    def current_biases(self) -> Biases:
+        """Those of the next token: before ``min_tokens``, nothing may end the generation."""
+        return self.early_biases if self.num_output_tokens < self.params.min_tokens else self.biases
 
     def append(self, token_id: int) -> None:
         """Add a sampled token, and see whether it was the last."""

@@ -3,11 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from lepton_ai.backends.base import SamplingInputs
-from lepton_ai.engine.request import Request
+from lepton_ai.backends.base import Int32Array, SamplingInputs
+from lepton_ai.engine.request import Biases, Request
+
+ScalarT = TypeVar("ScalarT", np.int32, np.float32)
+
+_NO_HISTORY: Int32Array = np.zeros(0, np.int32)
+_NO_MASKS: Int32Array = np.zeros((0, 0), np.int32)
+
+
+class _Runs(Generic[ScalarT]):
+    """Runs of values, one for each row, end to end in an array that grows."""
+
+    def __init__(self, dtype: type[ScalarT], max_rows: int) -> None:
+        self._values: npt.NDArray[ScalarT] = np.zeros(256, dtype)
+        self.offsets = np.zeros(max_rows + 1, np.int32)
+        self._offset_view = self.offsets.data
+        self.size = 0
+
+    def write(self, runs: Sequence[npt.NDArray[ScalarT]]) -> None:
+        """Lay out one run for each row."""
+        self.size = 0
+        for row, run in enumerate(runs):
+            self._offset_view[row] = self.size
+            if len(run):
+                end = self.size + len(run)
+                if end > len(self._values):
+                    self._values = np.resize(self._values, 2 * end)
+                self._values[self.size : end] = run
+                self.size = end
+        self._offset_view[len(runs)] = self.size
+
+    def values(self) -> npt.NDArray[ScalarT]:
+        """All runs. A view."""
+        return self._values[: self.size]
 
 
 class SamplingInputsBuilder:
@@ -25,13 +59,16 @@ class SamplingInputsBuilder:
         self._seeds = np.zeros(max_rows, np.uint64)
         self._draws = np.zeros(max_rows, np.uint64)
         self._num_logprobs = np.zeros(max_rows, np.int32)
-        self._history_offsets = np.zeros(max_rows + 1, np.int32)
         self._num_prompt_tokens = np.zeros(max_rows, np.int32)
-        self._history = np.zeros(256, np.int32)
-        self._draw_view, self._offset_view = self._draws.data, self._history_offsets.data
+        self._mask_rows = np.full(max_rows, -1, np.int32)
+        self._history = _Runs(np.int32, max_rows)
+        self._bias_ids = _Runs(np.int32, max_rows)
+        self._bias_values = _Runs(np.float32, max_rows)
+        self._draw_view = self._draws.data
         self._has_penalties = False  # one of the rows of the last call has them
+        self._biases: list[Biases] = []  # of those rows
         # A steady decode step has the sizes of the one before it, and so the same views.
-        self._sizes, self._inputs = (0, 0), self._views(0, 0)
+        self._sizes, self._inputs = (0, 0, 0), self._views(0)
 
     def build(self, requests: Sequence[Request]) -> SamplingInputs:
         """The inputs for one row of each request, in order. Views: valid until the next call.
@@ -44,15 +81,21 @@ class SamplingInputsBuilder:
             if self._rows[row] is not request:
                 self._write_row(row, request)
                 is_same = False
-        if is_same and not self._has_penalties:
+        biases = [request.current_biases for request in requests]
+        if is_same and not self._has_penalties and biases == self._biases:
             return self._inputs
         self._has_penalties = any(request.params.has_penalties for request in requests)
-        sizes = (len(requests), self._write_history(requests))
+        self._history.write([_history(request) for request in requests])
+        if biases != self._biases:
+            self._bias_ids.write([b.ids for b in biases])
+            self._bias_values.write([b.values for b in biases])
+            self._biases = biases
+        sizes = (len(requests), self._history.size, self._bias_ids.size)
         if not is_same or self._sizes != sizes:
-            self._sizes, self._inputs = sizes, self._views(*sizes)
+            self._sizes, self._inputs = sizes, self._views(len(requests))
         return self._inputs
 
-    def _views(self, count: int, history_size: int) -> SamplingInputs:
+    def _views(self, count: int) -> SamplingInputs:
         return SamplingInputs(
             temperature=self._temperature[:count],
             top_k=self._top_k[:count],
@@ -64,9 +107,14 @@ class SamplingInputsBuilder:
             seeds=self._seeds[:count],
             draws=self._draws[:count],
             num_logprobs=self._num_logprobs[:count],
-            history=self._history[:history_size],
-            history_offsets=self._history_offsets[: count + 1],
+            history=self._history.values(),
+            history_offsets=self._history.offsets[: count + 1],
             num_prompt_tokens=self._num_prompt_tokens[:count],
+            bias_ids=self._bias_ids.values(),
+            bias_values=self._bias_values.values(),
+            bias_offsets=self._bias_ids.offsets[: count + 1],
+            mask_rows=self._mask_rows[:count],
+            token_masks=_NO_MASKS,
         )
 
     def _write_row(self, row: int, request: Request) -> None:
@@ -83,16 +131,7 @@ class SamplingInputsBuilder:
         self._num_logprobs[row] = params.logprobs or 0
         self._num_prompt_tokens[row] = request.num_prompt_tokens if params.has_penalties else 0
 
-    def _write_history(self, requests: Sequence[Request]) -> int:
-        """Lay out the tokens of the rows that have penalties; returns how many there are."""
-        total = 0
-        for row, request in enumerate(requests):
-            self._offset_view[row] = total
-            if request.params.has_penalties:
-                end = total + request.num_tokens
-                if end > len(self._history):
-                    self._history = np.resize(self._history, 2 * end)
-                self._history[total:end] = request.tokens[: request.num_tokens]
-                total = end
-        self._offset_view[len(requests)] = total
-        return total
+
+def _history(request: Request) -> Int32Array:
+    """The tokens that penalties count; none where there are no penalties."""
+    return request.tokens[: request.num_tokens] if request.params.has_penalties else _NO_HISTORY

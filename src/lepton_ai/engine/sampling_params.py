@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lepton_ai.backends.base import MAX_LOGPROBS
 from lepton_ai.errors import InvalidRequest
 
 _MAX_INT32 = 2**31 - 1
+_MAX_BIASES = 300
+_MAX_BIAS = 100.0
 _MAX_UINT64 = 2**64 - 1
 
 
@@ -23,8 +25,9 @@ class SamplingParams:
     at most 100, counts prompt and output; ``presence_penalty`` and ``frequency_penalty``, from -2 to 2, count the
     output only. Equal ``seed`` and prompt give equal tokens, whatever else runs; None draws a fresh seed. ``stop``
     strings and ``stop_token_ids`` end a generation beside the model's own end tokens, which ``ignore_eos`` switches
-    off. ``max_tokens`` None means: until the context is full. ``logprobs``, from 0 to 20, asks for the log-probability
-    of each token and that many alternatives.
+    off; before ``min_tokens`` tokens neither they nor stop strings end it. ``max_tokens`` None means: until the context
+    is full. ``logprobs``, from 0 to 20, asks for the log-probability of each token and that many alternatives.
+    ``logit_bias`` adds to the logits of up to 300 token ids, -100 to 100; -100 and 100 as good as forbid and force.
     """
 
     temperature: float = 1.0
@@ -40,6 +43,8 @@ class SamplingParams:
     max_tokens: int | None = None
     logprobs: int | None = None
     ignore_eos: bool = False
+    min_tokens: int = 0
+    logit_bias: Mapping[int, float] | None = None
 
     def __post_init__(self) -> None:
         self._set_float("temperature", 0.0, 100.0)
@@ -56,16 +61,28 @@ class SamplingParams:
         self._set_optional_int("seed", 0, _MAX_UINT64)
         self._set_optional_int("max_tokens", 1, _MAX_INT32)
         self._set_optional_int("logprobs", 0, MAX_LOGPROBS)
+        self._set_int("min_tokens", 0, _MAX_INT32)
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise InvalidRequest(
+                f"min_tokens: expected at most max_tokens, {self.max_tokens}, got {self.min_tokens}", param="min_tokens"
+            )
         if not isinstance(self.ignore_eos, bool):
             raise InvalidRequest(f"ignore_eos: expected a boolean, got {self.ignore_eos!r}", param="ignore_eos")
         object.__setattr__(self, "stop", _stop_strings(self.stop))
         object.__setattr__(self, "stop_token_ids", _stop_ids(self.stop_token_ids))
+        object.__setattr__(self, "logit_bias", _logit_bias(self.logit_bias))
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
         """``stop`` as a tuple."""
         assert isinstance(self.stop, tuple)
         return self.stop
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """``stop_token_ids`` as a tuple."""
+        assert isinstance(self.stop_token_ids, tuple)
+        return self.stop_token_ids
 
     @property
     def has_penalties(self) -> bool:
@@ -113,3 +130,25 @@ def _stop_ids(ids: object) -> tuple[int, ...]:
     if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
         raise InvalidRequest(f"stop_token_ids: expected integers, got {ids!r}", param="stop_token_ids")
     return tuple(_checked_int("stop_token_ids", i, 0, _MAX_INT32) for i in ids)
+
+
+def _logit_bias(biases: object) -> Mapping[int, float] | None:
+    if biases is None:
+        return None
+    if not isinstance(biases, Mapping) or len(biases) > _MAX_BIASES:
+        raise InvalidRequest(
+            f"logit_bias: expected a mapping of at most {_MAX_BIASES} token ids to numbers", param="logit_bias"
+        )
+    return {
+        _checked_int("logit_bias", token_id, 0, _MAX_INT32): _checked_bias(token_id, bias)
+        for token_id, bias in biases.items()
+    }
+
+
+def _checked_bias(token_id: object, bias: object) -> float:
+    is_number = isinstance(bias, numbers.Real) and not isinstance(bias, bool)
+    if not is_number or not abs(float(bias)) <= _MAX_BIAS:  # type: ignore[arg-type]
+        raise InvalidRequest(
+            f"logit_bias: expected a number in [-100, 100] for token {token_id}, got {bias!r}", param="logit_bias"
+        )
+    return float(bias)  # type: ignore[arg-type]

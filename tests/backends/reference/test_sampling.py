@@ -45,6 +45,11 @@ def inputs(
         history=np.array([i for row in ids for i in row], np.int32),
         history_offsets=np.cumsum([0, *(len(row) for row in ids)]).astype(np.int32),
         num_prompt_tokens=np.array([len(prompt) for prompt, _ in pairs], np.int32),
+        bias_ids=np.zeros(0, np.int32),
+        bias_values=np.zeros(0, np.float32),
+        bias_offsets=np.zeros(num_rows + 1, np.int32),
+        mask_rows=np.full(num_rows, -1, np.int32),
+        token_masks=np.zeros((0, 0), np.int32),
     )
 
 

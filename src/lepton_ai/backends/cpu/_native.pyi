@@ -24,6 +24,11 @@ SamplingArrays = tuple[
     Int32Array,
     Int32Array,
     Int32Array,
+    Int32Array,
+    Float32Array,
+    Int32Array,
+    Int32Array,
+    Int32Array,
 ]
 
 BLOCK_TOKENS: int

@@ -238,6 +238,11 @@ def _sampling_arrays(sampling: SamplingInputs | None) -> _native.SamplingArrays 
         sampling.history,
         sampling.history_offsets,
         sampling.num_prompt_tokens,
+        sampling.bias_ids,
+        sampling.bias_values,
+        sampling.bias_offsets,
+        sampling.mask_rows,
+        sampling.token_masks,
     )
 
 

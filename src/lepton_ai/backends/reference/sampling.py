@@ -4,16 +4,17 @@ For each row of logits ``x`` ``[V]`` f32 (NaN counts as -inf):
 
 1. **Log-probabilities** come from the unmodified ``x``: ``x - m - log(sum exp(x - m))`` with ``m = max x``, in f64,
    rounded to f32. Alternatives are ordered by ``x`` descending, then id ascending.
-2. **Penalties**, in f32, each operation rounded: for each distinct id of prompt and output, ``x = x / repetition`` if
+2. **Biases and masks**: each bias is added in f32, in order; tokens that a mask leaves out become -inf.
+3. **Penalties**, in f32, each operation rounded: for each distinct id of prompt and output, ``x = x / repetition`` if
    ``x > 0`` else ``x * repetition``; then for each id that the output holds ``n > 0`` times,
    ``x = x - (presence + frequency * f32(n))``.
-3. **Greedy**: temperature 0 takes the largest ``x``, ties to the lowest id, and nothing below applies.
-4. **Order**: ids by ``x`` descending, then id ascending; ``top_k > 0`` keeps the first k.
-5. **Weights**, in f64: ``exp(f64(z))`` with ``z = (x - m) / temperature`` in f32, m the largest penalised ``x``; z is 0
+4. **Greedy**: temperature 0 takes the largest ``x``, ties to the lowest id, and nothing below applies.
+5. **Order**: ids by ``x`` descending, then id ascending; ``top_k > 0`` keeps the first k.
+6. **Weights**, in f64: ``exp(f64(z))`` with ``z = (x - m) / temperature`` in f32, m the largest penalised ``x``; z is 0
    where x equals m, infinities included.
-6. ``top_p < 1`` keeps the shortest prefix whose weight, summed in order in f64, is at least ``f64(top_p) * total``;
+7. ``top_p < 1`` keeps the shortest prefix whose weight, summed in order in f64, is at least ``f64(top_p) * total``;
    then ``min_p > 0`` keeps weights of at least ``f64(min_p)``. The first is always kept.
-7. **Draw**: with the running sums of the kept weights and ``u = philox.uniform(seed, draw)``, the first id whose
+8. **Draw**: with the running sums of the kept weights and ``u = philox.uniform(seed, draw)``, the first id whose
    running sum exceeds ``u * total``.
 """
 
@@ -67,12 +68,23 @@ def choose(logits: Float32Array, inputs: SamplingInputs, row: int) -> int:
     return candidates(penalised, inputs, row).draw(number)
 
 
-def penalise(logits: Float32Array, inputs: SamplingInputs, row: int) -> Float32Array:
+def bias_and_mask(logits: Float32Array, inputs: SamplingInputs, row: int) -> Float32Array:
     """Step 2 for one row ``[V]``."""
+    x = logits.copy()
+    biases = slice(inputs.bias_offsets[row], inputs.bias_offsets[row + 1])
+    np.add.at(x, inputs.bias_ids[biases], inputs.bias_values[biases])
+    if inputs.mask_rows[row] >= 0:
+        words = inputs.token_masks[inputs.mask_rows[row]].view(np.uint8)
+        x[np.unpackbits(words, bitorder="little")[: len(x)] == 0] = -np.inf
+    return x
+
+
+def penalise(logits: Float32Array, inputs: SamplingInputs, row: int) -> Float32Array:
+    """Steps 2 and 3 for one row ``[V]``."""
     start, stop = inputs.history_offsets[row], inputs.history_offsets[row + 1]
     seen = inputs.history[start:stop]
     output = seen[inputs.num_prompt_tokens[row] :]
-    x = logits.copy()
+    x = bias_and_mask(logits, inputs, row)
     every_id = np.unique(seen)
     repetition = inputs.repetition_penalty[row]
     x[every_id] = np.where(x[every_id] > 0, x[every_id] / repetition, x[every_id] * repetition)
@@ -82,7 +94,7 @@ def penalise(logits: Float32Array, inputs: SamplingInputs, row: int) -> Float32A
 
 
 def candidates(logits: Float32Array, inputs: SamplingInputs, row: int) -> Candidates:
-    """Steps 4 to 6 for one row of penalised logits ``[V]``, at a temperature above 0."""
+    """Steps 5 to 7 for one row of penalised logits ``[V]``, at a temperature above 0."""
     order = _descending(logits)
     if inputs.top_k[row] > 0:
         order = order[: inputs.top_k[row]]
@@ -97,7 +109,7 @@ def candidates(logits: Float32Array, inputs: SamplingInputs, row: int) -> Candid
 
 
 def _weights(logits: Float32Array, temperature: np.float32) -> Float64Array:
-    """Step 5, for logits in descending order."""
+    """Step 6, for logits in descending order."""
     with np.errstate(over="ignore", invalid="ignore"):
         z = np.where(logits == logits[0], np.float32(0), (logits - logits[0]) / temperature)
     return np.exp(z.astype(np.float64))
