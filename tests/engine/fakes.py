@@ -30,6 +30,9 @@ class FakeCache:
     def num_bytes(self) -> int:
         return self.tokens.nbytes
 
+    def copy_block(self, group: int, source: int, target: int) -> None:
+        self.tokens[target] = self.tokens[source]
+
 
 @dataclass(frozen=True)
 class FakeHandle:

@@ -53,6 +53,68 @@ def test_prefix_is_found_while_held_and_after_release() -> None:
     assert third.block_tables == ([0, 1, 2],)
 
 
+def test_siblings_share_a_prompt_and_copy_what_they_write() -> None:
+    kv = KVManager(2, 8)
+    leader = request(list(range(20)))
+    first, second = leader.sibling(1), leader.sibling(2)
+    kv.attach(leader)
+    compute(kv, leader, 20)
+    for sibling in (first, second):
+        kv.attach(sibling)
+        assert sibling.block_tables == ([0, 1], [0, 1]) and sibling.num_computed_tokens == 19
+    table = first.block_tables[0]
+    assert kv.num_wanted(first, 1) == 1, "a block to copy to"
+    compute(kv, first, 1)
+    assert first.block_tables == ([0, 2], [0, 2]) and first.block_tables[0] is not table
+    assert kv.take_copies() == ((0, 1, 2), (1, 1, 2)) and kv.take_copies() == ()
+    compute(kv, leader, 1)
+    assert leader.block_tables == ([0, 3], [0, 3]), "the leader copies too while others hold the block"
+    compute(kv, second, 1)
+    assert second.block_tables == ([0, 1], [0, 1]), "the last one writes where it is"
+    assert kv.take_copies() == ((0, 1, 3), (1, 1, 3))
+    kv.check_integrity([leader, first, second])
+    for each in (leader, first, second):
+        kv.release(each)
+    kv.check_integrity()
+
+
+def test_a_copy_needs_a_free_block() -> None:
+    kv = KVManager(1, 2)
+    leader = request(list(range(20)))
+    sibling = leader.sibling(1)
+    kv.attach(leader)
+    compute(kv, leader, 20)
+    kv.attach(sibling)
+    assert not kv.extend(sibling, 1) and sibling.block_tables == ([0, 1],) and kv.take_copies() == ()
+    kv.release(leader)
+    assert kv.extend(sibling, 1) and sibling.block_tables == ([0, 1],)
+
+
+def test_a_prompt_of_whole_blocks_is_forked_too() -> None:
+    kv = KVManager(1, 8)
+    leader = request(list(range(32)))
+    sibling = leader.sibling(1)
+    kv.attach(leader)
+    compute(kv, leader, 32)
+    kv.attach(sibling)
+    compute(kv, sibling, 1)
+    assert sibling.block_tables == ([0, 2],) and kv.take_copies() == ((0, 1, 2),)
+    compute(kv, sibling, 17)
+    assert sibling.block_tables == ([0, 2, 3, 4],)
+    kv.check_integrity([leader, sibling])
+
+
+def test_who_lost_its_leader_finds_the_prefix() -> None:
+    kv = KVManager(1, 8)
+    leader = request(list(range(40)))
+    sibling = leader.sibling(1)
+    kv.attach(leader)
+    compute(kv, leader, 40)
+    kv.release(leader)
+    kv.attach(sibling)
+    assert sibling.block_tables == ([0, 1],) and sibling.num_computed_tokens == 32
+
+
 def test_the_last_token_is_always_left_to_compute() -> None:
     kv = KVManager(1, 8)
     first, second = request(list(range(32))), request(list(range(32)))

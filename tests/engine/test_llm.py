@@ -240,6 +240,38 @@ def test_memory_bounds_the_context(model_path: Path) -> None:
         assert llm.model_info.policy == "exact" and llm.model_info.vocab_size == VOCAB_SIZE
 
 
+def test_choices_have_the_seeds_one_after_the_other(llm: LLM) -> None:
+    params = SamplingParams(seed=8, max_tokens=10, ignore_eos=True)
+    alone = [llm.generate(p, replace(params, seed=8 + i))[0] for p in PROMPTS for i in range(3)]
+    together = llm.generate(PROMPTS, replace(params, n=3))
+    assert [c.text for c in together] == [c.text for c in alone]
+    assert together[1].usage.cached_tokens == together[1].usage.prompt_tokens - 1
+
+
+def test_choices_on_the_cpu_have_the_bits_of_each_alone(model_path: Path) -> None:
+    params = SamplingParams(seed=8, max_tokens=20, ignore_eos=True, logprobs=2)
+    with LLM(model_path, backend="cpu") as llm:
+        alone = [llm.generate(PROMPTS[1], replace(params, seed=8 + i))[0].logprobs for i in range(4)]
+        assert [c.logprobs for c in llm.generate(PROMPTS[1], replace(params, n=4))] == alone
+
+
+def test_the_best_are_given(llm: LLM) -> None:
+    params = SamplingParams(seed=3, max_tokens=6, ignore_eos=True, logprobs=0, n=5)
+    every = llm.generate("hello", params)
+    means = [sum(entry.logprob for entry in c.logprobs or ()) / 6 for c in every]
+    best = sorted(range(5), key=lambda i: -means[i])[:2]
+    given = llm.generate("hello", replace(params, n=2, best_of=5, logprobs=None))
+    assert [c.token_ids for c in given] == [every[i].token_ids for i in best]
+    assert all(c.logprobs is None for c in given)
+
+
+def test_a_stream_is_of_one_completion(llm: LLM) -> None:
+    with pytest.raises(InvalidRequest, match="n: a stream is of one completion, got 2"):
+        llm.stream("hello", SamplingParams(n=2))
+    with pytest.raises(InvalidRequest, match="best_of: a stream is of one completion, got 3"):
+        llm.chat([{"role": "user", "content": "x"}], SamplingParams(best_of=3))
+
+
 def test_biases_forbid_and_force(llm: LLM) -> None:
     (plain,) = llm.generate("hello", GREEDY)
     first = plain.token_ids[0]

@@ -291,3 +291,31 @@ def test_bad_options_are_refused(options: dict[str, object], message: str) -> No
     with pytest.raises(InvalidRequest, match=message) as caught:
         RequestOptions(**options)  # type: ignore[arg-type]
     assert caught.value.param == next(iter(options))
+
+
+def test_the_prompt_of_several_choices_is_computed_once() -> None:
+    s = many_scheduler(max_tokens=32)
+    leader = request(40, 4, seed=5)
+    choices = [leader, leader.sibling(1), leader.sibling(2)]
+    for r in choices:
+        s.add(r)
+    assert [r.seed for r in choices] == [5, 6, 7]
+    assert shape(step(s)[0]) == [(0, 32, False)]
+    assert shape(step(s)[0]) == [(0, 8, True)]
+    plan, _ = step(s)
+    assert shape(plan) == [(0, 1, True), (1, 1, True), (2, 1, True)]
+    assert plan.copies == ((0, 2, 3), (0, 2, 4))
+    assert [r.block_tables for r in choices] == [([0, 1, 3],), ([0, 1, 4],), ([0, 1, 2],)]
+    assert [r.num_cached_tokens for r in choices] == [0, 39, 39]
+
+
+def test_choices_of_a_leader_that_ended_go_on_alone() -> None:
+    s = many_scheduler(max_tokens=32)
+    leader = request(40, 4)
+    sibling = leader.sibling(1)
+    for r in (leader, sibling):
+        s.add(r)
+    step(s)
+    s.finish(leader, FinishReason.CANCELLED)
+    assert shape(step(s)[0]) == [(1, 8, True)], "its first two blocks are cached"
+    assert sibling.num_cached_tokens == 32

@@ -44,14 +44,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         num_output=st.integers(1, 30),
         priority=st.integers(-1, 1),
         tenant=st.sampled_from("ab"),
+        num_choices=st.sampled_from([1, 1, 2, 3]),
     )
-    def add(self, begin: int, num_prompt: int, num_output: int, priority: int, tenant: str) -> None:
+    def add(self, begin: int, num_prompt: int, num_output: int, priority: int, tenant: str, num_choices: int) -> None:
         prompt = np.arange(begin, begin + num_prompt, dtype=np.int32)
         params = SamplingParams(temperature=0.0, repetition_penalty=1.0 + begin)
         options = RequestOptions(priority=priority, tenant=tenant)
         request = Request.create(prompt, params, max_tokens=num_prompt + num_output, options=options)
-        self.scheduler.add(request)
-        self.requests.append(request)
+        for made in (request, *(request.sibling(i) for i in range(1, num_choices))):
+            self.scheduler.add(made)
+            self.requests.append(made)
 
     @rule(count=st.integers(1, 12))
     def step(self, count: int) -> None:

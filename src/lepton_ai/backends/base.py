@@ -138,6 +138,10 @@ class KVCache(Protocol):
         """Bytes held."""
         ...
 
+    def copy_block(self, group: int, source: int, target: int) -> None:
+        """Write the content of a block over another, in all layers of a KV group; not while a step runs."""
+        ...
+
 
 class Executable(Protocol):
     """A compiled graph."""

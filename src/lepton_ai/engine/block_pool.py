@@ -67,6 +67,10 @@ class BlockPool:
         """The block with this content, held or free."""
         return self._by_hash.get(block_hash)
 
+    def is_shared(self, block_id: int) -> bool:
+        """Whether more than one table holds the block."""
+        return self._ref_counts[block_id] > 1
+
     def is_free(self, block_id: int) -> bool:
         """Whether nobody holds the block."""
         return self._ref_counts[block_id] == 0

@@ -42,7 +42,13 @@ class EngineClient:
         params: SamplingParams,
         options: RequestOptions | None = None,
     ) -> Generation:
-        """Queue a generation; it advances whenever anybody waits. Raises what ``Engine.make_request`` raises."""
+        """Queue one generation; it advances whenever anybody waits. Raises what ``Engine.make_request`` raises.
+
+        Raises InvalidRequest too if ``params`` ask for several.
+        """
+        if params.num_generations > 1:
+            name = "n" if params.n > 1 else "best_of"
+            raise InvalidRequest(f"{name}: a stream is of one completion, got {params.num_generations}", param=name)
         (generation,) = self.submit_all([prompt_ids], [params], options)
         return generation
 
@@ -52,12 +58,16 @@ class EngineClient:
         params: Sequence[SamplingParams],
         options: RequestOptions | None = None,
     ) -> list[Generation]:
-        """Queue several, or none if one of them is refused. ``options`` hold for all."""
+        """Queue several, ``num_generations`` for each prompt in turn, or none if one is refused.
+
+        ``options`` hold for all.
+        """
         self._check_open()
-        generations = [
-            Generation(self._engine.make_request(ids, each, options), self._make_decoder(each))
-            for ids, each in zip(prompts, params, strict=True)
-        ]
+        generations: list[Generation] = []
+        for ids, each in zip(prompts, params, strict=True):
+            first = self._engine.make_request(ids, each, options)
+            siblings = [first.sibling(index) for index in range(1, each.num_generations)]
+            generations += [Generation(request, self._make_decoder(each)) for request in (first, *siblings)]
         self._submitted.extend(generations)
         return generations
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from lepton_ai.backends.base import BLOCK_SIZE
 from lepton_ai.engine.block_pool import BlockHash, BlockPool
+from lepton_ai.engine.plan import BlockCopy
 from lepton_ai.engine.prefix_cache import block_hash, longest_hit, root_hash
 from lepton_ai.engine.request import Request
 
@@ -25,6 +26,7 @@ class KVManager:
         self.pools = tuple(BlockPool(num_blocks) for _ in range(num_groups))
         self.num_blocks = num_blocks
         self._under_way: dict[BlockHash, Request] = {}
+        self._copies: list[BlockCopy] = []
 
     @property
     def num_tokens(self) -> int:
@@ -55,6 +57,8 @@ class KVManager:
         It then holds shared blocks, and ``num_computed_tokens`` says how far they reach.
         """
         assert not request.block_tables and request.num_computed_tokens == 0
+        if request.leader is not None and request.leader.has_shareable_prompt and not request.num_output_tokens:
+            return self._fork(request, request.leader)
         hashes = self._prompt_hashes(request)
         tables = longest_hit(self.pools, hashes)
         for pool, table in zip(self.pools, tables, strict=True):
@@ -66,19 +70,31 @@ class KVManager:
             self._under_way.setdefault(content, request)
 
     def extend(self, request: Request, num_new_tokens: int) -> bool:
-        """Make room for ``num_new_tokens`` after the computed ones. False, and nothing taken, if blocks are lacking."""
+        """Make room for ``num_new_tokens`` after the computed ones. False, and nothing taken, if blocks are lacking.
+
+        A block that is written next and that others hold too is replaced by a copy: see ``take_copies``.
+        """
         wanted = self.num_wanted(request, num_new_tokens)
-        if wanted <= 0:
+        if not wanted:
             return True
-        if any(pool.num_free < wanted for pool in self.pools):
+        if wanted > self.num_free:
             return False
+        if self._writes_shared(request):
+            self._copy_on_write(request)
+            wanted -= 1
         for pool, table in zip(self.pools, request.block_tables, strict=True):
             table += pool.allocate(wanted)
         return True
 
     def num_wanted(self, request: Request, num_new_tokens: int) -> int:
-        """Blocks that a request with blocks lacks for ``num_new_tokens`` more; 0 or less if it has enough."""
-        return num_blocks_for(request.num_computed_tokens + num_new_tokens) - len(request.block_tables[0])
+        """Blocks that a request with blocks lacks for ``num_new_tokens`` more, one to copy to among them."""
+        missing = num_blocks_for(request.num_computed_tokens + num_new_tokens) - len(request.block_tables[0])
+        return max(missing, 0) + self._writes_shared(request)
+
+    def take_copies(self) -> tuple[BlockCopy, ...]:
+        """The copies that are due before anything else is written, in order."""
+        copies, self._copies = tuple(self._copies), []
+        return copies
 
     def commit(self, request: Request) -> None:
         """Make the blocks that are now full known to other requests."""
@@ -109,6 +125,34 @@ class KVManager:
         for index, pool in enumerate(self.pools):
             pool.check_integrity([t[index] for t in tables])
         assert all(r.block_tables for r in self._under_way.values()), "a block is under way that nobody computes"
+
+    def _fork(self, request: Request, leader: Request) -> None:
+        """Share the whole prompt of ``leader``, a last block that is not full too. One token is left to compute."""
+        num_blocks = num_blocks_for(request.num_prompt_tokens)
+        request.block_tables = tuple(table[:num_blocks] for table in leader.block_tables)
+        for pool, table in zip(self.pools, request.block_tables, strict=True):
+            pool.share(table)
+        full = request.num_prompt_tokens // BLOCK_SIZE
+        request.hashes = leader.hashes[:full]
+        request.num_registered_blocks = full
+        request.num_computed_tokens = request.num_prompt_tokens - 1
+        request.leader = None
+
+    def _writes_shared(self, request: Request) -> bool:
+        """Whether the block of the next token is there, and held by others too."""
+        index = request.num_computed_tokens // BLOCK_SIZE
+        tables = request.block_tables
+        return index < len(tables[0]) and self.pools[0].is_shared(tables[0][index])
+
+    def _copy_on_write(self, request: Request) -> None:
+        index = request.num_computed_tokens // BLOCK_SIZE
+        tables = []
+        for group, (pool, table) in enumerate(zip(self.pools, request.block_tables, strict=True)):
+            (target,) = pool.allocate(1)
+            self._copies.append(BlockCopy(group, table[index], target))
+            pool.release([table[index]])
+            tables.append([*table[:index], target, *table[index + 1 :]])
+        request.block_tables = tuple(tables)
 
     def _prompt_hashes(self, request: Request) -> list[BlockHash]:
         """Those of the full blocks that a request may find instead of computing them."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lepton_ai.backends.base import Float32Array, Int32Array
 from lepton_ai.config import Environment, Policy
+from lepton_ai.engine.choices import as_run, chosen
 from lepton_ai.engine.client import EngineClient
 from lepton_ai.engine.decoder import Decoder
 from lepton_ai.engine.encoder import Encoder
@@ -157,7 +158,7 @@ class LLM:
     ) -> list[Completion]:
         """Complete each prompt; all run together. ``params`` holds for all, or is one for each; see ``default_params``.
 
-        ``options`` say whose they are and how urgent.
+        ``options`` say whose they are and how urgent. Where ``params.n`` is above 1, that many stand in a row.
 
         Raises InvalidRequest for an empty prompt or bad ids, ContextLengthExceeded, OutOfMemory: before anything runs.
         """
@@ -168,10 +169,10 @@ class LLM:
                 f"params: expected one for each of {len(wanted)} prompts, got {len(each)}", param="params"
             )
         ids = [encode_prompt(prompt, self.tokenizer) for prompt in wanted]
-        generations = self._client.submit_all(ids, each, options)
+        generations = self._client.submit_all(ids, [as_run(one) for one in each], options)
         streams = [Stream(self._client, generation) for generation in generations]
         try:
-            return [join_chunks(stream) for stream in streams]
+            return chosen((join_chunks(stream) for stream in streams), each)
         finally:
             for stream in streams:
                 stream.close()

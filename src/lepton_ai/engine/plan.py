@@ -8,6 +8,14 @@ from lepton_ai.engine.outputs import TokenLogprob
 from lepton_ai.engine.request import FinishReason, Request
 
 
+class BlockCopy(NamedTuple):
+    """Write the content of block ``source`` of a KV group over block ``target``."""
+
+    group: int
+    source: int
+    target: int
+
+
 class ScheduledSequence(NamedTuple):
     """Run tokens ``num_computed_tokens ... + num_tokens - 1`` of a request; ``has_row``: they reach its last token,
     so the next one is sampled."""
@@ -18,9 +26,10 @@ class ScheduledSequence(NamedTuple):
 
 
 class StepPlan(NamedTuple):
-    """One ragged step, oldest request first."""
+    """One ragged step, highest rank first. ``copies`` are made before it, in order."""
 
     sequences: tuple[ScheduledSequence, ...]
+    copies: tuple[BlockCopy, ...] = ()
 
 
 class TokenOutput(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -52,7 +52,8 @@ class Request:
     which the pool knows. It ends with length at ``max_tokens`` tokens in all.
 
     ``arrival`` is its number in the order of coming, ``queued_at`` the time of it in seconds. ``num_overtaken`` counts
-    younger ones that were let in first. ``priority`` and ``tenant`` are those of ``RequestOptions``.
+    younger ones that were let in first. ``priority`` and ``tenant`` are those of ``RequestOptions``. ``leader`` is the
+    request that computes the prompt which this one shares.
     """
 
     tokens: Int32Array
@@ -70,6 +71,7 @@ class Request:
     arrival: int = -1
     queued_at: float = 0.0
     num_overtaken: int = 0
+    leader: Request | None = None
     num_computed_tokens: int = 0
     num_cached_tokens: int | None = None
     block_tables: tuple[list[int], ...] = ()
@@ -107,6 +109,22 @@ class Request:
             priority=options.priority,
             tenant=options.tenant,
         )
+
+    def sibling(self, index: int) -> Request:
+        """Another generation for the same prompt, number ``index`` of them: its seed is that much larger."""
+        tokens = self.tokens.copy()
+        seed = (self.seed + index) % 2**64
+        return replace(self, tokens=tokens, token_view=tokens.data, seed=seed, hashes=[], leader=self)
+
+    @property
+    def is_before_output(self) -> bool:
+        """Whether it is unfinished and its prompt is not computed."""
+        return self.finish_reason is None and self.num_tokens == self.num_prompt_tokens
+
+    @property
+    def has_shareable_prompt(self) -> bool:
+        """Whether its blocks hold the whole prompt."""
+        return self.num_computed_tokens >= self.num_prompt_tokens
 
     @property
     def num_output_tokens(self) -> int:

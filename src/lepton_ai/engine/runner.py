@@ -71,6 +71,8 @@ class Runner:
 
     def execute(self, plan: StepPlan) -> SampledTokens | None:
         """Run one step and wait for it. None if no sequence has a row; arrays are valid until the next call."""
+        for copy in plan.copies:
+            self._cache.copy_block(*copy)
         return self._executable.run(self._build(plan.sequences), self._cache).result().sampled
 
     def _build(self, sequences: Sequence[ScheduledSequence]) -> StepInputs:

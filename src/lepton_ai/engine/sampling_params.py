@@ -12,6 +12,7 @@ from lepton_ai.errors import InvalidRequest
 
 _MAX_INT32 = 2**31 - 1
 _MAX_BIASES = 300
+_MAX_CHOICES = 64
 _MAX_BIAS = 100.0
 _MAX_UINT64 = 2**64 - 1
 
@@ -28,6 +29,8 @@ class SamplingParams:
     off; before ``min_tokens`` tokens neither they nor stop strings end it. ``max_tokens`` None means: until the context
     is full. ``logprobs``, from 0 to 20, asks for the log-probability of each token and that many alternatives.
     ``logit_bias`` adds to the logits of up to 300 token ids, -100 to 100; -100 and 100 as good as forbid and force.
+    ``n`` completions are made of a prompt, which is computed once; number ``i`` of them with the seed ``seed + i``. Of
+    ``best_of``, the ``n`` with the highest mean log-probability of a token are given. At most 64 of either.
     """
 
     temperature: float = 1.0
@@ -45,6 +48,8 @@ class SamplingParams:
     ignore_eos: bool = False
     min_tokens: int = 0
     logit_bias: Mapping[int, float] | None = None
+    n: int = 1
+    best_of: int | None = None
 
     def __post_init__(self) -> None:
         self._set_float("temperature", 0.0, 100.0)
@@ -66,6 +71,8 @@ class SamplingParams:
             raise InvalidRequest(
                 f"min_tokens: expected at most max_tokens, {self.max_tokens}, got {self.min_tokens}", param="min_tokens"
             )
+        self._set_int("n", 1, _MAX_CHOICES)
+        self._set_optional_int("best_of", self.n, _MAX_CHOICES)
         if not isinstance(self.ignore_eos, bool):
             raise InvalidRequest(f"ignore_eos: expected a boolean, got {self.ignore_eos!r}", param="ignore_eos")
         object.__setattr__(self, "stop", _stop_strings(self.stop))
@@ -77,6 +84,11 @@ class SamplingParams:
         """``stop`` as a tuple."""
         assert isinstance(self.stop, tuple)
         return self.stop
+
+    @property
+    def num_generations(self) -> int:
+        """Completions that are made of a prompt."""
+        return self.n if self.best_of is None else self.best_of
 
     @property
     def stop_ids(self) -> tuple[int, ...]:

@@ -92,7 +92,7 @@ class Scheduler:
             if num_tokens:
                 planned.append(self._sequence(request, num_tokens))
         assert planned or not self.has_work, "no request can advance"
-        return StepPlan(tuple(planned))
+        return StepPlan(tuple(planned), self._kv.take_copies())
 
     def update(self, plan: StepPlan, sampled: SampledTokens | None) -> list[TokenOutput]:
         """Account for an executed plan; ``sampled`` has one row for each sequence with ``has_row``."""
@@ -173,6 +173,8 @@ class Scheduler:
         num_blocks = self._kv.hit(request)
         if self._policy.is_due(request):
             return num_blocks
+        if request.leader is not None and request.leader.is_before_output and not request.num_output_tokens:
+            return None
         if self._kv.is_under_way(request, num_blocks):
             return None
         budget = self._limits.max_tokens

@@ -42,6 +42,7 @@ class CpuKVCache:
     def __init__(self, specs: Sequence[KVSpec], num_blocks: int) -> None:
         self.num_blocks = num_blocks
         self._regions: list[npt.NDArray[np.uint8]] = []
+        self._block_bytes: list[int] = []
         addresses, strides = [0] * len(specs), [0] * len(specs)
         for layers in kv_groups(specs).values():
             # One region for a group: a block holds all its layers, so that few blocks in use touch few pages.
@@ -51,12 +52,18 @@ class CpuKVCache:
                 addresses[layer] = region.ctypes.data + sum(sizes[:index])
                 strides[layer] = sum(sizes)
             self._regions.append(region)
+            self._block_bytes.append(sum(sizes))
         self.native = _native.KVBlocks(addresses=addresses, strides=strides, num_blocks=num_blocks)
 
     @property
     def num_bytes(self) -> int:
         """Bytes reserved."""
         return sum(region.nbytes for region in self._regions)
+
+    def copy_block(self, group: int, source: int, target: int) -> None:
+        """One run of bytes: a block holds all layers of its group."""
+        blocks = self._regions[group][: self.num_blocks * self._block_bytes[group]].reshape(self.num_blocks, -1)
+        blocks[target] = blocks[source]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,14 @@ class ReferenceKVCache:
         """Bytes held."""
         return sum(a.nbytes for a in (*self._keys, *self._values))
 
+    def copy_block(self, group: int, source: int, target: int) -> None:
+        """Write the content of a block over another, in all layers of a group."""
+        to, of = (slice(b * BLOCK_SIZE, (b + 1) * BLOCK_SIZE) for b in (target, source))
+        for layer, its_group in self.group_of_layer.items():
+            if its_group == group:
+                self._keys[layer][to] = self._keys[layer][of]
+                self._values[layer][to] = self._values[layer][of]
+
     def write(self, layer: int, slots: Int32Array, keys: Float32Array, values: Float32Array) -> None:
         """Store ``[n, K, D]`` keys and values at ``slots`` ``[n]``, rounded to the layer's dtype."""
         with np.errstate(over="ignore"):
