@@ -74,6 +74,9 @@ class KVManager:
 
         A block that is written next and that others hold too is replaced by a copy: see ``take_copies``.
         """
+        num_tokens = request.num_computed_tokens + num_new_tokens
+        if not request.may_share_end and num_tokens <= len(request.block_tables[0]) * BLOCK_SIZE:
+            return True  # most calls are for a token of a block that is there
         wanted = self.num_wanted(request, num_new_tokens)
         if not wanted:
             return True
@@ -117,6 +120,7 @@ class KVManager:
         for content in request.hashes[request.num_registered_blocks :]:
             self._not_under_way(request, content)
         request.block_tables = ()
+        request.may_share_end = False
         request.num_registered_blocks = request.num_computed_tokens = 0
 
     def check_integrity(self, holders: Iterable[Request] = ()) -> None:
@@ -137,12 +141,13 @@ class KVManager:
         request.num_registered_blocks = full
         request.num_computed_tokens = request.num_prompt_tokens - 1
         request.leader = None
+        request.may_share_end = leader.may_share_end = True
 
     def _writes_shared(self, request: Request) -> bool:
         """Whether the block of the next token is there, and held by others too."""
         index = request.num_computed_tokens // BLOCK_SIZE
         tables = request.block_tables
-        return index < len(tables[0]) and self.pools[0].is_shared(tables[0][index])
+        return request.may_share_end and index < len(tables[0]) and self.pools[0].is_shared(tables[0][index])
 
     def _copy_on_write(self, request: Request) -> None:
         index = request.num_computed_tokens // BLOCK_SIZE

@@ -53,7 +53,7 @@ class Request:
 
     ``arrival`` is its number in the order of coming, ``queued_at`` the time of it in seconds. ``num_overtaken`` counts
     younger ones that were let in first. ``priority`` and ``tenant`` are those of ``RequestOptions``. ``leader`` is the
-    request that computes the prompt which this one shares.
+    request that computes the prompt which this one shares; ``may_share_end``: others may hold the block it writes to.
     """
 
     tokens: Int32Array
@@ -72,6 +72,7 @@ class Request:
     queued_at: float = 0.0
     num_overtaken: int = 0
     leader: Request | None = None
+    may_share_end: bool = False
     num_computed_tokens: int = 0
     num_cached_tokens: int | None = None
     block_tables: tuple[list[int], ...] = ()

@@ -12,6 +12,8 @@ def allot(missing: Sequence[int], budget: int) -> list[int]:
     first that lacks more has half, or what it needs; in the other half the others follow, whoever lacks least first: a
     short prompt does not wait for a long one, and a long one always gets on. What is left over goes by rank.
     """
+    if len(missing) <= budget and all(lacks == 1 for lacks in missing):
+        return [1] * len(missing)
     counts = [0] * len(missing)
     left = budget
     if missing and missing[0] > 1 and left:
