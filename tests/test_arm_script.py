@@ -46,7 +46,8 @@ def test_what_was_left_half_made_is_made_again(tmp_path: Path) -> None:
 def test_requirements_are_those_of_the_package_and_of_the_tests(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(
         '[project]\ndependencies = ["numpy>=1.26"]\n'
-        '[project.optional-dependencies]\ndev = ["mypy>=1.11", "pytest>=8.2", "gguf<1", "ruff==1", "clang-format"]\n'
+        "[project.optional-dependencies]\n"
+        'dev = ["lepton-ai[docs]", "mypy>=1.11", "pytest>=8.2", "gguf<1", "ruff==1", "clang-format"]\n'
     )
     assert script.requirements(tmp_path / "pyproject.toml") == ["numpy>=1.26", "pytest>=8.2", "gguf<1"]
 

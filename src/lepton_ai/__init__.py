@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from lepton_ai.version import __version__
 
 if TYPE_CHECKING:
+    from lepton_ai.engine.constraint import Constraint
     from lepton_ai.engine.llm import LLM
     from lepton_ai.engine.outputs import (
         Chunk,
@@ -40,6 +41,7 @@ __all__ = [
     "Chunk",
     "Classification",
     "Completion",
+    "Constraint",
     "EncoderOutput",
     "GPTModel",
     "LabeledToken",
@@ -62,6 +64,8 @@ def __getattr__(name: str) -> object:
             module = "lepton_ai.engine.outputs"
         case "BertModel" | "CausalOutput" | "EncoderOutput" | "GPTModel":
             module = "lepton_ai.engine.pretrained"
+        case "Constraint":
+            module = "lepton_ai.engine.constraint"
         case "RequestOptions":
             module = "lepton_ai.engine.request_options"
         case "SamplingParams":

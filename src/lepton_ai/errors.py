@@ -2,6 +2,7 @@
 
     LeptonError                      500  internal_error
     ├── InvalidRequest               400  invalid_request
+    │   ├── ConstraintTooComplex     400  constraint_too_complex
     │   ├── ContextLengthExceeded    400  context_length_exceeded
     │   └── TemplateError            400  template_error
     ├── ModelNotFound                404  model_not_found
@@ -22,6 +23,7 @@ A message names the argument, what was expected and what came. ``param`` names t
 from __future__ import annotations
 
 __all__ = [
+    "ConstraintTooComplex",
     "ContextLengthExceeded",
     "DigestMismatch",
     "DownloadFailed",
@@ -64,6 +66,12 @@ class InvalidRequest(LeptonError):
     """An argument of the caller is wrong."""
 
     status, code = 400, "invalid_request"
+
+
+class ConstraintTooComplex(InvalidRequest):
+    """What a text must look like takes more time or memory to follow than a request may have."""
+
+    code = "constraint_too_complex"
 
 
 class ContextLengthExceeded(InvalidRequest):

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from tests.engine.fakes import ByteDecoder, FakeCache, FakeExecutable, config, expected_tokens
+from tests.engine.fakes import ByteDecoder, FakeCache, FakeExecutable, config, expected_tokens, no_constraints
 
 from lepton_ai.engine.client import EngineClient
 from lepton_ai.engine.engine import Engine
@@ -19,7 +19,7 @@ class Setup:
         made = config(max_tokens=max_tokens)
         self.executable = FakeExecutable(made.limits)
         engine = Engine(self.executable, FakeCache(num_blocks), made)
-        self.client = EngineClient(engine, lambda params: ByteDecoder(params.stop_strings))
+        self.client = EngineClient(engine, lambda params: ByteDecoder(params.stop_strings), no_constraints)
 
     def chunks(self, generation: Generation) -> Iterator[Chunk]:
         while (chunk := self.client.next_chunk(generation)) is not None:

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from tests.engine.fakes import ByteDecoder, FakeCache, FakeHandle, config
+from tests.engine.fakes import ByteDecoder, FakeCache, FakeHandle, config, no_constraints
 
 from lepton_ai.backends.base import SampledTokens, StepInputs, StepOutputs
 from lepton_ai.config import Limits
@@ -161,7 +161,8 @@ def test_python_of_a_decode_step_is_small(rows: int, limit_s: float) -> None:
     """All of it: schedule, inputs, update, text. The limits are 5 % of a step of a small model; thrice is tolerated
     here, since a test machine may be busy."""
     engine_config = config(max_tokens=512, max_seqs=rows, max_model_len=2048)
-    client = EngineClient(Engine(Recorder(), FakeCache(2048), engine_config), lambda params: ByteDecoder())
+    engine = Engine(Recorder(), FakeCache(2048), engine_config)
+    client = EngineClient(engine, lambda params: ByteDecoder(), no_constraints)
     generations = [client.submit([n + 1] * 100, SamplingParams(temperature=0.7, max_tokens=1500)) for n in range(rows)]
     for generation in generations:
         client.next_chunk(generation)

@@ -11,23 +11,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from lepton_ai.backends.base import Int32Array
+from lepton_ai.engine.constraint import Constraint
 from lepton_ai.engine.engine import Engine
 from lepton_ai.engine.generation import Generation, TextDecoder
 from lepton_ai.engine.outputs import Chunk
 from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.token_matcher import TokenMatcher
 from lepton_ai.engine.turns import Turns
 from lepton_ai.errors import InvalidRequest, LeptonError
 
 MakeDecoder = Callable[[SamplingParams], TextDecoder]
+CompileConstraint = Callable[[Constraint], TokenMatcher]
 
 
 class EngineClient:
     """Submit, take chunks, cancel: each from any thread."""
 
-    def __init__(self, engine: Engine, make_decoder: MakeDecoder) -> None:
+    def __init__(self, engine: Engine, make_decoder: MakeDecoder, compile_constraint: CompileConstraint) -> None:
         self._engine = engine
+        self._compile = compile_constraint
         self._make_decoder = make_decoder
         self._turns = Turns()
         # Written by any thread (a signal handler too), emptied by the one that has the turn.
@@ -65,7 +69,8 @@ class EngineClient:
         self._check_open()
         generations: list[Generation] = []
         for ids, each in zip(prompts, params, strict=True):
-            first = self._engine.make_request(ids, each, options)
+            matcher = None if each.constraint is None else self._compile(each.constraint)
+            first = self._engine.make_request(ids, each, options, matcher)
             siblings = [first.sibling(index) for index in range(1, each.num_generations)]
             generations += [Generation(request, self._make_decoder(each)) for request in (first, *siblings)]
         self._submitted.extend(generations)
@@ -75,6 +80,8 @@ class EngineClient:
         """Wait for the next piece; None after the last. Raises LeptonError if the engine failed under it."""
         while not generation.chunks:
             if generation.is_finished:
+                if isinstance(generation.error, LeptonError):
+                    raise generation.error
                 if generation.error is not None:
                     raise LeptonError(f"the engine stopped: {generation.error!r}") from generation.error
                 return None

@@ -16,6 +16,7 @@ from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.runner import Runner
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.scheduler import Scheduler
+from lepton_ai.engine.token_matcher import TokenMatcher
 from lepton_ai.errors import ContextLengthExceeded, InvalidRequest
 
 
@@ -35,6 +36,7 @@ class Engine:
     def __init__(self, executable: Executable, cache: KVCache, config: EngineConfig) -> None:
         self.config = config
         self._cache = cache
+        self._eos_ids = frozenset(i for i in config.eos_ids if i < config.vocab_size)
         self._runner = Runner(executable, cache, config.limits, num_kv_groups=config.num_kv_groups)
         self.scheduler = self._new_scheduler()
 
@@ -43,6 +45,7 @@ class Engine:
         prompt_ids: Sequence[int] | Int32Array,
         params: SamplingParams,
         options: RequestOptions | None = None,
+        matcher: TokenMatcher | None = None,
     ) -> Request:
         """A checked request, not queued yet; changes nothing.
 
@@ -64,7 +67,7 @@ class Engine:
         else:
             end = len(ids) + params.max_tokens
         self.scheduler.check(len(ids), end)
-        return Request.create(ids, params, max_tokens=end, eos_ids=self.config.eos_ids, options=options)
+        return Request.create(ids, params, max_tokens=end, eos_ids=self._eos_ids, options=options, matcher=matcher)
 
     def add(self, request: Request) -> None:
         """Queue a request that ``make_request`` made."""

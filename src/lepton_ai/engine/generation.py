@@ -43,7 +43,11 @@ class Generation:
     def push(self, output: TokenOutput) -> None:
         """Take in a token; ``is_finished`` says whether it was the last."""
         reason = output.finish_reason
-        text = "" if reason is FinishReason.STOP else self._decoder.push(output.token_id)
+        if reason is FinishReason.ERROR:
+            assert self.request.error is not None
+            return self.fail(self.request.error)
+        is_end = reason is FinishReason.STOP and output.token_id in self.request.stop_ids
+        text = "" if is_end else self._decoder.push(output.token_id)
         if self._decoder.is_stopped:
             reason = FinishReason.STOP
         if reason:

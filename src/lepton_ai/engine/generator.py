@@ -7,6 +7,7 @@ from lepton_ai.engine.decoder import Decoder
 from lepton_ai.engine.engine import Engine, EngineConfig
 from lepton_ai.engine.evaluator import Evaluator
 from lepton_ai.engine.text_decoder import StoppingDecoder
+from lepton_ai.engine.token_matcher import ConstraintCompiler
 from lepton_ai.graph.attrs import kv_groups
 from lepton_ai.text.tokenizer import Tokenizer
 
@@ -24,5 +25,6 @@ class Generator:
         self.client = EngineClient(
             Engine(decoder.executable, decoder.cache, config),
             lambda params: StoppingDecoder(tokenizer, params.stop_strings, min_tokens=params.min_tokens),
+            ConstraintCompiler(tokenizer, config.vocab_size, eos_ids).compile,
         )
         self.evaluator = Evaluator(decoder, self.client)

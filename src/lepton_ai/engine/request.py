@@ -13,14 +13,17 @@ from lepton_ai.backends.base import Float32Array, Int32Array
 from lepton_ai.engine.block_pool import BlockHash
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.token_matcher import TokenMatcher
+from lepton_ai.errors import ConstraintTooComplex, LeptonError
 
 
 class FinishReason(enum.Enum):
-    """Why a generation ended: a stop token or string, its length, or its caller."""
+    """Why a generation ended: a stop token or string, the end of its constraint, its length, its caller, an error."""
 
     STOP = "stop"
     LENGTH = "length"
     CANCELLED = "cancelled"
+    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +57,7 @@ class Request:
     ``arrival`` is its number in the order of coming, ``queued_at`` the time of it in seconds. ``num_overtaken`` counts
     younger ones that were let in first. ``priority`` and ``tenant`` are those of ``RequestOptions``. ``leader`` is the
     request that computes the prompt which this one shares; ``may_share_end``: others may hold the block it writes to.
+    ``matcher`` follows its constraint, ``error`` is what ended it.
     """
 
     tokens: Int32Array
@@ -73,6 +77,8 @@ class Request:
     num_overtaken: int = 0
     leader: Request | None = None
     may_share_end: bool = False
+    matcher: TokenMatcher | None = None
+    error: LeptonError | None = None
     num_computed_tokens: int = 0
     num_cached_tokens: int | None = None
     block_tables: tuple[list[int], ...] = ()
@@ -89,6 +95,7 @@ class Request:
         max_tokens: int,
         eos_ids: frozenset[int] = frozenset(),
         options: RequestOptions | None = None,
+        matcher: TokenMatcher | None = None,
     ) -> Request:
         """A request for a checked prompt; ``max_tokens`` counts the prompt, ``eos_ids`` are the model's end tokens."""
         options = options or RequestOptions()
@@ -109,13 +116,16 @@ class Request:
             num_tokens=len(prompt_ids),
             priority=options.priority,
             tenant=options.tenant,
+            matcher=matcher,
         )
 
     def sibling(self, index: int) -> Request:
         """Another generation for the same prompt, number ``index`` of them: its seed is that much larger."""
         tokens = self.tokens.copy()
         seed = (self.seed + index) % 2**64
-        return replace(self, tokens=tokens, token_view=tokens.data, seed=seed, hashes=[], leader=self)
+        matcher = None if self.matcher is None else self.matcher.copy()
+        view = tokens.data
+        return replace(self, tokens=tokens, token_view=view, seed=seed, hashes=[], leader=self, matcher=matcher)
 
     @property
     def is_before_output(self) -> bool:
@@ -138,10 +148,21 @@ class Request:
         return self.early_biases if self.num_output_tokens < self.params.min_tokens else self.biases
 
     def append(self, token_id: int) -> None:
-        """Add a sampled token, and see whether it was the last."""
+        """Add a sampled token, and see whether it was the last. An error of its constraint ends the request."""
         self.token_view[self.num_tokens] = token_id
         self.num_tokens += 1
         if token_id in self.stop_ids:
             self.finish_reason = FinishReason.STOP
         elif self.num_tokens == self.max_tokens:
             self.finish_reason = FinishReason.LENGTH
+        if self.matcher is not None and self.finish_reason is not FinishReason.STOP:
+            self._follow(self.matcher, token_id)
+
+    def _follow(self, matcher: TokenMatcher, token_id: int) -> None:
+        try:
+            matcher.accept(token_id)
+        except ConstraintTooComplex as error:
+            self.error = error
+            self.finish_reason = FinishReason.ERROR
+        if matcher.is_stopped and self.error is None:
+            self.finish_reason = FinishReason.STOP

@@ -66,7 +66,9 @@ class SamplingInputsBuilder:
         self._bias_values = _Runs(np.float32, max_rows)
         self._draw_view = self._draws.data
         self._has_penalties = False  # one of the rows of the last call has them
+        self._has_masks = False
         self._biases: list[Biases] = []  # of those rows
+        self._masks = _NO_MASKS
         # A steady decode step has the sizes of the one before it, and so the same views.
         self._sizes, self._inputs = (0, 0, 0), self._views(0)
 
@@ -82,6 +84,8 @@ class SamplingInputsBuilder:
                 self._write_row(row, request)
                 is_same = False
         biases = [request.current_biases for request in requests]
+        if self._has_masks or not is_same:
+            self._write_masks(requests)
         if is_same and not self._has_penalties and biases == self._biases:
             return self._inputs
         self._has_penalties = any(request.params.has_penalties for request in requests)
@@ -114,8 +118,23 @@ class SamplingInputsBuilder:
             bias_values=self._bias_values.values(),
             bias_offsets=self._bias_ids.offsets[: count + 1],
             mask_rows=self._mask_rows[:count],
-            token_masks=_NO_MASKS,
+            token_masks=self._masks,
         )
+
+    def _write_masks(self, requests: Sequence[Request]) -> None:
+        """One mask for each row that has one, in a table that grows; sizes change with rows alone."""
+        matchers = [request.matcher for request in requests]
+        self._has_masks = any(matchers)
+        if not self._has_masks:
+            self._mask_rows[: len(requests)] = -1
+            return
+        num_words = next(len(m.mask) for m in matchers if m is not None)
+        if self._masks.shape != (len(self._mask_rows), num_words):
+            self._masks = np.zeros((len(self._mask_rows), num_words), np.int32)
+        for row, matcher in enumerate(matchers):
+            self._mask_rows[row] = -1 if matcher is None else row
+            if matcher is not None:
+                self._masks[row] = matcher.mask
 
     def _write_row(self, row: int, request: Request) -> None:
         params = request.params

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lepton_ai.backends.base import MAX_LOGPROBS
+from lepton_ai.engine.constraint import Constraint
 from lepton_ai.errors import InvalidRequest
 
 _MAX_INT32 = 2**31 - 1
@@ -31,6 +32,7 @@ class SamplingParams:
     ``logit_bias`` adds to the logits of up to 300 token ids, -100 to 100; -100 and 100 as good as forbid and force.
     ``n`` completions are made of a prompt, which is computed once; number ``i`` of them with the seed ``seed + i``. Of
     ``best_of``, the ``n`` with the highest mean log-probability of a token are given. At most 64 of either.
+    ``constraint`` says what a completion must look like; ``min_tokens`` cannot be asked for beside it.
     """
 
     temperature: float = 1.0
@@ -50,6 +52,7 @@ class SamplingParams:
     logit_bias: Mapping[int, float] | None = None
     n: int = 1
     best_of: int | None = None
+    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
         self._set_float("temperature", 0.0, 100.0)
@@ -73,6 +76,12 @@ class SamplingParams:
             )
         self._set_int("n", 1, _MAX_CHOICES)
         self._set_optional_int("best_of", self.n, _MAX_CHOICES)
+        if self.constraint is not None and not isinstance(self.constraint, Constraint):
+            raise InvalidRequest(f"constraint: expected a Constraint, got {self.constraint!r}", param="constraint")
+        if self.constraint is not None and self.min_tokens:
+            raise InvalidRequest(
+                f"min_tokens: expected 0 beside a constraint, got {self.min_tokens}", param="min_tokens"
+            )
         if not isinstance(self.ignore_eos, bool):
             raise InvalidRequest(f"ignore_eos: expected a boolean, got {self.ignore_eos!r}", param="ignore_eos")
         object.__setattr__(self, "stop", _stop_strings(self.stop))
