@@ -34,7 +34,7 @@ TOOLS = {
 DEBIAN_PACKAGES = ("python3", "libpython3-dev", "libstdc++6")
 DEVELOPMENT_TOOLS = ("clang-format", "lepton-ai", "mypy", "ruff")
 """Those of the extra ``dev`` that tests do without; our own name stands for other extras."""
-PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
+PLATFORMS = ("manylinux_2_31_aarch64", "manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 
 PROCESSORS: Mapping[str, tuple[str, ...]] = {
     "cortex-a72": ("generic",),
