@@ -68,8 +68,8 @@ def test_named_files_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=label)
 def test_commands_exist(page: Path) -> None:
     text = text_of(page)
-    targets = set(re.findall(r"^([a-z]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
-    assert set(re.findall(r"(?:`|^ *)make ([a-z]+)", text, re.MULTILINE)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^ *)make ([a-z-]+)", text, re.MULTILINE)) <= targets
     verbs = {verb.name for verb in VERBS}
     assert set(re.findall(r"(?:`|^ *)lepton ([a-z]+)", text, re.MULTILINE)) <= verbs
 
