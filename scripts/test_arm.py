@@ -32,7 +32,7 @@ TOOLS = {
 }
 """What must be installed: command to Debian package."""
 DEBIAN_PACKAGES = ("python3", "libpython3-dev", "libstdc++6")
-DEVELOPMENT_TOOLS = ("clang-format", "lepton-ai", "mypy", "ruff")
+DEVELOPMENT_TOOLS = ("clang-format", "lepton-ai", "mypy", "ruff", "types-jsonschema")
 """Those of the extra ``dev`` that tests do without; our own name stands for other extras."""
 PLATFORMS = ("manylinux_2_31_aarch64", "manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 _MAX_KEPT = 64
+_WHITESPACE = r"[\x20\x0A\x0D\x09]{0,24}"
+"""Between parts of JSON, unless a schema's ``x-guidance`` says otherwise: no model may go on with spaces for ever."""
 
 
 class TokenMatcher:
@@ -95,7 +97,9 @@ class ConstraintCompiler:
         from llguidance import LLMatcher
 
         if constraint.kind is ConstraintKind.JSON_SCHEMA:
-            grammar = LLMatcher.grammar_from_json_schema(constraint.source, overrides={"lenient": False})
+            grammar = LLMatcher.grammar_from_json_schema(
+                constraint.source, defaults={"whitespace_pattern": _WHITESPACE}, overrides={"lenient": False}
+            )
         elif constraint.kind is ConstraintKind.REGEX:
             grammar = LLMatcher.grammar_from_regex(constraint.source)
         else:
