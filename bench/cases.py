@@ -40,7 +40,10 @@ class Workload:
 
 PREFILL = Workload("prefill 512", num_seqs=1, prompt_tokens=512, output_tokens=0)
 DECODE = Workload("decode, 1 request", num_seqs=1, prompt_tokens=512, output_tokens=64)
-DECODE_16 = Workload("decode, 16 requests", num_seqs=16, prompt_tokens=32, output_tokens=32)
+DECODE_4, DECODE_16, DECODE_32 = (
+    Workload(f"decode, {n} requests", num_seqs=n, prompt_tokens=512 // n if n > 16 else 32, output_tokens=32)
+    for n in (4, 16, 32)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,9 @@ CASES = (
     Case("Q4_1", DECODE, 1.7),
     Case("Q4_0", PREFILL, 2.5),
     Case("Q4_0", DECODE, 1.5),
-    Case("Q4_0", DECODE_16, 2.0),
+    Case("Q4_0", DECODE_4, 1.8),
+    Case("Q4_0", DECODE_16, 2.2),
+    Case("Q4_0", DECODE_32, 2.2),
 )
 """SmolLM2 as published, and the form that llama.cpp has its fastest kernels for."""
 

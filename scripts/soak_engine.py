@@ -180,7 +180,7 @@ def run(options: argparse.Namespace, progress: Progress) -> dict[str, object]:
         seconds = time.perf_counter() - begin
         llm._client.check_integrity()
         scheduler = llm._client._engine.scheduler
-        num_preemptions, has_work = scheduler.num_preemptions, scheduler.has_work
+        num_preemptions, has_work = scheduler.counters.num_preemptions, scheduler.has_work
     answered = [index for index, answers in record.answers.items() if len(answers) == 1]
     chosen = random.Random(options.seed).sample(answered, min(options.alone, len(answered)))
     with LLM(options.model, max_model_len=length) as quiet:

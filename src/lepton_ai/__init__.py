@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lepton_ai.engine.pretrained import BertModel, CausalOutput, EncoderOutput, GPTModel
     from lepton_ai.engine.request_options import RequestOptions
     from lepton_ai.engine.sampling_params import SamplingParams
+    from lepton_ai.engine.stats import EngineStats
     from lepton_ai.errors import LeptonError
     from lepton_ai.text.tokenizer import Tokenizer
 
@@ -43,6 +44,7 @@ __all__ = [
     "Completion",
     "Constraint",
     "EncoderOutput",
+    "EngineStats",
     "GPTModel",
     "LabeledToken",
     "LeptonError",
@@ -68,6 +70,8 @@ def __getattr__(name: str) -> object:
             module = "lepton_ai.engine.constraint"
         case "RequestOptions":
             module = "lepton_ai.engine.request_options"
+        case "EngineStats":
+            module = "lepton_ai.engine.stats"
         case "SamplingParams":
             module = "lepton_ai.engine.sampling_params"
         case "Tokenizer":

@@ -272,6 +272,14 @@ def test_a_stream_is_of_one_completion(llm: LLM) -> None:
         llm.chat([{"role": "user", "content": "x"}], SamplingParams(best_of=3))
 
 
+def test_stats_count_what_was_done(llm: LLM) -> None:
+    (completion,) = llm.generate("hello", GREEDY)
+    stats = llm.stats()
+    assert stats.prompt_tokens == completion.usage.prompt_tokens
+    assert stats.output_tokens == len(completion.token_ids) and stats.kv_blocks_used == 0
+    assert stats.finished == {completion.finish_reason: 1}
+
+
 def test_biases_forbid_and_force(llm: LLM) -> None:
     (plain,) = llm.generate("hello", GREEDY)
     first = plain.token_ids[0]

@@ -121,7 +121,7 @@ def test_the_youngest_makes_room_and_is_computed_again() -> None:
     assert (old.block_tables, young.block_tables) == (([0, 3],), ([1, 2],))
     # The young one wants a third block, and there is none: it gives up its own.
     assert shape(step(s)[0]) == [(0, 1, True)]
-    assert s.num_preemptions == 1 and list(s.waiting) == [young] and young.block_tables == ()
+    assert s.counters.num_preemptions == 1 and list(s.waiting) == [young] and young.block_tables == ()
     for _ in range(14):
         assert shape(step(s)[0]) == [(0, 1, True)]
     step(s)
@@ -142,7 +142,7 @@ def test_the_oldest_advances_in_every_step() -> None:
         before = oldest.num_computed_tokens
         step(s)
         assert oldest.finish_reason or oldest.num_computed_tokens > before
-    assert s.num_preemptions > 0
+    assert s.counters.num_preemptions > 0
 
 
 def test_what_can_never_fit_is_refused() -> None:
@@ -258,7 +258,7 @@ def test_an_urgent_request_takes_the_place_of_a_patient_one() -> None:
     s.add(urgent)
     step(s)
     assert (s.running, list(s.waiting)) == ([urgent, patient[0]], [patient[1]])
-    assert s.num_preemptions == 1
+    assert s.counters.num_preemptions == 1
     step(s)
     step(s)
     assert s.running == patient
@@ -275,7 +275,7 @@ def test_equals_never_take_each_others_place() -> None:
         s.add(request(20, 12, first=first))
     while s.has_work:
         step(s)
-    assert s.num_preemptions == 0
+    assert s.counters.num_preemptions == 0
 
 
 @pytest.mark.parametrize(
@@ -319,3 +319,19 @@ def test_choices_of_a_leader_that_ended_go_on_alone() -> None:
     s.finish(leader, FinishReason.CANCELLED)
     assert shape(step(s)[0]) == [(1, 8, True)], "its first two blocks are cached"
     assert sibling.num_cached_tokens == 32
+
+
+def test_stats_say_what_was_done_and_what_is_held() -> None:
+    s = many_scheduler(max_tokens=64, num_blocks=8)
+    assert (s.stats().num_steps, s.stats().kv_usage) == (0, 0.0)
+    first, second = request(40, 2), request(40, 3)
+    for r in (first, second):
+        s.add(r)
+    step(s)
+    assert (s.stats().num_running, s.stats().num_waiting, s.stats().kv_blocks_used) == (1, 1, 3)
+    step(s)
+    stats = s.stats()
+    assert (stats.prompt_tokens, stats.cached_tokens, stats.computed_tokens) == (80, 32, 49)
+    assert (stats.output_tokens, stats.num_preemptions, stats.finished) == (3, 0, {"length": 1})
+    s.finish(second, FinishReason.CANCELLED)
+    assert s.stats().finished == {"length": 1, "cancelled": 1} and s.stats().kv_blocks_used == 0

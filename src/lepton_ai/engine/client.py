@@ -18,6 +18,7 @@ from lepton_ai.engine.outputs import Chunk
 from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.token_matcher import TokenMatcher
 from lepton_ai.engine.turns import Turns
 from lepton_ai.errors import InvalidRequest, LeptonError
@@ -118,6 +119,10 @@ class EngineClient:
             self._is_closed = True
             self._cancelled.extend([*self._submitted, *self._active.values()])
             self._take_in()
+
+    def stats(self) -> EngineStats:
+        """Counts and state, from any thread, without waiting for the step under way."""
+        return self._engine.scheduler.stats()
 
     def check_integrity(self) -> None:
         """Assert the engine's invariants."""

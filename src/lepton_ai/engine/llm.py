@@ -22,6 +22,7 @@ from lepton_ai.engine.outputs import Classification, Completion, LabeledToken, S
 from lepton_ai.engine.prompts import Message, Prompt, as_list, check_length, encode_prompt
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.stream import Stream
 from lepton_ai.engine.text_encoder import Text, TextEncoder
 from lepton_ai.errors import InvalidRequest
@@ -213,6 +214,13 @@ class LLM:
         Raises TemplateError if the model has no chat template or it refuses the messages.
         """
         return self.tokenizer.encode_segments(self._chat_template.render_segments(messages))
+
+    def stats(self) -> EngineStats:
+        """What the engine has done and holds, at any moment and from any thread.
+
+        Raises InvalidRequest for a model that does not generate.
+        """
+        return self._client.stats()
 
     def score(self, prompts: str | Sequence[Prompt]) -> list[Score]:
         """Log-probabilities of the tokens of each text, without sampling; no ``[T, V]`` is ever held.

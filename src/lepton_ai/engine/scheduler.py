@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from bisect import insort
 from collections.abc import Callable
+from dataclasses import asdict
 
 from lepton_ai.backends.base import BLOCK_SIZE, SampledTokens
 from lepton_ai.config import Limits
@@ -19,6 +20,7 @@ from lepton_ai.engine.outputs import TokenLogprob
 from lepton_ai.engine.plan import ScheduledSequence, StepPlan, TokenOutput
 from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.engine.scheduling_policy import SchedulingPolicy
+from lepton_ai.engine.stats import Counters, EngineStats
 from lepton_ai.engine.tenant_service import TenantService
 from lepton_ai.engine.token_budget import allot
 from lepton_ai.engine.waiting_queue import WaitingQueue
@@ -40,7 +42,7 @@ class Scheduler:
         self._clock = clock
         self.waiting = WaitingQueue(self._policy, self._service)
         self.running: list[Request] = []
-        self.num_preemptions = 0
+        self.counters = Counters()
         self._num_arrivals = 0
         self._kv = kv
         self._limits = limits
@@ -97,17 +99,20 @@ class Scheduler:
     def update(self, plan: StepPlan, sampled: SampledTokens | None) -> list[TokenOutput]:
         """Account for an executed plan; ``sampled`` has one row for each sequence with ``has_row``."""
         outputs: list[TokenOutput] = []
+        self.counters.num_steps += 1
         token_ids = sampled.token_ids.tolist() if sampled else []
         for sequence in plan.sequences:
             request = sequence.request
             request.num_computed_tokens += sequence.num_tokens
             self._service.charge(request.tenant, sequence.num_tokens)
+            self.counters.computed_tokens += sequence.num_tokens
             if request.num_computed_tokens // BLOCK_SIZE > request.num_registered_blocks:
                 self._kv.commit(request)
             if not sequence.has_row:
                 continue
             assert sampled is not None
             row = len(outputs)
+            self.counters.output_tokens += 1
             request.append(token_ids[row])
             count = request.params.logprobs
             logprob = None if count is None else _token_logprob(sampled, row, count)
@@ -121,6 +126,18 @@ class Scheduler:
         if request.finish_reason is None:
             request.finish_reason = reason
             self._remove(request)
+
+    def stats(self) -> EngineStats:
+        """Counts and state between two steps; during one, some may be of before and some of after it."""
+        counters = asdict(self.counters)
+        used = self._kv.num_blocks - self._kv.num_free
+        return EngineStats(
+            num_running=len(self.running),
+            num_waiting=len(self.waiting),
+            kv_blocks=self._kv.num_blocks,
+            kv_blocks_used=used,
+            **counters,
+        )
 
     def check_integrity(self) -> None:
         """Assert that queues and blocks agree."""
@@ -154,6 +171,8 @@ class Scheduler:
                 return False
         if request.num_cached_tokens is None:
             request.num_cached_tokens = request.num_computed_tokens
+            self.counters.prompt_tokens += request.num_prompt_tokens
+            self.counters.cached_tokens += request.num_computed_tokens
         self.waiting.take(request)
         insort(self.running, request, key=self._rank)
         return True
@@ -213,7 +232,7 @@ class Scheduler:
         self.running.remove(victim)
         self._kv.release(victim)
         self.waiting.add(victim)
-        self.num_preemptions += 1
+        self.counters.num_preemptions += 1
 
     def _remove(self, request: Request) -> None:
         self._kv.release(request)
@@ -222,6 +241,8 @@ class Scheduler:
         else:
             self.running.remove(request)
         self._service.end(request.tenant)
+        assert request.finish_reason is not None
+        self.counters.finish(request.finish_reason.value)
 
     @staticmethod
     def _sequence(request: Request, num_tokens: int) -> ScheduledSequence:
