@@ -45,3 +45,10 @@ def test_settings_are_given_once(model: GPTModel) -> None:
         model.generate("hello", SamplingParams(), max_tokens=3)
     with pytest.raises(TypeError, match="max_new_tokens"):
         model.generate("hello", max_new_tokens=3)
+
+
+def test_one_completion_is_given(model: GPTModel) -> None:
+    with pytest.raises(InvalidRequest, match="n: expected 1, since one completion is given, got 2"):
+        model.generate("hello", n=2)
+    best = model.generate("hello", best_of=3, seed=1, max_tokens=4, ignore_eos=True)
+    assert len(best.token_ids) == 4 and best.logprobs is None

@@ -105,11 +105,15 @@ class GPTModel(_PretrainedModel):
     def generate(self, prompt: Prompt, params: SamplingParams | None = None, **settings: Any) -> Completion:
         """Complete a prompt. ``settings`` replace fields of ``LLM.default_params``: ``max_tokens=16, temperature=0.0``.
 
-        Raises InvalidRequest for both ``params`` and ``settings``, and like ``LLM.generate``.
+        ``LLM.generate`` gives several. Raises InvalidRequest for ``n`` above 1, for both ``params`` and ``settings``,
+        and like ``LLM.generate``.
         """
         if params is not None and settings:
             raise InvalidRequest("params: expected params or single settings, got both", param="params")
-        (completion,) = self.llm.generate([prompt], params or replace(self.llm.default_params, **settings))
+        wanted = params or replace(self.llm.default_params, **settings)
+        if wanted.n > 1:
+            raise InvalidRequest(f"n: expected 1, since one completion is given, got {wanted.n}", param="n")
+        (completion,) = self.llm.generate([prompt], wanted)
         return completion
 
 
