@@ -58,6 +58,7 @@ wheels: $(VENV)/.dev ## Build the wheel that is published, and try it in a fresh
 	$(PY) scripts/make_wheels.py
 
 soak-engine: $(VENV)/.dev ## Send 2,000 requests of mixed shape to an engine with little memory: some minutes.
+	LEPTON_TEST_SCHEDULER_STEPS=50000 $(PY) -m pytest -q tests/engine/test_scheduler_properties.py
 	$(PY) scripts/soak_engine.py
 
 fuzz: $(VENV)/.dev ## Throw 100,000 mutated files at each reader of files from outside.

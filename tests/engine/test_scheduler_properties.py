@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -18,6 +20,8 @@ from lepton_ai.engine.scheduler import Scheduler
 from lepton_ai.engine.scheduling_policy import SchedulingPolicy
 
 MAX_MODEL_LEN, MAX_OVERTAKES = 96, 2
+STEPS_OF_A_LIFE = 60
+NUM_STEPS = int(os.environ.get("LEPTON_TEST_SCHEDULER_STEPS", "3600"))
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -101,4 +105,6 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 TestScheduler = SchedulerMachine.TestCase
-TestScheduler.settings = settings(max_examples=60, stateful_step_count=60, deadline=None, derandomize=True)
+TestScheduler.settings = settings(
+    max_examples=NUM_STEPS // STEPS_OF_A_LIFE, stateful_step_count=STEPS_OF_A_LIFE, deadline=None, derandomize=True
+)
