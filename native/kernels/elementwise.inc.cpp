@@ -130,7 +130,7 @@ static inline void rotate_neighbours(const float* x, const float* cosine, const 
   int i = 0;
   for (; i + W / 2 <= half; i += W / 2) {
     const VF pair = load(x + 2 * i);
-    store(y + 2 * i, pair * load_twice(cosine + i) + swap_pairs(pair) * load(signs) * load_twice(sine + i));
+    store(y + 2 * i, pair * load_twice(cosine + i) + swap_lanes<1>(pair) * load(signs) * load_twice(sine + i));
   }
   for (; i < half; ++i) {
     const float a = x[2 * i], b = x[2 * i + 1];

@@ -21,8 +21,8 @@ static inline void matmul_kind(const PanelMatrix& m, int64_t panel, int count, T
 }
 
 // out[count][rows][16] = the channels of `count` panels for each row, panels `out_stride` floats apart. The epilogue is
-// called for some rows after the other, each once. 8-bit rows come to quantised panels only, and
-// rotated ones to rotated panels: the encoder sees to it.
+// called for some rows after the other, each once. 8-bit rows come to quantised panels only,
+// and rotated ones to rotated panels: the encoder sees to it.
 static inline void panel_matmul(const PanelMatrix& m, int64_t panel, int count, Terms terms, const uint8_t* x,
                                 int64_t stride, int rows, float* out, int64_t out_stride,
                                 const Epilogue& epilogue = {}) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../panels.h"
+#include "lanes.h"
 
 namespace lepton::LEPTON_ISA {
 
@@ -21,9 +22,7 @@ struct RotationBlock {
 // Sums and differences of lanes that are D apart, in every vector.
 template <int D>
 static inline LEPTON_INLINE void add_lanes(RotationBlock& block) {
-  alignas(64) float signs[W];
-  for (int i = 0; i < W; ++i) signs[i] = i & D ? -1.0f : 1.0f;
-  const VF sign = load(signs);
+  const VF sign = pair_signs<D>();
 #pragma GCC unroll 32
   for (VF& x : block.v) x = fma(x, sign, swap_lanes<D>(x));
 }

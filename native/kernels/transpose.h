@@ -1,14 +1,15 @@
 // W vectors of W lanes, transposed in registers.
 #pragma once
 
+#include "../panels.h"
+#include "lanes.h"
+
 namespace lepton::LEPTON_ISA {
 
 // Of rows that are D apart, the blocks of D lanes off the diagonal change places.
 template <int D>
 static inline LEPTON_INLINE void exchange_blocks(VF (&v)[W]) {
-  alignas(64) float signs[W];
-  for (int i = 0; i < W; ++i) signs[i] = i & D ? -1.0f : 1.0f;
-  const VF sign = load(signs), zero = set1(0.0f);
+  const VF sign = pair_signs<D>(), zero = set1(0.0f);
 #pragma GCC unroll 16
   for (int i = 0; i < W; ++i)
     if (!(i & D)) {

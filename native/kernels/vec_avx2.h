@@ -37,7 +37,6 @@ static inline VF times_exp2(VF x, VF n) {
   const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(to_int(n), _mm256_set1_epi32(127)), 23);
   return _mm256_mul_ps(x, _mm256_castsi256_ps(power));
 }
-static inline VF swap_pairs(VF a) { return _mm256_permute_ps(a, 0xb1); }
 template <int D>
 static inline VF swap_lanes(VF a) {
   if constexpr (D == 4) return _mm256_permute2f128_ps(a, a, 1);
@@ -68,13 +67,18 @@ static inline float reduce_max_abs(VF a) {
   m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
   return _mm_cvtss_f32(_mm_castsi128_ps(m));
 }
+// 32 values, rounded, as bytes.
+static inline __m256i narrow_to_bytes(const VF* v) {
+  const __m256i low = _mm256_packs_epi32(to_int(v[0]), to_int(v[1]));
+  const __m256i high = _mm256_packs_epi32(to_int(v[2]), to_int(v[3]));
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packs work within 128 bits
+  return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+}
 // q[32] = x * factor rounded to bytes, halves to even; sums of each 16 (of bytes plus 128 as unsigned, eight at a
 // time).
 static inline void quantize_values(const float* x, VF factor, int8_t* q, int32_t* sums) {
-  const __m256i low = _mm256_packs_epi32(to_int(load(x) * factor), to_int(load(x + 8) * factor));
-  const __m256i high = _mm256_packs_epi32(to_int(load(x + 16) * factor), to_int(load(x + 24) * factor));
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packs work within 128 bits
-  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+  const VF scaled[4] = {load(x) * factor, load(x + 8) * factor, load(x + 16) * factor, load(x + 24) * factor};
+  const __m256i bytes = narrow_to_bytes(scaled);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), bytes);
   const __m256i eights = _mm256_sad_epu8(_mm256_xor_si256(bytes, _mm256_set1_epi8(-128)), _mm256_setzero_si256());
   const __m256i pairs = _mm256_add_epi64(eights, _mm256_shuffle_epi32(eights, 0x4e));
@@ -83,11 +87,7 @@ static inline void quantize_values(const float* x, VF factor, int8_t* q, int32_t
 }
 // q[32] = integral values of at most 127, as bytes.
 static inline void store_codes(int8_t* q, const VF* v) {
-  const __m256i low = _mm256_packs_epi32(to_int(v[0]), to_int(v[1]));
-  const __m256i high = _mm256_packs_epi32(to_int(v[2]), to_int(v[3]));
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packs work within 128 bits
-  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), bytes);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), narrow_to_bytes(v));
 }
 static inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 static inline uint16_t float_to_half(float f) {

@@ -34,7 +34,6 @@ static inline VI to_int(VF a) { return _mm512_cvtps_epi32(a); }
 static inline VF to_float(VI a) { return _mm512_cvtepi32_ps(a); }
 static inline VI load_int(const int32_t* p) { return _mm512_loadu_si512(p); }
 static inline VF times_exp2(VF x, VF n) { return _mm512_scalef_ps(x, n); }
-static inline VF swap_pairs(VF a) { return _mm512_permute_ps(a, 0xb1); }
 template <int D>
 static inline VF swap_lanes(VF a) {
   if constexpr (D == 8) return _mm512_shuffle_f32x4(a, a, 0x4e);
@@ -59,12 +58,16 @@ static inline float reduce_max_abs(VF a) {
   m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
   return _mm_cvtss_f32(_mm_castsi128_ps(m));
 }
+// 32 values, rounded, as bytes.
+static inline __m256i narrow_to_bytes(const VF* v) {
+  const __m128i low = _mm512_cvtsepi32_epi8(to_int(v[0])), high = _mm512_cvtsepi32_epi8(to_int(v[1]));
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+}
 // q[32] = x * factor rounded to bytes, halves to even; sums of each 16 (of bytes plus 128 as unsigned, eight at a
 // time).
 static inline void quantize_values(const float* x, VF factor, int8_t* q, int32_t* sums) {
-  const __m128i low = _mm512_cvtsepi32_epi8(to_int(load(x) * factor));
-  const __m128i high = _mm512_cvtsepi32_epi8(to_int(load(x + 16) * factor));
-  const __m256i bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+  const VF scaled[2] = {load(x) * factor, load(x + 16) * factor};
+  const __m256i bytes = narrow_to_bytes(scaled);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), bytes);
   const __m256i eights = _mm256_sad_epu8(_mm256_xor_si256(bytes, _mm256_set1_epi8(-128)), _mm256_setzero_si256());
   const __m256i pairs = _mm256_add_epi64(eights, _mm256_shuffle_epi32(eights, 0x4e));
@@ -73,8 +76,7 @@ static inline void quantize_values(const float* x, VF factor, int8_t* q, int32_t
 }
 // q[32] = integral values of at most 127, as bytes.
 static inline void store_codes(int8_t* q, const VF* v) {
-  const __m128i low = _mm512_cvtsepi32_epi8(to_int(v[0])), high = _mm512_cvtsepi32_epi8(to_int(v[1]));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), narrow_to_bytes(v));
 }
 static inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 static inline uint16_t float_to_half(float f) {

@@ -41,13 +41,12 @@ static inline VI load_int(const int32_t* p) {
 }
 // x * 2^n for integral n in [-126, 127].
 static inline VF times_exp2(VF x, VF n) { return x * reinterpret_cast<VF>((to_int(n) + 127) << 23); }
-// Neighbours change places; W / 2 values, each twice.
-static inline VF swap_pairs(VF a) { return VF{a[1], a[0], a[3], a[2]}; }
 // Lanes that are D apart change places.
 template <int D>
 static inline VF swap_lanes(VF a) {
-  return D == 2 ? VF{a[2], a[3], a[0], a[1]} : swap_pairs(a);
+  return D == 2 ? VF{a[2], a[3], a[0], a[1]} : VF{a[1], a[0], a[3], a[2]};
 }
+// W / 2 values, each twice.
 static inline VF load_twice(const float* p) { return VF{p[0], p[0], p[1], p[1]}; }
 static inline float reduce_add(VF a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 static inline float reduce_max(VF a) {

@@ -36,7 +36,6 @@ static inline VF times_exp2(VF x, VF n) {
   const int32x4_t power = vshlq_n_s32(vaddq_s32(to_int(n), vdupq_n_s32(127)), 23);
   return vmulq_f32(x, vreinterpretq_f32_s32(power));
 }
-static inline VF swap_pairs(VF a) { return vrev64q_f32(a); }
 template <int D>
 static inline VF swap_lanes(VF a) {
   return D == 2 ? vextq_f32(a, a, 2) : vrev64q_f32(a);
@@ -57,24 +56,24 @@ static inline float reduce_max_abs(VF a) {
   __builtin_memcpy(&value, &bits, sizeof value);
   return value;
 }
+// 16 values, rounded, as bytes.
+static inline int8x16_t narrow_to_bytes(VF a, VF b, VF c, VF d) {
+  const int16x8_t low = vcombine_s16(vqmovn_s32(to_int(a)), vqmovn_s32(to_int(b)));
+  const int16x8_t high = vcombine_s16(vqmovn_s32(to_int(c)), vqmovn_s32(to_int(d)));
+  return vcombine_s8(vqmovn_s16(low), vqmovn_s16(high));
+}
 // q[32] = x * factor rounded to bytes, halves to even; sums of each 16.
 static inline void quantize_values(const float* x, VF factor, int8_t* q, int32_t* sums) {
   for (int h = 0; h < 2; ++h, x += 16, q += 16) {
-    const int16x8_t low = vcombine_s16(vqmovn_s32(to_int(load(x) * factor)), vqmovn_s32(to_int(load(x + 4) * factor)));
-    const int16x8_t high =
-        vcombine_s16(vqmovn_s32(to_int(load(x + 8) * factor)), vqmovn_s32(to_int(load(x + 12) * factor)));
-    const int8x16_t bytes = vcombine_s8(vqmovn_s16(low), vqmovn_s16(high));
+    const int8x16_t bytes =
+        narrow_to_bytes(load(x) * factor, load(x + 4) * factor, load(x + 8) * factor, load(x + 12) * factor);
     vst1q_s8(q, bytes);
     sums[h] = vaddlvq_s8(bytes);
   }
 }
 // q[32] = integral values of at most 127, as bytes.
 static inline void store_codes(int8_t* q, const VF* v) {
-  for (int h = 0; h < 2; ++h, v += 4) {
-    const int16x8_t low = vcombine_s16(vqmovn_s32(to_int(v[0])), vqmovn_s32(to_int(v[1])));
-    const int16x8_t high = vcombine_s16(vqmovn_s32(to_int(v[2])), vqmovn_s32(to_int(v[3])));
-    vst1q_s8(q + 16 * h, vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)));
-  }
+  for (int h = 0; h < 2; ++h, v += 4) vst1q_s8(q + 16 * h, narrow_to_bytes(v[0], v[1], v[2], v[3]));
 }
 static inline VF load_half(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 static inline VF load_bfloat(const uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }

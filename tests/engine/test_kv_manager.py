@@ -53,12 +53,18 @@ def test_prefix_is_found_while_held_and_after_release() -> None:
     assert third.block_tables == ([0, 1, 2],)
 
 
+def computed_leader(kv: KVManager, num_tokens: int, num_siblings: int = 1) -> list[Request]:
+    """A request whose prompt is computed, and siblings that have no blocks yet."""
+    leader = request(list(range(num_tokens)))
+    siblings = [leader.sibling(index) for index in range(1, num_siblings + 1)]
+    kv.attach(leader)
+    compute(kv, leader, num_tokens)
+    return [leader, *siblings]
+
+
 def test_siblings_share_a_prompt_and_copy_what_they_write() -> None:
     kv = KVManager(2, 8)
-    leader = request(list(range(20)))
-    first, second = leader.sibling(1), leader.sibling(2)
-    kv.attach(leader)
-    compute(kv, leader, 20)
+    leader, first, second = computed_leader(kv, 20, num_siblings=2)
     for sibling in (first, second):
         kv.attach(sibling)
         assert sibling.block_tables == ([0, 1], [0, 1]) and sibling.num_computed_tokens == 19
@@ -80,10 +86,7 @@ def test_siblings_share_a_prompt_and_copy_what_they_write() -> None:
 
 def test_a_copy_needs_a_free_block() -> None:
     kv = KVManager(1, 2)
-    leader = request(list(range(20)))
-    sibling = leader.sibling(1)
-    kv.attach(leader)
-    compute(kv, leader, 20)
+    leader, sibling = computed_leader(kv, 20)
     kv.attach(sibling)
     assert not kv.extend(sibling, 1) and sibling.block_tables == ([0, 1],) and kv.take_copies() == ()
     kv.release(leader)
@@ -92,10 +95,7 @@ def test_a_copy_needs_a_free_block() -> None:
 
 def test_a_prompt_of_whole_blocks_is_forked_too() -> None:
     kv = KVManager(1, 8)
-    leader = request(list(range(32)))
-    sibling = leader.sibling(1)
-    kv.attach(leader)
-    compute(kv, leader, 32)
+    leader, sibling = computed_leader(kv, 32)
     kv.attach(sibling)
     compute(kv, sibling, 1)
     assert sibling.block_tables == ([0, 2],) and kv.take_copies() == ((0, 1, 2),)
@@ -106,10 +106,7 @@ def test_a_prompt_of_whole_blocks_is_forked_too() -> None:
 
 def test_who_lost_its_leader_finds_the_prefix() -> None:
     kv = KVManager(1, 8)
-    leader = request(list(range(40)))
-    sibling = leader.sibling(1)
-    kv.attach(leader)
-    compute(kv, leader, 40)
+    leader, sibling = computed_leader(kv, 40)
     kv.release(leader)
     kv.attach(sibling)
     assert sibling.block_tables == ([0, 1],) and sibling.num_computed_tokens == 32

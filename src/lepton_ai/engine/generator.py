@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from lepton_ai.engine.client import EngineClient
+from lepton_ai.engine.constraint_compiler import ConstraintCompiler
 from lepton_ai.engine.decoder import Decoder
 from lepton_ai.engine.engine import Engine, EngineConfig
 from lepton_ai.engine.evaluator import Evaluator
 from lepton_ai.engine.text_decoder import StoppingDecoder
-from lepton_ai.engine.token_matcher import ConstraintCompiler
 from lepton_ai.graph.attrs import kv_groups
 from lepton_ai.text.tokenizer import Tokenizer
 

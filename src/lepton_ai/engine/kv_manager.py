@@ -40,11 +40,7 @@ class KVManager:
 
     def hit(self, request: Request) -> int:
         """Blocks of a waiting request that are in the cache now."""
-        hashes = self._prompt_hashes(request)
-        for index, content in enumerate(hashes):
-            if any(pool.lookup(content) is None for pool in self.pools):
-                return index
-        return len(hashes)
+        return len(longest_hit(self.pools, self._prompt_hashes(request))[0])
 
     def is_under_way(self, request: Request, num_blocks: int) -> bool:
         """Whether another request is about to compute the block after the first ``num_blocks`` of a waiting one."""

@@ -120,7 +120,11 @@ class Request:
         )
 
     def sibling(self, index: int) -> Request:
-        """Another generation for the same prompt, number ``index`` of them: its seed is that much larger."""
+        """Another generation for the same prompt, number ``index`` of them: its seed is that much larger.
+
+        It starts where this request is, which must not have begun.
+        """
+        assert not self.block_tables and self.num_tokens == self.num_prompt_tokens, "the request has begun"
         tokens = self.tokens.copy()
         seed = (self.seed + index) % 2**64
         matcher = None if self.matcher is None else self.matcher.copy()
