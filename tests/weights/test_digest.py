@@ -7,6 +7,7 @@ import io
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,12 @@ def test_a_file_that_changes_meanwhile(tmp_path: Path, model: Path, monkeypatch:
     with pytest.raises(InvalidModel, match="model: the file changed while it was read"):
         _digest(model, tmp_path)
     assert not (tmp_path / "digests.json").exists()
+
+
+def test_threads_that_share_an_open_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    content = os.urandom(1 << 20) * 24
+    path.write_bytes(content)
+    with io.FileIO(path) as file, ThreadPoolExecutor(4) as pool:
+        digests = list(pool.map(lambda _: file_digest(file, home=None, label="large"), range(4)))
+    assert digests == [hashlib.sha256(content).hexdigest()] * 4

@@ -50,11 +50,13 @@ def _identity(file: io.FileIO) -> _Identity:
 
 def _hash(file: io.FileIO) -> str:
     # Read, not mapped: mapped pages would count as memory of this process.
+    # By offset: another thread may read the same open file, and move its position.
     sha = hashlib.sha256()
     buffer = memoryview(bytearray(_READ_BYTES))
-    file.seek(0)
-    while size := file.readinto(buffer):
+    offset = 0
+    while size := os.preadv(file.fileno(), [buffer], offset):
         sha.update(buffer[:size])
+        offset += size
     return sha.hexdigest()
 
 

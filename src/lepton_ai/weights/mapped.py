@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ class MappedFile:
         self.path = path
         self._home = home
         self._digest: str | None = None
+        self._digest_lock = threading.Lock()
         self._file = open_regular(path)
         self._state = self._stat()
         try:
@@ -48,11 +50,15 @@ class MappedFile:
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of the file. Raises InvalidModel if the file was changed, or changes while it is read."""
-        if self._digest is None:
-            self._check_unchanged()
-            self._digest = file_digest(self._file, home=self._home, label=str(self.path))
-        return self._digest
+        """Hex SHA-256 of the file, computed by the first thread that asks.
+
+        Raises InvalidModel if the file was changed, or changes while it is read.
+        """
+        with self._digest_lock:
+            if self._digest is None:
+                self._check_unchanged()
+                self._digest = file_digest(self._file, home=self._home, label=str(self.path))
+            return self._digest
 
     def release(self, begin: int, end: int) -> None:
         """Drop the pages of some bytes from this process's memory; a later access reads them from the file again.
