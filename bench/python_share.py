@@ -55,7 +55,7 @@ def python_share(loaded: LoadedModel, *, num_rows: int, num_steps: int) -> float
 def _streams(loaded: LoadedModel, num_rows: int, num_tokens: int) -> Iterator[list[Stream]]:
     decoder = loaded.runtime
     assert isinstance(decoder, Decoder)
-    client = Generator(decoder, loaded.tokenizer, loaded.eos_ids).client
+    client = Generator(decoder, loaded.texts.tokenizer, loaded.texts.eos_ids).client
     params = SamplingParams(temperature=0.0, max_tokens=num_tokens + 1, ignore_eos=True)
     vocab_size = decoder.model.config.vocab_size
     rng = np.random.default_rng(0)

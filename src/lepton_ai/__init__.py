@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from lepton_ai.version import __version__
 
 if TYPE_CHECKING:
+    from lepton_ai.engine.async_llm import AsyncLLM
     from lepton_ai.engine.constraint import Constraint
     from lepton_ai.engine.llm import LLM
     from lepton_ai.engine.outputs import (
@@ -29,21 +30,26 @@ if TYPE_CHECKING:
         Usage,
     )
     from lepton_ai.engine.pretrained import BertModel, CausalOutput, EncoderOutput, GPTModel
+    from lepton_ai.engine.remote.process import EngineProcess
     from lepton_ai.engine.request_options import RequestOptions
     from lepton_ai.engine.sampling_params import SamplingParams
+    from lepton_ai.engine.shared_device import Device
     from lepton_ai.engine.stats import EngineStats
     from lepton_ai.errors import LeptonError
     from lepton_ai.text.tokenizer import Tokenizer
 
 __all__ = [
     "LLM",
+    "AsyncLLM",
     "BertModel",
     "CausalOutput",
     "Chunk",
     "Classification",
     "Completion",
     "Constraint",
+    "Device",
     "EncoderOutput",
+    "EngineProcess",
     "EngineStats",
     "GPTModel",
     "LabeledToken",
@@ -62,6 +68,12 @@ def __getattr__(name: str) -> object:
     match name:
         case "LLM":
             module = "lepton_ai.engine.llm"
+        case "AsyncLLM":
+            module = "lepton_ai.engine.async_llm"
+        case "EngineProcess":
+            module = "lepton_ai.engine.remote.process"
+        case "Device":
+            module = "lepton_ai.engine.shared_device"
         case "Chunk" | "Classification" | "Completion" | "LabeledToken" | "Score" | "TokenLogprob" | "Usage":
             module = "lepton_ai.engine.outputs"
         case "BertModel" | "CausalOutput" | "EncoderOutput" | "GPTModel":

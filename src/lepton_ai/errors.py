@@ -1,6 +1,7 @@
 """The exceptions of Lepton: one tree, each with an HTTP-like status and a stable code.
 
     LeptonError                      500  internal_error
+    ├── EngineDied                   500  engine_died
     ├── InvalidRequest               400  invalid_request
     │   ├── ConstraintTooComplex     400  constraint_too_complex
     │   ├── ContextLengthExceeded    400  context_length_exceeded
@@ -27,6 +28,7 @@ __all__ = [
     "ContextLengthExceeded",
     "DigestMismatch",
     "DownloadFailed",
+    "EngineDied",
     "HardwareUnsupported",
     "InvalidModel",
     "InvalidRequest",
@@ -39,6 +41,7 @@ __all__ = [
     "TruncationWarning",
     "UnsupportedModel",
     "WeightMismatch",
+    "rebuild",
 ]
 
 
@@ -60,6 +63,12 @@ class LeptonError(Exception):
     def to_dict(self) -> dict[str, object]:
         """The error as the object that ``--json`` and the server print."""
         return {"message": self.message, "code": self.code, "status": self.status, "param": self.param}
+
+
+class EngineDied(LeptonError):
+    """The process of an engine has ended under its client."""
+
+    code = "engine_died"
 
 
 class InvalidRequest(LeptonError):
@@ -144,6 +153,16 @@ class HardwareUnsupported(LeptonError):
     """The machine lacks an instruction set or device that was asked for."""
 
     status, code = 501, "hardware_unsupported"
+
+
+def rebuild(code: str, message: str, param: str | None) -> LeptonError:
+    """The error that ``to_dict`` described, as it comes from another process; of an unknown code, a LeptonError."""
+    kinds: list[type[LeptonError]] = [LeptonError]
+    for kind in kinds:  # which grows: the tree, from its root
+        if kind.code == code:
+            return kind(message, param=param)
+        kinds += kind.__subclasses__()
+    return LeptonError(message, param=param)
 
 
 class TruncationWarning(UserWarning):

@@ -60,6 +60,11 @@ def expected_tokens(prompt: list[int], count: int, seed: int | None = None) -> l
     return tokens[len(prompt) :]
 
 
+def greedy_text(prompt: list[int], count: int) -> str:
+    """The same as text."""
+    return "".join(map(chr, expected_tokens(prompt, count)))
+
+
 @dataclass
 class FakeExecutable:
     """Checks its inputs as a kernel would rely on them; ``steps`` keeps the number of tokens of each step.

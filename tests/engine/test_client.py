@@ -1,41 +1,42 @@
+"""What callers of an engine rely on, wherever it runs."""
+
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 
 import pytest
-from tests.engine.fakes import ByteDecoder, FakeCache, FakeExecutable, config, expected_tokens, no_constraints
+from tests.engine.clients import MakeSetup, Setup, local_setup, remote_setup
+from tests.engine.fakes import expected_tokens, greedy_text
 
-from lepton_ai.engine.client import EngineClient
-from lepton_ai.engine.engine import Engine
 from lepton_ai.engine.generation import Generation
 from lepton_ai.engine.outputs import Chunk
+from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
-from lepton_ai.errors import InvalidRequest, LeptonError
+from lepton_ai.errors import ContextLengthExceeded, InvalidRequest, LeptonError
 
 
-class Setup:
-    def __init__(self, *, max_tokens: int = 64, num_blocks: int = 64) -> None:
-        made = config(max_tokens=max_tokens)
-        self.executable = FakeExecutable(made.limits)
-        engine = Engine(self.executable, FakeCache(num_blocks), made)
-        self.client = EngineClient(engine, lambda params: ByteDecoder(params.stop_strings), no_constraints)
+@pytest.fixture(params=[local_setup, remote_setup], ids=["local", "remote"])
+def make(request: pytest.FixtureRequest) -> Iterator[MakeSetup]:
+    """Makes setups of one kind, and closes them."""
+    made: list[Setup] = []
 
-    def chunks(self, generation: Generation) -> Iterator[Chunk]:
-        while (chunk := self.client.next_chunk(generation)) is not None:
-            yield chunk
+    def make_one(*, max_tokens: int = 64, num_blocks: int = 64) -> Setup:
+        made.append(request.param(max_tokens=max_tokens, num_blocks=num_blocks))
+        return made[-1]
 
-    def text(self, prompt: list[int], **params: object) -> str:
-        made = SamplingParams(temperature=0.0, **params)  # type: ignore[arg-type]
-        return "".join(c.text for c in self.chunks(self.client.submit(prompt, made)))
+    yield make_one
+    for setup in made:
+        setup.close()
 
 
-def greedy_text(prompt: list[int], count: int) -> str:
-    return "".join(map(chr, expected_tokens(prompt, count)))
+@pytest.fixture
+def setup(make: MakeSetup) -> Setup:
+    return make()
 
 
-def test_chunks_join_to_the_completion() -> None:
-    setup = Setup()
+def test_chunks_join_to_the_completion(setup: Setup) -> None:
     params = SamplingParams(temperature=0.0, max_tokens=10, logprobs=2)
     chunks = list(setup.chunks(setup.client.submit([1, 2, 3], params)))
     assert "".join(c.text for c in chunks) == greedy_text([1, 2, 3], 10)
@@ -51,94 +52,115 @@ def test_chunks_join_to_the_completion() -> None:
     setup.client.check_integrity()
 
 
-def test_a_stop_string_is_cut_off_and_ends_the_request() -> None:
+def test_cached_tokens_are_told(setup: Setup) -> None:
+    for cached in (0, 48):
+        chunks = list(setup.chunks(setup.client.submit([1] * 50, SamplingParams(temperature=0.0, max_tokens=3))))
+        assert chunks[-1].usage is not None and chunks[-1].usage.cached_tokens == cached
+
+
+def test_a_stop_string_is_cut_off_and_ends_the_request(setup: Setup) -> None:
     whole = greedy_text([1, 2, 3], 20)
     stop = whole[7:10]
-    setup = Setup()
     params = SamplingParams(temperature=0.0, max_tokens=20, stop=[stop, "\x01never"])
     chunks = list(setup.chunks(setup.client.submit([1, 2, 3], params)))
     assert "".join(c.text for c in chunks) == whole[: whole.find(stop)]
     assert chunks[-1].finish_reason == "stop"
-    assert len(setup.executable.steps) == whole.find(stop) + 3
+    assert chunks[-1].usage is not None and chunks[-1].usage.completion_tokens == whole.find(stop) + 3
     setup.client.check_integrity()
 
 
-def test_what_a_stop_string_held_back_comes_in_the_end() -> None:
+def test_what_a_stop_string_held_back_comes_in_the_end(setup: Setup) -> None:
     whole = greedy_text([1, 2, 3], 8)
-    assert Setup().text([1, 2, 3], max_tokens=8, stop=whole[-2:] + "\x01") == whole
+    assert setup.text([1, 2, 3], max_tokens=8, stop=whole[-2:] + "\x01") == whole
 
 
-def test_the_end_token_is_no_text() -> None:
-    setup = Setup()
+def test_the_end_token_is_no_text(setup: Setup) -> None:
     setup.executable.script[5] = 0
     chunks = list(setup.chunks(setup.client.submit([1, 2, 3], SamplingParams(temperature=0.0))))
     assert "".join(c.text for c in chunks) == greedy_text([1, 2, 3], 2)
     assert chunks[-1].finish_reason == "stop" and chunks[-1].token_ids == (0,)
-    assert Setup().text([1, 2, 3], max_tokens=2, stop_token_ids=expected_tokens([1, 2, 3], 1)) == ""
+    assert setup.text([1, 2, 3], max_tokens=2, stop_token_ids=expected_tokens([1, 2, 3], 1)) == ""
 
 
-def test_cancel_ends_within_a_step_even_in_a_long_prompt() -> None:
-    setup = Setup(max_tokens=4)
-    generation = setup.client.submit([1] * 100, SamplingParams(temperature=0.0))
-    other = setup.client.submit([2] * 3, SamplingParams(temperature=0.0, max_tokens=9))
-    executed = setup.executable.steps
-
-    class CancelAt3(list[int]):
-        def append(self, value: int) -> None:
-            super().append(value)
-            if len(self) == 3:
-                setup.client.cancel(generation)
-
-    setup.executable.steps = CancelAt3(executed)
-    chunks = list(setup.chunks(generation))
-    assert [(c.text, c.finish_reason) for c in chunks] == [("", "cancelled")]
-    assert setup.executable.steps == [4, 4, 4, 1], "the other had its share before"
-    assert "".join(c.text for c in setup.chunks(other)) == greedy_text([2] * 3, 9)
+def test_several_completions_of_a_prompt(setup: Setup) -> None:
+    params = SamplingParams(temperature=1.0, max_tokens=6, n=3, seed=40)
+    generations = setup.client.submit_all([[1] * 20, [2] * 5], [params, SamplingParams(temperature=0.0, max_tokens=4)])
+    tokens = [[i for c in setup.chunks(generation) for i in c.token_ids] for generation in generations]
+    assert tokens[:3] == [expected_tokens([1] * 20, 6, seed) for seed in (40, 41, 42)]
+    assert tokens[3:] == [expected_tokens([2] * 5, 4)]
     setup.client.check_integrity()
 
 
-def test_close_generation_frees_at_once() -> None:
-    setup = Setup()
+@pytest.mark.parametrize(
+    ("prompt", "params", "error"),
+    [
+        ([], SamplingParams(), InvalidRequest),
+        ([1000], SamplingParams(), InvalidRequest),
+        ([1], SamplingParams(n=2), InvalidRequest),
+        ([1], SamplingParams(max_tokens=1000), ContextLengthExceeded),
+        ([1], SamplingParams(logit_bias={500: 1.0}), InvalidRequest),
+    ],
+)
+def test_what_is_refused_leaves_nothing_behind(
+    setup: Setup, prompt: list[int], params: SamplingParams, error: type[LeptonError]
+) -> None:
+    with pytest.raises(LeptonError) as raised:
+        setup.client.submit(prompt, params)
+    assert type(raised.value) is error and raised.value.param is not None
+    setup.client.check_integrity()
+    assert setup.text([1, 2, 3], max_tokens=5) == greedy_text([1, 2, 3], 5)
+
+
+def test_options_and_statistics(setup: Setup) -> None:
+    options = RequestOptions(priority=3, tenant="a tenant")
+    (generation,) = setup.client.submit_all([[1] * 17], [SamplingParams(temperature=0.0, max_tokens=3)], options)
+    assert len(list(setup.chunks(generation))) == 3
+    stats = setup.client.stats()
+    assert (stats.num_running, stats.num_waiting, stats.num_paused) == (0, 0, 0)
+    assert (stats.prompt_tokens, stats.output_tokens, stats.finished) == (17, 3, {"length": 1})
+    setup.client.submit_all([[1] * 17], [SamplingParams(max_tokens=1)], RequestOptions(tenant="another"))
+
+
+def test_cancel(setup: Setup) -> None:
+    generation = setup.client.submit([1] * 100, SamplingParams(temperature=0.0))
+    other = setup.client.submit([2] * 3, SamplingParams(temperature=0.0, max_tokens=9))
+    setup.client.cancel(generation)
+    setup.client.cancel(generation)
+    assert list(setup.chunks(generation))[-1].finish_reason in ("cancelled", "length")
+    assert "".join(c.text for c in setup.chunks(other)) == greedy_text([2] * 3, 9)
+    setup.client.cancel(other)
+    setup.client.check_integrity()
+
+
+def test_close_generation_frees_at_once(setup: Setup) -> None:
     generation = setup.client.submit([1] * 100, SamplingParams())
     setup.client.next_chunk(generation)
     setup.client.close_generation(generation)
     setup.client.close_generation(generation)
     assert generation.is_finished
     setup.client.check_integrity()
-    never_started = setup.client.submit([1], SamplingParams())
-    setup.client.close_generation(never_started)
-    assert [c.finish_reason for c in setup.chunks(never_started)] == ["cancelled"]
+    assert setup.client.stats().kv_blocks_used == 0
 
 
-@pytest.mark.parametrize("failure", [RuntimeError("device lost"), KeyboardInterrupt()])
-def test_a_broken_step_fails_everyone_and_the_engine_goes_on(failure: BaseException) -> None:
-    setup = Setup()
-    first, second = (setup.client.submit([n, 2, 3], SamplingParams()) for n in (1, 2))
-    setup.client.next_chunk(first)
-    first.chunks.clear()
-    setup.executable.failure = failure
-    with pytest.raises(type(failure)):
-        setup.client.next_chunk(first)
-    second.chunks.clear()
-    with pytest.raises(LeptonError, match="the engine stopped"):
-        setup.client.next_chunk(second)
+def test_a_broken_step_fails_everyone_and_the_engine_goes_on(setup: Setup) -> None:
+    setup.executable.failure = RuntimeError("device lost")
+    generation = setup.client.submit([1, 2, 3], SamplingParams())
+    with pytest.raises((RuntimeError, LeptonError), match="device lost"):
+        setup.client.next_chunk(generation)
     setup.client.check_integrity()
     assert setup.text([1, 2, 3], max_tokens=5) == greedy_text([1, 2, 3], 5)
 
 
-def test_closed() -> None:
-    setup = Setup()
-    generation = setup.client.submit([1], SamplingParams(max_tokens=3))
+def test_closed(setup: Setup) -> None:
+    generation = setup.client.submit([1], SamplingParams(max_tokens=200))
     setup.client.close()
-    assert [c.finish_reason for c in setup.chunks(generation)] == ["cancelled"]
+    assert list(setup.chunks(generation))[-1].finish_reason in ("cancelled", "length")
     with pytest.raises(InvalidRequest, match="closed"):
         setup.client.submit([1], SamplingParams())
-    with pytest.raises(InvalidRequest, match="closed"), setup.client.between_steps():
-        pass
 
 
-def test_threads_get_their_own_answers() -> None:
-    setup = Setup(max_tokens=8, num_blocks=24)
+def test_threads_get_their_own_answers(make: MakeSetup) -> None:
+    setup = make(max_tokens=8, num_blocks=24)
     results: dict[int, str] = {}
 
     def work(n: int) -> None:
@@ -153,19 +175,40 @@ def test_threads_get_their_own_answers() -> None:
     setup.client.check_integrity()
 
 
-def test_a_busy_stream_lets_others_in() -> None:
-    setup = Setup()
-    is_done = threading.Event()
+def test_coroutines_get_their_own_answers(make: MakeSetup) -> None:
+    setup = make(max_tokens=8, num_blocks=24)
 
-    def stream() -> None:
-        while not is_done.is_set():
-            setup.text([1, 2, 3], max_tokens=50)
+    async def text(n: int) -> str:
+        params = SamplingParams(temperature=0.0, max_tokens=30)
+        generation = setup.client.submit([n + 1] * (10 * n + 1), params)
+        chunks: list[Chunk] = []
+        while (chunk := await setup.client.next_chunk_async(generation)) is not None:
+            chunks.append(chunk)
+        return "".join(c.text for c in chunks)
 
-    thread = threading.Thread(target=stream)
-    thread.start()
-    for _ in range(20):
-        with setup.client.between_steps():
-            pass
-    is_done.set()
-    thread.join(timeout=20)
-    assert not thread.is_alive()
+    async def work() -> list[str]:
+        return await asyncio.gather(*map(text, range(6)))
+
+    assert asyncio.run(work()) == [greedy_text([n + 1] * (10 * n + 1), 30) for n in range(6)]
+    setup.client.check_integrity()
+
+
+def test_a_coroutine_that_is_cancelled_ends_its_generation(setup: Setup) -> None:
+    async def read_all(generation: Generation) -> None:
+        while await setup.client.next_chunk_async(generation) is not None:
+            await asyncio.sleep(0.005)
+
+    async def work() -> Generation:
+        generation = setup.client.submit([1] * 3, SamplingParams(max_tokens=250))
+        task = asyncio.create_task(read_all(generation))
+        await asyncio.sleep(0.05)
+        generation.chunks.clear()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return generation
+
+    generation = asyncio.run(work())
+    setup.client.close_generation(generation)
+    assert generation.is_finished
+    setup.client.check_integrity()

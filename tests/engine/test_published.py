@@ -158,7 +158,7 @@ def test_a_file_that_changes_while_it_is_packed(hub: FakeHub, tmp_path: Path, mo
             file.write(b"more")
         return huge_zeros(num_bytes)
 
-    monkeypatch.setattr("lepton_ai.backends.cpu.packing.huge_zeros", touch)
+    monkeypatch.setattr("lepton_ai.backends.cpu.memory.huge_zeros", touch)
     with pytest.raises(InvalidModel, match="the file changed while it was open"):
         GPTModel.from_pretrained("gpt-2-medium")
     assert list(tmp_path.rglob("*.pack")) == []

@@ -8,8 +8,8 @@ from tests.engine.fakes import ByteDecoder, FakeCache, FakeHandle, config, no_co
 
 from lepton_ai.backends.base import SampledTokens, StepInputs, StepOutputs
 from lepton_ai.config import Limits
-from lepton_ai.engine.client import EngineClient
 from lepton_ai.engine.engine import Engine
+from lepton_ai.engine.local_client import LocalClient
 from lepton_ai.engine.plan import ScheduledSequence, StepPlan
 from lepton_ai.engine.request import Request
 from lepton_ai.engine.runner import BlockTableArray, Runner
@@ -162,7 +162,7 @@ def test_python_of_a_decode_step_is_small(rows: int, limit_s: float) -> None:
     here, since a test machine may be busy."""
     engine_config = config(max_tokens=512, max_seqs=rows, max_model_len=2048)
     engine = Engine(Recorder(), FakeCache(2048), engine_config)
-    client = EngineClient(engine, lambda params: ByteDecoder(), no_constraints)
+    client = LocalClient(engine, lambda params: ByteDecoder(), no_constraints)
     generations = [client.submit([n + 1] * 100, SamplingParams(temperature=0.7, max_tokens=1500)) for n in range(rows)]
     for generation in generations:
         client.next_chunk(generation)

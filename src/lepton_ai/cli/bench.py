@@ -16,7 +16,8 @@ from lepton_ai.cli.loading import OnDemandProgress, open_llm
 from lepton_ai.cli.options import AllowConfigKeys, Json, ModelName, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_line
 from lepton_ai.config import Environment, Policy
-from lepton_ai.engine.llm import LLM, ModelInfo
+from lepton_ai.engine.llm import LLM
+from lepton_ai.engine.model_info import ModelInfo
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
 from lepton_ai.errors import InvalidRequest

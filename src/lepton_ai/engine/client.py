@@ -1,45 +1,21 @@
-"""Talks to an engine on behalf of any number of threads.
-
-There is no engine thread: whoever waits for a token takes a turn and runs a step for everybody, then the next. A single
-caller pays no hand-over, an interrupt reaches the caller itself, and nothing runs when nobody waits.
-"""
+"""What callers of an engine see of it, wherever it runs: in their process, or in one of its own."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import Protocol
 
 from lepton_ai.backends.base import Int32Array
-from lepton_ai.engine.constraint import Constraint
-from lepton_ai.engine.engine import Engine
-from lepton_ai.engine.generation import Generation, TextDecoder
+from lepton_ai.engine.generation import Generation
 from lepton_ai.engine.outputs import Chunk
-from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stats import EngineStats
-from lepton_ai.engine.token_matcher import TokenMatcher
-from lepton_ai.engine.turns import Turns
-from lepton_ai.errors import InvalidRequest, LeptonError
-
-MakeDecoder = Callable[[SamplingParams], TextDecoder]
-CompileConstraint = Callable[[Constraint], TokenMatcher]
+from lepton_ai.errors import InvalidRequest
 
 
-class EngineClient:
-    """Submit, take chunks, cancel: each from any thread."""
-
-    def __init__(self, engine: Engine, make_decoder: MakeDecoder, compile_constraint: CompileConstraint) -> None:
-        self._engine = engine
-        self._compile = compile_constraint
-        self._make_decoder = make_decoder
-        self._turns = Turns()
-        # Written by any thread (a signal handler too), emptied by the one that has the turn.
-        self._submitted: deque[Generation] = deque()
-        self._cancelled: deque[Generation] = deque()
-        self._active: dict[Request, Generation] = {}
-        self._is_closed = False
+class EngineClient(Protocol):
+    """Submit, take chunks, cancel: each from any thread. A generation belongs to the client that made it."""
 
     def submit(
         self,
@@ -47,123 +23,53 @@ class EngineClient:
         params: SamplingParams,
         options: RequestOptions | None = None,
     ) -> Generation:
-        """Queue one generation; it advances whenever anybody waits. Raises what ``Engine.make_request`` raises.
-
-        Raises InvalidRequest too if ``params`` ask for several.
-        """
-        if params.num_generations > 1:
-            name = "n" if params.n > 1 else "best_of"
-            raise InvalidRequest(f"{name}: a stream is of one completion, got {params.num_generations}", param=name)
-        (generation,) = self.submit_all([prompt_ids], [params], options)
-        return generation
+        """Queue one generation. Raises what ``Engine.make_request`` raises, InvalidRequest if ``params`` ask for
+        several or for a constraint that does not compile."""
+        ...
 
     def submit_all(
         self,
         prompts: Sequence[Sequence[int] | Int32Array],
         params: Sequence[SamplingParams],
         options: RequestOptions | None = None,
-    ) -> list[Generation]:
+    ) -> Sequence[Generation]:
         """Queue several, ``num_generations`` for each prompt in turn, or none if one is refused.
 
         ``options`` hold for all.
         """
-        self._check_open()
-        generations: list[Generation] = []
-        for ids, each in zip(prompts, params, strict=True):
-            matcher = None if each.constraint is None else self._compile(each.constraint)
-            first = self._engine.make_request(ids, each, options, matcher)
-            siblings = [first.sibling(index) for index in range(1, each.num_generations)]
-            generations += [Generation(request, self._make_decoder(each)) for request in (first, *siblings)]
-        self._submitted.extend(generations)
-        return generations
+        ...
 
     def next_chunk(self, generation: Generation) -> Chunk | None:
         """Wait for the next piece; None after the last. Raises LeptonError if the engine failed under it."""
-        while not generation.chunks:
-            if generation.is_finished:
-                if isinstance(generation.error, LeptonError):
-                    raise generation.error
-                if generation.error is not None:
-                    raise LeptonError(f"the engine stopped: {generation.error!r}") from generation.error
-                return None
-            self._check_open()
-            if self._turns.take(lambda: bool(generation.chunks) or generation.is_finished):
-                try:
-                    self._step()
-                finally:
-                    self._turns.give()
-        return generation.chunks.popleft()
+        ...
+
+    async def next_chunk_async(self, generation: Generation) -> Chunk | None:
+        """The same for a coroutine. One that is cancelled while it waits cancels the generation."""
+        ...
 
     def cancel(self, generation: Generation) -> None:
-        """End a generation before the next step. Never waits, so a signal handler may call it."""
-        if not generation.is_finished:
-            self._cancelled.append(generation)
+        """Ask for the end of a generation, which then gets a last chunk. Never waits."""
+        ...
 
     def close_generation(self, generation: Generation) -> None:
-        """End a generation, wait at most for the step under way, and free all it holds."""
-        if not generation.is_finished:
-            self.cancel(generation)
-            with self._turns.turn():
-                self._take_in()
+        """End a generation, and free all it holds; wait at most for the step under way."""
+        ...
 
-    @contextmanager
-    def between_steps(self) -> Iterator[None]:
-        """Have the device for a short while: no step runs meanwhile. Do not wait for chunks inside."""
-        self._check_open()
-        with self._turns.turn():
-            yield
+    def stats(self) -> EngineStats:
+        """Counts and state, from any thread."""
+        ...
+
+    def check_integrity(self) -> None:
+        """Assert the engine's invariants, between two steps."""
+        ...
 
     def close(self) -> None:
         """Cancel everything; afterwards each use raises InvalidRequest."""
-        with self._turns.turn():
-            self._is_closed = True
-            self._cancelled.extend([*self._submitted, *self._active.values()])
-            self._take_in()
+        ...
 
-    def stats(self) -> EngineStats:
-        """Counts and state, from any thread, without waiting for the step under way."""
-        return self._engine.scheduler.stats()
 
-    def check_integrity(self) -> None:
-        """Assert the engine's invariants."""
-        with self._turns.turn():
-            self._take_in()
-            self._engine.scheduler.check_integrity()
-            assert len(self._active) == len(self._engine.scheduler.running) + len(self._engine.scheduler.waiting)
-
-    def _step(self) -> None:
-        """Run a step and hand out its tokens. If it is broken off, every request fails and the engine starts afresh."""
-        try:
-            self._take_in()
-            for output in self._engine.step():
-                generation = self._active[output.request]
-                generation.push(output)
-                if generation.is_finished:
-                    self._engine.finish(output.request, FinishReason.STOP)
-                    del self._active[output.request]
-        except BaseException as error:
-            for generation in (*self._submitted, *self._active.values()):
-                generation.fail(error)
-            self._submitted.clear()
-            self._active.clear()
-            self._engine.reset()
-            raise
-
-    def _take_in(self) -> None:
-        """Queue what was submitted and end what was cancelled since the last step."""
-        while self._submitted:
-            generation = self._submitted[0]
-            self._engine.add(generation.request)
-            self._active[generation.request] = generation
-            self._submitted.popleft()
-        for _ in range(len(self._cancelled)):
-            generation = self._cancelled.popleft()
-            if self._active.pop(generation.request, None):
-                self._engine.finish(generation.request, FinishReason.CANCELLED)
-                generation.finish(FinishReason.CANCELLED)
-            elif not generation.is_finished:  # submitted and cancelled while the loop above ended
-                self._cancelled.append(generation)
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise InvalidRequest("this LLM is closed")
+def check_single(params: SamplingParams) -> None:
+    """Raise InvalidRequest if ``params`` ask for several completions."""
+    if params.num_generations > 1:
+        name = "n" if params.n > 1 else "best_of"
+        raise InvalidRequest(f"{name}: a stream is of one completion, got {params.num_generations}", param=name)

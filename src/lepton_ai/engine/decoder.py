@@ -50,7 +50,7 @@ def make_decoder(model: DecoderModel, store: WeightStore, backend: Backend, opti
     kv_plan = plan_kv(
         specs,
         model.config.context_length,
-        available_memory_bytes(),
+        _available_bytes(options),
         max_num_seqs=options.max_requests,
         max_model_len=options.max_model_len,
         kv_memory_bytes=options.kv_memory_bytes,
@@ -66,3 +66,10 @@ def make_decoder(model: DecoderModel, store: WeightStore, backend: Backend, opti
         kv_specs=specs,
         cache=backend.allocate_kv(specs, kv_plan.num_blocks),
     )
+
+
+def _available_bytes(options: LoadOptions) -> int:
+    """What the machine has to spare, within the budget of a device that models share."""
+    available = available_memory_bytes()
+    left = None if options.device is None else options.device.cpu.memory.free_bytes
+    return available if left is None else min(available, left)

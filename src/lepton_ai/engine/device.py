@@ -27,7 +27,10 @@ def choose_device(options: LoadOptions, environment: Environment) -> ChosenDevic
             from lepton_ai.backends.cpu.backend import CpuBackend
             from lepton_ai.backends.cpu.device import CpuDevice
 
-            device = CpuDevice(num_threads=options.num_threads, isa=environment.cpu_isa)
+            shared = options.device
+            device = (
+                CpuDevice(num_threads=options.num_threads, isa=environment.cpu_isa) if shared is None else shared.cpu
+            )
             backend = CpuBackend(device, cache=PackedCache(environment.home), progress=options.progress)
             return ChosenDevice(backend, device.num_threads, device.isa)
         case "reference":

@@ -31,7 +31,7 @@ class EngineConfig:
 
 
 class Engine:
-    """Requests in, tokens out. Not safe for several threads: see EngineClient."""
+    """Requests in, tokens out. Not safe for several threads: see LocalClient."""
 
     def __init__(self, executable: Executable, cache: KVCache, config: EngineConfig) -> None:
         self.config = config

@@ -10,8 +10,8 @@ import numpy as np
 
 from lepton_ai.backends.base import Executable, Float32Array, Int32Array
 from lepton_ai.config import Limits
-from lepton_ai.engine.client import EngineClient
 from lepton_ai.engine.decoder import Decoder
+from lepton_ai.engine.local_client import LocalClient
 from lepton_ai.engine.outputs import Score
 from lepton_ai.engine.prompt_pass import PromptPass
 from lepton_ai.graph.attrs import kv_groups
@@ -20,7 +20,7 @@ from lepton_ai.graph.attrs import kv_groups
 class Evaluator:
     """Runs prompt passes between the steps of an engine. Its KV memory is its own, and held while a pass runs."""
 
-    def __init__(self, decoder: Decoder, client: EngineClient) -> None:
+    def __init__(self, decoder: Decoder, client: LocalClient) -> None:
         self._decoder = decoder
         self._client = client
         self._lock = threading.Lock()

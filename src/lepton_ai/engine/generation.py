@@ -6,8 +6,9 @@ from collections import deque
 from typing import Protocol
 
 from lepton_ai.engine.outputs import Chunk, TokenLogprob, Usage
-from lepton_ai.engine.plan import TokenOutput
-from lepton_ai.engine.request import FinishReason, Request
+from lepton_ai.engine.request import FinishReason
+from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.errors import LeptonError
 
 
 class TextDecoder(Protocol):
@@ -28,55 +29,77 @@ class TextDecoder(Protocol):
 
 
 class Generation:
-    """One request with its text so far.
+    """One request with its text so far, as its caller has it.
 
-    The thread that runs a step pushes; the caller takes. Deque operations are atomic, so neither locks.
+    Whoever gets tokens from the engine pushes; the caller takes. Deque operations are atomic, so neither locks.
+    ``num_output_tokens`` are those that were sampled, whether or not their chunks were taken.
     """
 
-    def __init__(self, request: Request, decoder: TextDecoder) -> None:
-        self.request = request
+    def __init__(
+        self, params: SamplingParams, num_prompt_tokens: int, stop_ids: frozenset[int], decoder: TextDecoder
+    ) -> None:
         self.chunks: deque[Chunk] = deque()
         self.error: BaseException | None = None
         self.is_finished = False
+        self.num_output_tokens = 0
+        self.num_cached_tokens = 0
+        self._params = params
+        self._num_prompt_tokens = num_prompt_tokens
+        self._stop_ids = stop_ids
         self._decoder = decoder
 
-    def push(self, output: TokenOutput) -> None:
+    def push(self, token_id: int, logprob: TokenLogprob | None, reason: FinishReason | None) -> None:
         """Take in a token; ``is_finished`` says whether it was the last."""
-        reason = output.finish_reason
-        if reason is FinishReason.ERROR:
-            assert self.request.error is not None
-            return self.fail(self.request.error)
-        is_end = reason is FinishReason.STOP and output.token_id in self.request.stop_ids
-        text = "" if is_end else self._decoder.push(output.token_id)
+        self.num_output_tokens += 1
+        is_end = reason is FinishReason.STOP and token_id in self._stop_ids
+        text = "" if is_end else self._decoder.push(token_id)
         if self._decoder.is_stopped:
             reason = FinishReason.STOP
+        logprobs = () if logprob is None else (logprob,)
         if reason:
-            self.finish(reason, output, text)
+            self._end(reason, text, (token_id,), logprobs)
         else:
-            self._emit(text, output)
+            self._emit(text, (token_id,), logprobs)
 
-    def finish(self, reason: FinishReason, output: TokenOutput | None = None, text: str = "") -> None:
-        """Make the last chunk: the last token, if there is one, with ``text``, and what was held back."""
-        held_back = "" if self._decoder.is_stopped else self._decoder.finish()
-        request = self.request
-        usage = Usage(
-            prompt_tokens=request.num_prompt_tokens,
-            completion_tokens=request.num_tokens - request.num_prompt_tokens,
-            cached_tokens=request.num_cached_tokens or 0,
-        )
-        self._emit(text + held_back, output, reason.value, usage)
-        self.is_finished = True
+    def finish(self, reason: FinishReason) -> None:
+        """Make the last chunk, with what was held back, after the last token."""
+        self._end(reason, "", (), ())
 
     def fail(self, error: BaseException) -> None:
         """End without a last chunk: the caller gets ``error``."""
         self.error = error
         self.is_finished = True
 
-    def _emit(
-        self, text: str, output: TokenOutput | None, finish_reason: str | None = None, usage: Usage | None = None
+    def take(self) -> Chunk | None:
+        """The next chunk, None after the last; there must be one, or an end. Raises LeptonError after a failure."""
+        if self.chunks:
+            return self.chunks.popleft()
+        assert self.is_finished
+        if isinstance(self.error, LeptonError):
+            raise self.error
+        if self.error is not None:
+            raise LeptonError(f"the engine stopped: {self.error!r}") from self.error
+        return None
+
+    def _end(
+        self, reason: FinishReason, text: str, token_ids: tuple[int, ...], logprobs: tuple[TokenLogprob, ...]
     ) -> None:
-        logprobs: tuple[TokenLogprob, ...] | None = None
-        if self.request.params.logprobs is not None:
-            logprobs = () if output is None or output.logprob is None else (output.logprob,)
-        token_ids = () if output is None else (output.token_id,)
-        self.chunks.append(Chunk(text, token_ids, logprobs, finish_reason, usage))
+        held_back = "" if self._decoder.is_stopped else self._decoder.finish()
+        usage = Usage(
+            prompt_tokens=self._num_prompt_tokens,
+            completion_tokens=self.num_output_tokens,
+            cached_tokens=self.num_cached_tokens,
+        )
+        self._emit(text + held_back, token_ids, logprobs, reason.value, usage)
+        self.is_finished = True
+
+    def _emit(
+        self,
+        text: str,
+        token_ids: tuple[int, ...],
+        logprobs: tuple[TokenLogprob, ...],
+        finish_reason: str | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        wants_logprobs = self._params.logprobs is not None
+        self.chunks.append(Chunk(text, token_ids, logprobs if wants_logprobs else None, finish_reason, usage))

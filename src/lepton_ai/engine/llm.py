@@ -3,60 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from lepton_ai.backends.base import Float32Array, Int32Array
 from lepton_ai.config import Environment, Policy
 from lepton_ai.engine.choices import as_run, chosen
-from lepton_ai.engine.client import EngineClient
 from lepton_ai.engine.decoder import Decoder
 from lepton_ai.engine.encoder import Encoder
 from lepton_ai.engine.generator import Generator
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.loading import load
+from lepton_ai.engine.local_client import LocalClient
+from lepton_ai.engine.model_info import ModelInfo, model_info
 from lepton_ai.engine.outputs import Classification, Completion, LabeledToken, Score, join_chunks
-from lepton_ai.engine.prompts import Message, Prompt, as_list, check_length, encode_prompt
+from lepton_ai.engine.prompts import Message, Prompt, as_list, check_length
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.shared_device import Device
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.stream import Stream
 from lepton_ai.engine.text_encoder import Text, TextEncoder
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.models.encoder import EncoderModel
 from lepton_ai.models.family import not_a_decoder
-from lepton_ai.text.gguf_tokens import CHAT_TEMPLATE_KEY
 from lepton_ai.text.tokenizer import Tokenizer
-from lepton_ai.weights.folder import CheckpointFolder
-from lepton_ai.weights.sources.progress import NoProgress, Progress
-
-if TYPE_CHECKING:
-    from lepton_ai.text.chat_template import ChatTemplate
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """What was loaded, and how it runs.
-
-    ``digest`` is the sha256 of the checkpoint. ``context_length`` is the model's own, ``max_model_len`` the longest
-    request here, prompt and output, both in tokens. ``kv_bytes`` is the size of the KV cache.
-    """
-
-    name: str
-    path: Path
-    digest: str
-    architecture: str
-    vocab_size: int
-    context_length: int
-    max_model_len: int
-    kv_bytes: int
-    policy: str
-    backend: str
-    num_threads: int
-    isa: str
+from lepton_ai.weights.sources.progress import Progress
 
 
 class LLM:
@@ -70,7 +43,8 @@ class LLM:
     memory holds less. ``kv_memory_bytes`` None takes room for ``max_num_seqs`` requests of ``max_model_len``; if that
     is None too, for one full context or 16,384 tokens, whichever is more; but at most a quarter of the free memory (an
     encoder keeps no KV from step to step). ``allow_config_keys`` are keys of a ``config.json`` that no family knows and
-    that, you vouch, change nothing. ``progress`` is told of downloads and packing.
+    that, you vouch, change nothing. On a ``device`` models share threads and memory. ``progress`` is told of downloads
+    and packing.
 
     Raises ModelNotFound, DownloadFailed, InvalidModel, HardwareUnsupported, StorageError, OutOfMemory, and
     InvalidRequest for an argument out of range. After ``close``, generating raises InvalidRequest.
@@ -88,67 +62,51 @@ class LLM:
         max_model_len: int | None = None,
         kv_memory_bytes: int | None = None,
         allow_config_keys: Sequence[str] = (),
+        device: Device | None = None,
         progress: Progress | None = None,
     ) -> None:
         environment = Environment.read()
-        options = LoadOptions(
-            num_threads=environment.num_threads if num_threads is None else num_threads,
-            policy=Policy.parse(policy),
-            backend=backend,
-            max_num_seqs=max_num_seqs,
-            max_tokens_per_step=max_tokens_per_step,
-            max_model_len=max_model_len,
-            kv_memory_bytes=kv_memory_bytes,
-            allow_config_keys=tuple(allow_config_keys),
-            progress=progress or NoProgress(),
-        )
+        values = {
+            "num_threads": num_threads,
+            "policy": policy,
+            "backend": backend,
+            "max_num_seqs": max_num_seqs,
+            "max_tokens_per_step": max_tokens_per_step,
+            "max_model_len": max_model_len,
+            "kv_memory_bytes": kv_memory_bytes,
+            "allow_config_keys": tuple(allow_config_keys),
+        }
         self._name = str(model)
+        options = LoadOptions.from_values(values, environment, device=device, progress=progress)
         self._loaded = loaded = load(model, options, environment)
-        runtime = loaded.runtime
+        runtime, self._texts = loaded.runtime, loaded.texts
         self._model = runtime.model
         self._generator: Generator | None = None
         self._text_encoder: TextEncoder | None = None
         if isinstance(runtime, Decoder):
-            self._generator = Generator(runtime, loaded.tokenizer, loaded.eos_ids)
+            self._generator = Generator(runtime, self._texts.tokenizer, self._texts.eos_ids)
         else:
-            self._text_encoder = TextEncoder(runtime, loaded.tokenizer)
+            self._text_encoder = TextEncoder(runtime, self._texts.tokenizer)
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
-        return self._loaded.tokenizer
+        return self._texts.tokenizer
 
     @property
     def default_params(self) -> SamplingParams:
         """What holds where a caller gives no ``params``: the sampling of the model's ``generation_config.json``."""
-        return self._loaded.default_params
+        return self._texts.default_params
 
     @property
     def has_chat_template(self) -> bool:
         """Whether ``chat`` can be asked of it; a base model only continues texts."""
-        checkpoint = self._loaded.checkpoint
-        if isinstance(checkpoint, CheckpointFolder):
-            return self.tokenizer.chat_template is not None
-        return CHAT_TEMPLATE_KEY in checkpoint.metadata
+        return self._texts.prompts.has_chat_template
 
     @cached_property
     def model_info(self) -> ModelInfo:
         """What was loaded, and how it runs."""
-        loaded, config, runtime = self._loaded, self._model.config, self._loaded.runtime
-        return ModelInfo(
-            name=self._name,
-            path=loaded.path,
-            digest=loaded.checkpoint.digest,
-            architecture=config.architecture,
-            vocab_size=config.vocab_size,
-            context_length=config.context_length,
-            max_model_len=runtime.limits.max_model_len,
-            kv_bytes=runtime.kv_bytes,
-            policy=loaded.options.policy.value,
-            backend=loaded.device.backend.name,
-            num_threads=loaded.device.num_threads,
-            isa=loaded.device.isa,
-        )
+        return model_info(self._name, self._loaded)
 
     def generate(
         self,
@@ -169,7 +127,7 @@ class LLM:
             raise InvalidRequest(
                 f"params: expected one for each of {len(wanted)} prompts, got {len(each)}", param="params"
             )
-        ids = [encode_prompt(prompt, self.tokenizer) for prompt in wanted]
+        ids = [self._texts.prompts.encode(prompt) for prompt in wanted]
         generations = self._client.submit_all(ids, [as_run(one) for one in each], options)
         streams = [Stream(self._client, generation) for generation in generations]
         try:
@@ -182,7 +140,7 @@ class LLM:
         self, prompt: Prompt, params: SamplingParams | None = None, *, options: RequestOptions | None = None
     ) -> Stream:
         """Complete a prompt piece by piece. Raises like ``generate``, at once."""
-        ids = encode_prompt(prompt, self.tokenizer)
+        ids = self._texts.prompts.encode(prompt)
         return Stream(self._client, self._client.submit(ids, params or self.default_params, options))
 
     def chat(
@@ -213,7 +171,7 @@ class LLM:
 
         Raises TemplateError if the model has no chat template or it refuses the messages.
         """
-        return self.tokenizer.encode_segments(self._chat_template.render_segments(messages))
+        return self._texts.prompts.chat(messages)
 
     def stats(self) -> EngineStats:
         """What the engine has done and holds, at any moment and from any thread.
@@ -303,15 +261,6 @@ class LLM:
     ) -> None:
         self.close()
 
-    @cached_property
-    def _chat_template(self) -> ChatTemplate:
-        from lepton_ai.text.chat_template import ChatTemplate
-
-        checkpoint = self._loaded.checkpoint
-        if isinstance(checkpoint, CheckpointFolder):
-            return ChatTemplate.from_tokenizer(self.tokenizer)
-        return ChatTemplate.from_metadata(checkpoint.metadata, self.tokenizer)
-
     def require(self, *, is_encoder: bool) -> None:
         """Raise InvalidRequest for a model of the other kind: an encoder, or one that generates."""
         _ = self._encoding if is_encoder else self._generating
@@ -323,7 +272,7 @@ class LLM:
         return self._generator
 
     @property
-    def _client(self) -> EngineClient:
+    def _client(self) -> LocalClient:
         return self._generating.client
 
     @property
@@ -335,5 +284,5 @@ class LLM:
         return self._text_encoder
 
     def _whole(self, prompt: Prompt) -> Int32Array:
-        ids = encode_prompt(prompt, self.tokenizer)
+        ids = self._texts.prompts.encode(prompt)
         return check_length(ids, self._loaded.runtime.limits.max_model_len, name="prompt")

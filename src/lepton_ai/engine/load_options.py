@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
-from lepton_ai.config import Limits, Policy
+from lepton_ai.config import Environment, Limits, Policy
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.weights.sources.progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from lepton_ai.engine.shared_device import Device
 
 _MAX_REQUESTS = 16
 _MIN_ROWS = 64
@@ -15,7 +20,10 @@ _MIN_ROWS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """How to run a model: the arguments of ``LLM``. Raises InvalidRequest for a value out of range."""
+    """How to run a model: the arguments of ``LLM``. Raises InvalidRequest for a value out of range.
+
+    On a ``device`` that models share, threads are the device's.
+    """
 
     num_threads: int | None = None
     policy: Policy = Policy.AUTO
@@ -25,6 +33,7 @@ class LoadOptions:
     max_model_len: int | None = None
     kv_memory_bytes: int | None = None
     allow_config_keys: tuple[str, ...] = ()
+    device: Device | None = None
     progress: Progress = field(default_factory=NoProgress)
 
     def __post_init__(self) -> None:
@@ -32,6 +41,25 @@ class LoadOptions:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InvalidRequest(f"{name}: expected a positive integer, got {value!r}", param=name)
+
+        if self.device is not None and (self.num_threads is not None or self.backend != "cpu"):
+            name = "backend" if self.num_threads is None else "num_threads"
+            raise InvalidRequest(f"{name}: expected none beside a device, which has its own", param=name)
+
+    @classmethod
+    def from_values(
+        cls, values: Mapping[str, object], environment: Environment, *, device: Device | None, progress: Progress | None
+    ) -> LoadOptions:
+        """From the arguments of ``LLM`` that are plain values. Raises InvalidRequest for an unknown name."""
+        if unknown := values.keys() - {each.name for each in fields(cls)}:
+            raise InvalidRequest(f"options: expected arguments of LLM, got {min(unknown)!r:.60}", param="options")
+        known = dict(values)
+        if "policy" in known:
+            known["policy"] = Policy.parse(known["policy"])  # type: ignore[arg-type]  # it checks the type
+        if known.get("num_threads") is None and device is None:
+            known["num_threads"] = environment.num_threads
+        known["allow_config_keys"] = _strings("allow_config_keys", known.get("allow_config_keys", ()))
+        return cls(**known, device=device, progress=progress or NoProgress())  # type: ignore[arg-type]  # checked here
 
     @property
     def max_requests(self) -> int:
@@ -51,3 +79,9 @@ class LoadOptions:
         """The maxima of an encoder's step, which holds at least one sequence, whole."""
         max_tokens = max(self.max_tokens_per_step, max_model_len)
         return Limits(max_tokens, max_rows=1, max_seqs=self.max_num_seqs or max_tokens, max_model_len=max_model_len)
+
+
+def _strings(name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+        raise InvalidRequest(f"{name}: expected strings, got {value!r:.60}", param=name)
+    return tuple(value)

@@ -11,6 +11,7 @@ from lepton_ai.engine.decoder import Decoder, make_decoder
 from lepton_ai.engine.device import ChosenDevice, choose_device
 from lepton_ai.engine.encoder import Encoder, make_encoder
 from lepton_ai.engine.load_options import LoadOptions
+from lepton_ai.engine.prompt_encoder import PromptEncoder
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.errors import InvalidModel, InvalidRequest
 from lepton_ai.models.encoder import EncoderModel
@@ -25,17 +26,23 @@ from lepton_ai.weights.sources.resolve import resolve
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model that runs, with its tokenizer. ``runtime`` is what it can do.
+class TextSide:
+    """What lies between texts and tokens. ``eos_ids`` end a generated text; ``default_params`` hold where a caller
+    gives none."""
 
-    ``eos_ids`` end a generated text; ``default_params`` hold where a caller gives none.
-    """
-
-    path: Path
-    checkpoint: Checkpoint
+    prompts: PromptEncoder
     tokenizer: Tokenizer
     eos_ids: frozenset[int]
     default_params: SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that runs. ``runtime`` is what it can do."""
+
+    path: Path
+    checkpoint: Checkpoint
+    texts: TextSide
     options: LoadOptions
     device: ChosenDevice
     runtime: Decoder | Encoder
@@ -66,27 +73,24 @@ def _load(
 ) -> LoadedModel:
     model, unchecked = read_model(checkpoint, allowed_config_keys=options.allow_config_keys)
     store = FiniteStore(unchecked)
-    generation = _generation_config(checkpoint, model)
-    default_params = _default_params(generation, path)
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(Tokenizer.from_checkpoint, checkpoint, cache_dir=environment.home / "tokenizers")
+        reading = pool.submit(read_text_side, path, checkpoint, model, environment)
         runtime: Decoder | Encoder
         if isinstance(model, EncoderModel):
             runtime = make_encoder(model, store, device.backend, options, checkpoint)
         else:
             runtime = make_decoder(model, store, device.backend, options)
-    tokenizer = reading.result()
+    return LoadedModel(path, checkpoint, reading.result(), options, device, runtime)
+
+
+def read_text_side(path: Path, checkpoint: Checkpoint, model: Model, environment: Environment) -> TextSide:
+    """What a checkpoint says of texts. Raises InvalidModel, UnsupportedModel."""
+    generation = _generation_config(checkpoint, model)
+    default_params = _default_params(generation, path)
+    tokenizer = Tokenizer.from_checkpoint(checkpoint, cache_dir=environment.home / "tokenizers")
     _check_sizes(tokenizer, model, path)
-    return LoadedModel(
-        path=path,
-        checkpoint=checkpoint,
-        tokenizer=tokenizer,
-        eos_ids=frozenset((*tokenizer.eos_token_ids, *generation.eos_token_ids)),
-        default_params=default_params,
-        options=options,
-        device=device,
-        runtime=runtime,
-    )
+    eos_ids = frozenset((*tokenizer.eos_token_ids, *generation.eos_token_ids))
+    return TextSide(PromptEncoder(checkpoint, tokenizer), tokenizer, eos_ids, default_params)
 
 
 def _check_sizes(tokenizer: Tokenizer, model: Model, path: Path) -> None:

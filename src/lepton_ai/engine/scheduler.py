@@ -28,7 +28,8 @@ from lepton_ai.errors import ContextLengthExceeded, OutOfMemory
 
 
 class Scheduler:
-    """Holds the unfinished requests: those that wait, and those that run, in order of rank. ``clock`` gives seconds."""
+    """Holds the unfinished requests: those that wait, those that run, in order of rank, and those whose readers are to
+    catch up first. ``clock`` gives seconds."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Scheduler:
         self._clock = clock
         self.waiting = WaitingQueue(self._policy, self._service)
         self.running: list[Request] = []
+        self.paused: set[Request] = set()
         self.counters = Counters()
         self._num_arrivals = 0
         self._kv = kv
@@ -49,7 +51,7 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether any request is unfinished."""
+        """Whether any request could advance."""
         return bool(self.running or self.waiting)
 
     def check(self, num_prompt_tokens: int, max_tokens: int) -> None:
@@ -127,6 +129,23 @@ class Scheduler:
             request.finish_reason = reason
             self._remove(request)
 
+    def pause(self, request: Request) -> None:
+        """Let a request wait without memory until ``resume``; one that has ended stays as it is."""
+        if request.finish_reason is not None or request in self.paused:
+            return
+        if request in self.waiting:
+            self.waiting.remove(request)
+        else:
+            self.running.remove(request)
+            self._kv.release(request)
+        self.paused.add(request)
+
+    def resume(self, request: Request) -> None:
+        """Queue a paused request again, where it was by its age; any other stays as it is."""
+        if request in self.paused:
+            self.paused.remove(request)
+            self.waiting.add(request)
+
     def stats(self) -> EngineStats:
         """Counts and state between two steps; during one, some may be of before and some of after it."""
         counters = asdict(self.counters)
@@ -134,6 +153,7 @@ class Scheduler:
         return EngineStats(
             num_running=len(self.running),
             num_waiting=len(self.waiting),
+            num_paused=len(self.paused),
             kv_blocks=self._kv.num_blocks,
             kv_blocks_used=used,
             **counters,
@@ -142,10 +162,10 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Assert that queues and blocks agree."""
         self._kv.check_integrity(self.running)
-        everyone = [*self.running, *self.waiting]
+        everyone = [*self.running, *self.waiting, *self.paused]
         assert len({r.arrival for r in everyone}) == len(everyone), "a request is there twice"
         assert self.running == sorted(self.running, key=self._rank), "running requests are out of order"
-        for request in self.waiting:
+        for request in (*self.waiting, *self.paused):
             assert not request.block_tables and request.num_computed_tokens == 0
         assert all(r.finish_reason is None for r in everyone)
 
@@ -236,7 +256,9 @@ class Scheduler:
 
     def _remove(self, request: Request) -> None:
         self._kv.release(request)
-        if request in self.waiting:
+        if request in self.paused:
+            self.paused.remove(request)
+        elif request in self.waiting:
             self.waiting.remove(request)
         else:
             self.running.remove(request)

@@ -12,11 +12,13 @@ class EngineStats:
 
     ``prompt_tokens`` are those of the requests that were let in, ``cached_tokens`` the part of them whose KV was found.
     ``computed_tokens`` went through the model, those computed again after a pre-emption included. ``finished`` counts
-    requests by ``finish_reason``. Of ``kv_blocks``, ``kv_blocks_used`` are held by requests, in the fullest KV group.
+    requests by ``finish_reason``. Paused ones wait for readers who are behind. Of ``kv_blocks``, ``kv_blocks_used`` are
+    held by requests, in the fullest KV group.
     """
 
     num_running: int
     num_waiting: int
+    num_paused: int
     num_steps: int
     num_preemptions: int
     prompt_tokens: int

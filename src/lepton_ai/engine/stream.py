@@ -13,8 +13,7 @@ from lepton_ai.engine.outputs import Chunk
 class Stream(Iterator[Chunk]):
     """Chunks as they are made. Leaving early cancels the request: by ``close``, ``with``, or dropping the stream.
 
-    In ``async for`` the steps run in a thread of the event loop's own, and the loop goes on meanwhile. Taking a chunk
-    raises LeptonError if a step failed.
+    In ``async for`` the event loop goes on while a step runs. Taking a chunk raises LeptonError if a step failed.
     """
 
     def __init__(self, client: EngineClient, generation: Generation) -> None:
@@ -31,13 +30,7 @@ class Stream(Iterator[Chunk]):
         return self
 
     async def __anext__(self) -> Chunk:
-        import asyncio  # who is in a coroutine has it already; the command line need not load it
-
-        try:
-            chunk = await asyncio.to_thread(self._client.next_chunk, self._generation)
-        except asyncio.CancelledError:
-            self.cancel()  # the thread is then free after the step under way
-            raise
+        chunk = await self._client.next_chunk_async(self._generation)
         if chunk is None:
             raise StopAsyncIteration
         return chunk
@@ -45,8 +38,7 @@ class Stream(Iterator[Chunk]):
     @property
     def num_output_tokens(self) -> int:
         """Tokens that were sampled, whether or not their chunks were taken."""
-        request = self._generation.request
-        return request.num_tokens - request.num_prompt_tokens
+        return self._generation.num_output_tokens
 
     def cancel(self) -> None:
         """Ask for the end; the iterator then gives a last chunk. Never waits: a signal handler may call it."""

@@ -3,13 +3,14 @@ from __future__ import annotations
 import numpy as np
 
 from lepton_ai.backends.cpu.executable import CpuKVCache
+from lepton_ai.backends.cpu.memory import MemoryBudget
 from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.tensor import DType
 
 
 def test_a_block_is_copied_in_all_layers_of_its_group_alone() -> None:
     wide, narrow = KVSpec(2, 16, DType.F16), KVSpec(1, 32, DType.F32, window=64)
-    cache = CpuKVCache([wide, narrow, wide], 5)
+    cache = CpuKVCache([wide, narrow, wide], 5, MemoryBudget())
     for region in cache._regions:
         region[:] = np.random.default_rng(1).integers(0, 256, region.shape)
     before = [region.copy() for region in cache._regions]

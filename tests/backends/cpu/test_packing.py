@@ -102,10 +102,11 @@ def test_heads_that_read_the_same_weights_share_their_memory(machine: Machine) -
 
 def test_memory_is_let_go_with_the_last_of_its_graphs(machine: Machine) -> None:
     backend = machine.backend()
+    memory, panels = backend.device.memory, backend.device.panels
     executable = compiled(backend)
-    assert len(backend._packer._regions) == 1
+    assert len(panels) == 1 and memory.used_bytes == executable.arena_bytes + executable._weights.region.nbytes
     del executable
-    assert len(backend._packer._regions) == 0
+    assert len(panels) == 0 and memory.used_bytes == 0
 
 
 def test_a_weight_that_is_set_is_set_for_one_graph(machine: Machine) -> None:

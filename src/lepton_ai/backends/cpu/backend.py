@@ -37,4 +37,4 @@ class CpuBackend:
 
     def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: int) -> CpuKVCache:
         """KV memory for layers ``0 ... len(specs) - 1``."""
-        return CpuKVCache(specs, num_blocks)
+        return CpuKVCache(specs, num_blocks, self.device.memory)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from weakref import WeakValueDictionary
+
+import numpy as np
+import numpy.typing as npt
 
 from lepton_ai.backends.cpu import _native
+from lepton_ai.backends.cpu.memory import MemoryBudget
 from lepton_ai.errors import HardwareUnsupported, InvalidRequest
+from lepton_ai.weights.packed_format import PackedKey
 
 MAX_THREADS = 256
 
@@ -67,13 +73,22 @@ def choose_isa(requested: str | None) -> str:
 
 
 class CpuDevice:
-    """Threads with their kernels. One step runs at a time; whoever runs one holds the device for it."""
+    """Threads with their kernels, and the memory they work on. One step runs at a time; whoever runs one holds the
+    device for it.
 
-    def __init__(self, *, num_threads: int | None = None, isa: str | None = None) -> None:
+    ``memory`` counts what models take of it. ``panels`` are packed weights by what they were made of: models with the
+    same weights share them.
+    """
+
+    def __init__(
+        self, *, num_threads: int | None = None, isa: str | None = None, memory_bytes: int | None = None
+    ) -> None:
         if num_threads is not None and not 1 <= num_threads <= MAX_THREADS:
             raise InvalidRequest(f"num_threads: expected 1 ... {MAX_THREADS}, got {num_threads}", param="num_threads")
         self.num_threads = num_threads or usable_cores()
         self.isa = choose_isa(isa)
+        self.memory = MemoryBudget(memory_bytes)
+        self.panels: WeakValueDictionary[PackedKey, npt.NDArray[np.uint8]] = WeakValueDictionary()
         self.native = _native.CpuDevice(num_threads=self.num_threads, isa=self.isa, scratch_bytes=1 << 20)
 
     def measure_read_bandwidth(self, num_bytes: int = 256 << 20) -> float:

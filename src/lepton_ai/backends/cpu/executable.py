@@ -23,7 +23,7 @@ from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.cpu.encode import EncodedProgram, encode
 from lepton_ai.backends.cpu.encoding_state import Place
-from lepton_ai.backends.cpu.memory import huge_zeros
+from lepton_ai.backends.cpu.memory import MemoryBudget
 from lepton_ai.backends.cpu.packing import PackedMatrix, PackedWeights, pack_matrix
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.graph.attrs import KVSpec, kv_groups
@@ -39,7 +39,7 @@ ScalarT = TypeVar("ScalarT", np.float32, np.int32)
 class CpuKVCache:
     """Blocks of every layer; pages of the operating system are taken when a block is first written."""
 
-    def __init__(self, specs: Sequence[KVSpec], num_blocks: int) -> None:
+    def __init__(self, specs: Sequence[KVSpec], num_blocks: int, memory: MemoryBudget) -> None:
         self.num_blocks = num_blocks
         self._regions: list[npt.NDArray[np.uint8]] = []
         self._block_bytes: list[int] = []
@@ -47,7 +47,7 @@ class CpuKVCache:
         for layers in kv_groups(specs).values():
             # One region for a group: a block holds all its layers, so that few blocks in use touch few pages.
             sizes = [BLOCK_SIZE * specs[layer].bytes_per_token for layer in layers]
-            region = huge_zeros(num_blocks * sum(sizes))
+            region = memory.zeros(num_blocks * sum(sizes), "keys and values")
             for index, layer in enumerate(layers):
                 addresses[layer] = region.ctypes.data + sum(sizes[:index])
                 strides[layer] = sum(sizes)
@@ -96,7 +96,7 @@ class CpuExecutable:
         device.native.reserve_scratch(self._encoded.scratch_bytes)
         limits = plan.limits
         bounds = (limits.max_tokens, limits.max_rows, limits.max_seqs, limits.max_model_len, _vocab_size(plan))
-        self._arena = huge_zeros(self._encoded.arena_bytes)
+        self._arena = device.memory.zeros(self._encoded.arena_bytes, "activations")
         self._program = _native.Program(device.native, self._encoded.encoder, bounds, self._arena)
         # A steady decode step runs the same object as the one before it.
         self._bound: _BoundStep | None = None

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import threading
+import weakref
 
 import numpy as np
 import numpy.typing as npt
+
+from lepton_ai.errors import OutOfMemory
 
 HUGE_PAGE_BYTES = 2 << 20
 
@@ -26,3 +30,44 @@ def huge_zeros(num_bytes: int) -> npt.NDArray[np.uint8]:
     raw = np.frombuffer(region, np.uint8)
     start = -raw.ctypes.data % HUGE_PAGE_BYTES
     return raw[start : start + num_bytes]
+
+
+class MemoryBudget:
+    """What the regions of a device may take together; ``total_bytes`` None: as much as the machine gives."""
+
+    def __init__(self, total_bytes: int | None = None) -> None:
+        self._total_bytes = total_bytes
+        self._used_bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the regions that are in use."""
+        return self._used_bytes
+
+    @property
+    def free_bytes(self) -> int | None:
+        """What is left, None without a bound."""
+        return None if self._total_bytes is None else self._total_bytes - self._used_bytes
+
+    def zeros(self, num_bytes: int, purpose: str) -> npt.NDArray[np.uint8]:
+        """``huge_zeros``, counted until the last view of them is gone. Raises OutOfMemory if they do not fit."""
+        with self._lock:
+            free = self.free_bytes
+            if free is not None and num_bytes > free:
+                raise OutOfMemory(
+                    f"memory_bytes: {purpose} take {num_bytes} bytes, {free} of {self._total_bytes} are left",
+                    param="memory_bytes",
+                )
+            self._used_bytes += num_bytes
+        try:
+            region = huge_zeros(num_bytes)
+        except BaseException:
+            self._give_back(num_bytes)
+            raise
+        weakref.finalize(region.base, self._give_back, num_bytes)
+        return region
+
+    def _give_back(self, num_bytes: int) -> None:
+        with self._lock:
+            self._used_bytes -= num_bytes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,6 @@ import numpy.typing as npt
 from lepton_ai.backends.base import Float32Array
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice, shared_cache_bytes
-from lepton_ai.backends.cpu.memory import huge_zeros
 from lepton_ai.errors import StorageError, UnsupportedModel
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.passes.precision import narrowed_matrices
@@ -96,14 +94,14 @@ class Packer:
     """Packs the weights of graphs for one device.
 
     Panels lie in huge pages, in one region: what a step reads lies in as few pages as possible. With a cache they are
-    read from its file, which is written if it is not there, and graphs that read the same weights share one region.
+    read from its file, which is written if it is not there, and graphs on the device that read the same weights share
+    one region.
     """
 
     def __init__(self, device: CpuDevice, *, cache: PackedCache | None, progress: Progress) -> None:
         self._device = device
         self._cache = cache
         self._progress = progress
-        self._regions: WeakValueDictionary[PackedKey, ByteArray] = WeakValueDictionary()
 
     def pack(self, graph: Graph, store: WeightStore) -> PackedWeights:
         """Every weight of ``graph`` in the form that kernels read."""
@@ -111,7 +109,7 @@ class Packer:
         jobs = _jobs(graph, store)
         key = _cache_key(jobs, store.digest if self._cache else "")
         layout = lay_out(key, {job.name: job.num_bytes for job in jobs})
-        region = self._regions.get(key) if self._cache else None
+        region = self._device.panels.get(key) if self._cache else None
         if region is None:
             region = self._make_region(jobs, store, key, layout)
         panels = _panels(region, layout)
@@ -120,14 +118,14 @@ class Packer:
         return PackedWeights(matrices, vectors, region)
 
     def _make_region(self, jobs: list[_Job], store: WeightStore, key: PackedKey, layout: PackedLayout) -> ByteArray:
-        region = huge_zeros(layout.payload_bytes)
+        region = self._device.memory.zeros(layout.payload_bytes, "the weights of a model")
         if self._cache is None:
             _pack_all(self._device, jobs, store, _panels(region, layout), self._progress)
             return region
         if not _load(self._cache, key, layout, region):
             _pack_all(self._device, jobs, store, _panels(region, layout), self._progress)
             _save(self._cache, key, layout, region, self._progress)
-        self._regions[key] = region
+        self._device.panels[key] = region
         return region
 
 

@@ -1,0 +1,263 @@
+"""A model for an event loop: it runs in a process of its own, and nothing here waits for a step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from lepton_ai.backends.base import Float32Array, Int32Array
+from lepton_ai.config import Environment
+from lepton_ai.engine.choices import as_run, chosen
+from lepton_ai.engine.client import check_single
+from lepton_ai.engine.generator import make_text_decoder
+from lepton_ai.engine.load_options import LoadOptions
+from lepton_ai.engine.loading import TextSide, read_text_side
+from lepton_ai.engine.model_info import ModelInfo
+from lepton_ai.engine.outputs import Classification, Completion, LabeledToken, join_chunks
+from lepton_ai.engine.prompts import Message, Prompt, as_list
+from lepton_ai.engine.remote.client import RemoteClient, vectors_of
+from lepton_ai.engine.remote.connection import RemoteGeneration
+from lepton_ai.engine.remote.messages import Classes, Stats, TokenClasses
+from lepton_ai.engine.remote.process import EngineProcess, OptionValue
+from lepton_ai.engine.request_options import RequestOptions
+from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.stats import EngineStats
+from lepton_ai.engine.stream import Stream
+from lepton_ai.engine.text_encoder import Text
+from lepton_ai.errors import InvalidRequest
+from lepton_ai.models.registry import read_model
+from lepton_ai.text.tokenizer import Tokenizer
+from lepton_ai.weights.checkpoint import Checkpoint, open_checkpoint
+from lepton_ai.weights.sources.progress import NoProgress, Progress
+from lepton_ai.weights.sources.resolve import resolve
+
+_MAX_UNREAD = 256
+_LONG_CHARACTERS = 4096
+"""A prompt that is longer would keep the event loop waiting while it is cut into tokens."""
+
+
+class AsyncLLM:
+    """A model that generates, or an encoder, in a process of its own: made by ``start``, used in ``async with``.
+
+    Texts become tokens, and tokens texts, in this process, by threads beside the event loop's. Several models may share
+    a process, with its threads and its memory. If the process ends under it, whoever waits gets ``EngineDied``.
+    """
+
+    def __init__(
+        self,
+        process: EngineProcess,
+        client: RemoteClient,
+        checkpoint: Checkpoint,
+        texts: TextSide,
+        info: ModelInfo,
+        *,
+        owns_process: bool,
+    ) -> None:
+        self.model_info = info
+        self._process = process
+        self._client = client
+        self._checkpoint = checkpoint
+        self._texts = texts
+        self._owns_process = owns_process
+
+    @classmethod
+    async def start(
+        cls,
+        model: str | Path,
+        *,
+        process: EngineProcess | None = None,
+        num_threads: int | None = None,
+        progress: Progress | None = None,
+        **options: OptionValue,
+    ) -> AsyncLLM:
+        """Load a model, in ``process`` if one is given. ``options`` are those of ``LLM`` but for ``device``.
+
+        Raises like ``LLM``.
+        """
+        if process is not None and num_threads is not None:
+            raise InvalidRequest("num_threads: expected none beside a process, which has its own", param="num_threads")
+        made = await asyncio.to_thread(_start, model, process, num_threads, progress or NoProgress(), options)
+        return cls(*made, owns_process=process is None)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self._texts.tokenizer
+
+    @property
+    def default_params(self) -> SamplingParams:
+        """What holds where a caller gives no ``params``: the sampling of the model's ``generation_config.json``."""
+        return self._texts.default_params
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether ``chat`` can be asked of it; a base model only continues texts."""
+        return self._texts.prompts.has_chat_template
+
+    async def generate(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, options: RequestOptions | None = None
+    ) -> list[Completion]:
+        """The ``params.n`` completions of a prompt. Raises like ``LLM.generate``."""
+        params = params or self.default_params
+        generations = await self._submit(await self._encode(prompt), as_run(params), options, max_unread=None)
+        streams = [Stream(self._client, generation) for generation in generations]
+        try:
+            completions = [await _joined(stream) for stream in streams]
+        finally:
+            for stream in streams:
+                stream.cancel()
+        return chosen(iter(completions), [params])
+
+    async def stream(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, options: RequestOptions | None = None
+    ) -> Stream:
+        """Complete a prompt piece by piece: ``async for chunk in await llm.stream(...)``.
+
+        A reader who is 256 pieces behind makes the request wait, without memory, until half of them are read. Raises
+        like ``LLM.stream``, before the first piece.
+        """
+        params = params or self.default_params
+        check_single(params)
+        (generation,) = await self._submit(await self._encode(prompt), params, options, max_unread=_MAX_UNREAD)
+        return Stream(self._client, generation)
+
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        options: RequestOptions | None = None,
+    ) -> Completion:
+        """Answer a conversation. Raises like ``LLM.chat``."""
+        return await _joined(await self.chat_stream(messages, params, options=options))
+
+    async def chat_stream(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        options: RequestOptions | None = None,
+    ) -> Stream:
+        """Answer a conversation piece by piece. Raises like ``LLM.chat_stream``, before the first piece."""
+        return await self.stream(self.chat_prompt(messages), params, options=options)
+
+    def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The token ids that ``chat`` answers. Raises TemplateError like ``LLM.chat_prompt``."""
+        return self._texts.prompts.chat(messages)
+
+    async def embed(
+        self,
+        texts: str | Sequence[Text],
+        *,
+        pooling: str | None = None,
+        normalize: bool | None = None,
+        max_length: int | None = None,
+    ) -> Float32Array:
+        """A vector for each text, ``[n, C]`` f32. Raises like ``LLM.embed``."""
+        asked = self._client.embed(
+            as_list(texts, name="texts"), pooling=pooling, normalize=normalize, max_length=max_length
+        )
+        return vectors_of(await asyncio.wrap_future(asked))
+
+    async def classify(self, texts: str | Sequence[Text], *, max_length: int | None = None) -> list[Classification]:
+        """The class of each text. Raises like ``LLM.classify``."""
+        asked = self._client.classify(as_list(texts, name="texts"), per_token=False, max_length=max_length)
+        answer = await asyncio.wrap_future(asked)
+        assert isinstance(answer, Classes)
+        return answer.classes
+
+    async def classify_tokens(
+        self, texts: str | Sequence[Text], *, max_length: int | None = None
+    ) -> list[list[LabeledToken]]:
+        """The class of each token of each text. Raises like ``LLM.classify_tokens``."""
+        asked = self._client.classify(as_list(texts, name="texts"), per_token=True, max_length=max_length)
+        answer = await asyncio.wrap_future(asked)
+        assert isinstance(answer, TokenClasses)
+        return answer.classes
+
+    async def stats(self) -> EngineStats:
+        """What the engine has done and holds. Raises InvalidRequest for a model that does not generate."""
+        answer = await asyncio.wrap_future(self._client.get_stats())
+        assert isinstance(answer, Stats)
+        return answer.stats
+
+    async def close(self) -> None:
+        """Cancel what runs, and end the process if it is this model's own. A second time does nothing."""
+        await asyncio.to_thread(self._process.close if self._owns_process else self._client.close)
+        self._checkpoint.close()
+
+    async def __aenter__(self) -> AsyncLLM:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _encode(self, prompt: Prompt) -> Int32Array:
+        encode = self._texts.prompts.encode
+        is_long = isinstance(prompt, str) and len(prompt) > _LONG_CHARACTERS
+        return await asyncio.to_thread(encode, prompt) if is_long else encode(prompt)
+
+    async def _submit(
+        self, ids: Int32Array, params: SamplingParams, options: RequestOptions | None, *, max_unread: int | None
+    ) -> list[RemoteGeneration]:
+        """Generations that the engine has taken."""
+        submission = self._client.begin(ids, params, options, max_unread=max_unread)
+        try:
+            await asyncio.wrap_future(submission.answer)
+        except BaseException:
+            for generation in submission.generations:
+                self._client.cancel(generation)
+            raise
+        return submission.generations
+
+
+async def _joined(stream: Stream) -> Completion:
+    return join_chunks([chunk async for chunk in stream])
+
+
+class _Started(NamedTuple):
+    process: EngineProcess
+    client: RemoteClient
+    checkpoint: Checkpoint
+    texts: TextSide
+    info: ModelInfo
+
+
+def _start(
+    model: str | Path,
+    process: EngineProcess | None,
+    num_threads: int | None,
+    progress: Progress,
+    options: Mapping[str, OptionValue],
+) -> _Started:
+    """Load a model there, and read its texts here. Undone if either fails."""
+    environment = Environment.read()
+    path = resolve(model, environment, progress)
+    with ExitStack() as undo:
+        checkpoint = open_checkpoint(path, environment.home)
+        undo.callback(checkpoint.close)
+        if process is None:
+            process = EngineProcess(num_threads=num_threads)
+            undo.callback(process.close)
+        loading = process.load(str(path), options, progress)
+        allowed = LoadOptions.from_values(options, environment, device=None, progress=progress).allow_config_keys
+        family, _ = read_model(checkpoint, allowed_config_keys=allowed)
+        texts = read_text_side(path, checkpoint, family, environment)
+        loaded = loading.result()
+        info = replace(ModelInfo(**loaded.info), name=str(model), path=path)  # type: ignore[arg-type]  # as sent
+        client = RemoteClient(
+            process.connection,
+            loaded.name,
+            lambda params: make_text_decoder(texts.tokenizer, params),
+            vocab_size=info.vocab_size,
+            eos_ids=texts.eos_ids,
+        )
+        undo.pop_all()
+        return _Started(process, client, checkpoint, texts, info)

@@ -1,0 +1,213 @@
+"""What only an engine at the other end of a socket can do, or do wrong."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from tests.engine.clients import RemoteSetup
+from tests.engine.fakes import expected_tokens, greedy_text
+
+from lepton_ai.engine.constraint import Constraint
+from lepton_ai.engine.remote.link import MAX_MESSAGE_BYTES, Link, LinkClosed, ProtocolError
+from lepton_ai.engine.remote.messages import Cancel, Command, Pause, Submit, decode_params, encode_params
+from lepton_ai.engine.request_options import RequestOptions
+from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.token_matcher import TokenMatcher
+from lepton_ai.errors import (
+    ConstraintTooComplex,
+    EngineDied,
+    InvalidRequest,
+    LeptonError,
+    OutOfMemory,
+    WeightMismatch,
+    rebuild,
+)
+
+
+@pytest.fixture
+def setup() -> Iterator[RemoteSetup]:
+    made = RemoteSetup()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Link[Command, Command], socket.socket]]:
+    """A link that receives commands, and the bare other end."""
+    mine, its = socket.socketpair()
+    link: Link[Command, Command] = Link(mine, msgspec.msgpack.Decoder(Command).decode)
+    yield link, its
+    link.close()
+    its.close()
+
+
+def wait_until(condition: object, timeout_s: float = 10.0) -> None:
+    assert callable(condition)
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.002)
+
+
+def test_a_reader_who_is_behind_makes_its_request_wait(setup: RemoteSetup) -> None:
+    params = SamplingParams(temperature=0.0, max_tokens=200)
+    submission = setup.client.begin([1, 2, 3], params, max_unread=16)
+    submission.answer.result(10)
+    (generation,) = submission.generations
+    wait_until(lambda: setup.client.stats().num_paused == 1)
+    assert 16 <= len(generation.chunks) < 200 and not generation.is_finished
+    assert setup.client.stats().kv_blocks_used == 0, "a paused request holds memory"
+    setup.client.check_integrity()
+    assert setup.text([5] * 3, max_tokens=5) == greedy_text([5] * 3, 5), "others go on"
+    chunks = []
+    for chunk in setup.chunks(generation):
+        chunks.append(chunk)
+        time.sleep(0.0002)
+    assert [i for c in chunks for i in c.token_ids] == expected_tokens([1, 2, 3], 200)
+    assert setup.client.stats().num_paused == 0
+    setup.client.check_integrity()
+
+
+def test_a_paused_request_can_be_cancelled(setup: RemoteSetup) -> None:
+    submission = setup.client.begin([1, 2, 3], SamplingParams(max_tokens=200), max_unread=4)
+    wait_until(lambda: setup.client.stats().num_paused == 1)
+    setup.client.close_generation(submission.generations[0])
+    assert setup.client.stats().num_paused == 0
+    setup.client.check_integrity()
+
+
+def test_the_end_of_the_engine_is_noticed(setup: RemoteSetup) -> None:
+    generation = setup.client.submit([1] * 3, SamplingParams(max_tokens=240))
+    setup.link.close()
+    with pytest.raises(EngineDied, match="a test's thread"):
+        list(setup.chunks(generation))
+    with pytest.raises(EngineDied):
+        setup.client.submit([1], SamplingParams())
+    with pytest.raises(EngineDied):
+        setup.client.stats()
+
+
+def test_an_unknown_model_is_refused(setup: RemoteSetup) -> None:
+    setup.client._name = "other"
+    with pytest.raises(InvalidRequest, match=r"model: expected one of \['fake'\], got 'other'"):
+        setup.client.submit([1], SamplingParams())
+    with pytest.raises(InvalidRequest, match="model: expected one of"):
+        setup.client.stats()
+    setup.client._name = "fake"
+    with pytest.raises(InvalidRequest, match="model: expected an encoder, got 'fake'"):
+        setup.client.embed(["text"], pooling=None, normalize=None, max_length=None).result(10)
+
+
+def test_compiling_keeps_nobody_waiting() -> None:
+    may_end = threading.Event()
+
+    def compile_slowly(constraint: Constraint) -> TokenMatcher:
+        assert may_end.wait(10)
+        raise ConstraintTooComplex("constraint: too large", param="constraint")
+
+    setup = RemoteSetup(compile_constraint=compile_slowly)
+    params = SamplingParams(constraint=Constraint.regex("a+"), max_tokens=5)
+    submissions = [setup.client.begin([1, 2], params) for _ in range(2)]
+    assert setup.text([1, 2, 3], max_tokens=5) == greedy_text([1, 2, 3], 5)
+    assert not any(s.answer.done() for s in submissions)
+    may_end.set()
+    for submission in submissions:
+        with pytest.raises(ConstraintTooComplex, match="too large"):
+            submission.answer.result(10)
+        with pytest.raises(ConstraintTooComplex):
+            setup.client.next_chunk(submission.generations[0])
+    setup.client.check_integrity()
+    setup.close()
+
+
+def test_messages_come_whole_however_they_are_cut(ends: tuple[Link[Command, Command], socket.socket]) -> None:
+    link, other = ends
+    sent: list[Command] = [Cancel([1, 2]), Pause(7), Submit("m", [9], b"\0" * 300_000, {}, RequestOptions(priority=2))]
+    bodies = [msgspec.msgpack.encode(message) for message in sent]
+    data = b"".join(struct.pack("<I", len(body)) + body for body in bodies)
+    received: list[Command] = []
+
+    def send() -> None:
+        for piece in (data[:3], data[3:5], data[5:40], data[40:]):
+            other.sendall(piece)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    while len(received) < len(sent):
+        received += link.receive(wait=True)
+    thread.join()
+    assert received == sent
+    assert link.receive(wait=False) == []
+    other.close()
+    with pytest.raises(LinkClosed):
+        link.receive(wait=True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xc1",
+        msgspec.msgpack.encode(["Unknown", 1]),
+        msgspec.msgpack.encode(["Cancel", ["a"]]),
+        msgspec.msgpack.encode(["Cancel", [1], "more"]),
+        msgspec.msgpack.encode(["Submit", "m", [1], b"", {}, {"priority": 1000}]),
+        msgspec.msgpack.encode(["Submit", "m", [1], b"", {"temperature": {"a": {}}}, {}]),
+    ],
+)
+def test_what_is_no_message_is_refused(ends: tuple[Link[Command, Command], socket.socket], body: bytes) -> None:
+    link, other = ends
+    other.sendall(struct.pack("<I", len(body)) + body)
+    with pytest.raises(ProtocolError, match="message: "):
+        link.receive(wait=True)
+
+
+def test_a_giant_length_is_refused_before_it_is_read(ends: tuple[Link[Command, Command], socket.socket]) -> None:
+    link, other = ends
+    other.sendall(struct.pack("<I", MAX_MESSAGE_BYTES + 1))
+    with pytest.raises(ProtocolError, match=f"at most {MAX_MESSAGE_BYTES} bytes, got {MAX_MESSAGE_BYTES + 1}"):
+        link.receive(wait=True)
+    with pytest.raises(ProtocolError, match="expected at most"):
+        link.send(Submit("m", [1], b"\0" * (MAX_MESSAGE_BYTES + 1), {}, RequestOptions()))
+
+
+def test_all_parameters_survive_the_way() -> None:
+    params = SamplingParams(
+        temperature=0.5,
+        top_k=3,
+        top_p=0.9,
+        seed=2**64 - 1,
+        stop=["a", "b"],
+        stop_token_ids=[1, 2],
+        logprobs=3,
+        logit_bias={5: -100.0, 7: 1.5},
+        n=2,
+        best_of=3,
+        constraint=Constraint.regex("a+"),
+        max_tokens=9,
+    )
+    wire = msgspec.msgpack.decode(msgspec.msgpack.encode(encode_params(params)), strict=False)
+    assert decode_params(wire) == params
+    assert encode_params(SamplingParams()) == {}
+    assert decode_params({}) == SamplingParams()
+
+
+@pytest.mark.parametrize(
+    "wire", [{"temprature": 1.0}, {"constraint": "a+"}, {"constraint": ["regexp", "a+"]}, {"n": 0}]
+)
+def test_parameters_that_nobody_can_have_sent(wire: dict[str, object]) -> None:
+    with pytest.raises(InvalidRequest):
+        decode_params(wire)  # type: ignore[arg-type]
+
+
+def test_errors_are_rebuilt_as_what_they_were() -> None:
+    for error in (InvalidRequest("a", param="b"), OutOfMemory("c"), WeightMismatch("d"), LeptonError("e")):
+        made = rebuild(error.code, error.message, error.param)
+        assert type(made) is type(error) and made.to_dict() == error.to_dict()
+    assert type(rebuild("unknown", "f", None)) is LeptonError
