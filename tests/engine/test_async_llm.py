@@ -139,7 +139,7 @@ def test_the_process_ends_when_its_client_does(model_path: Path) -> None:
     os.kill(process.pid, signal.SIGINT)  # as a terminal does; the client decides
     assert asyncio.run(llm.generate("hello", GREEDY))
     process.connection.close()
-    assert process._process.wait(10) == 0
+    assert process._process.wait(60) == 0
     asyncio.run(llm.close())
 
 
