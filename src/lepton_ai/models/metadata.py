@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
+import numpy as np
+
 from lepton_ai.errors import InvalidModel, UnsupportedModel
 
 EnumT = TypeVar("EnumT", bound=enum.Enum)
@@ -101,7 +103,11 @@ class Hyperparameters:
         window = self.count("attention.sliding_window", _MAX_WINDOW)
         name = "attention.sliding_window_pattern"
         pattern = self.metadata[self.key(name)] if name in self else default
-        if not isinstance(pattern, Sequence) or len(pattern) != num_layers or not all(p in (0, 1) for p in pattern):
+        if (
+            not isinstance(pattern, Sequence | np.ndarray)
+            or len(pattern) != num_layers
+            or not all(p in (0, 1) for p in pattern)
+        ):
             raise self.wrong(name, f"a truth value for each of {num_layers} layers", f"{pattern!r:.64}")
         return tuple(window if is_windowed else None for is_windowed in pattern)
 
