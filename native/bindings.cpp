@@ -6,6 +6,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <array>
 #include <limits>
 #include <optional>
 #include <stdexcept>
@@ -67,16 +68,18 @@ struct StepArrays {
   std::optional<SamplingArrays> sampling;
 };
 
-// Where the layers of a KV cache lie: each layer's part of block 0, and the bytes from block to block.
+// Where the layers of a KV cache lie: each layer's part of block 0, the bytes from block to block, and how many there
+// are.
 struct KVBlocks {
-  KVBlocks(const std::vector<uintptr_t>& addresses, std::vector<int64_t> bytes, int32_t count)
-      : strides(std::move(bytes)), num_blocks(count) {
+  KVBlocks(const std::vector<uintptr_t>& addresses, std::vector<int64_t> bytes, std::vector<int32_t> counts)
+      : strides(std::move(bytes)), num_blocks(std::move(counts)) {
     if (strides.size() != addresses.size()) reject("strides", "expected one for each layer");
+    if (num_blocks.size() != addresses.size()) reject("num_blocks", "expected one for each layer");
     for (uintptr_t address : addresses) layers.push_back(reinterpret_cast<uint8_t*>(address));
   }
   std::vector<uint8_t*> layers;
   std::vector<int64_t> strides;
-  int32_t num_blocks;
+  std::vector<int32_t> num_blocks;
 };
 
 class BoundProgram {
@@ -99,16 +102,17 @@ class BoundProgram {
       if (op.kind == OpKind::Attend) {
         num_kv_groups_ = std::max(num_kv_groups_, op.attention.group + 1);
         num_kv_layers_ = std::max(num_kv_layers_, op.attention.layer + 1);
+        kv_layers_.emplace_back(op.attention.group, op.attention.layer);
       }
     }
   }
 
   void run(const StepArrays& arrays, const KVBlocks& cache) {
     Step step;
-    fill(arrays, cache.num_blocks, step);
     if (cache.layers.size() < static_cast<size_t>(num_kv_layers_))
       reject("kv_layers", "the cache has " + std::to_string(cache.layers.size()) + " layers, the program " +
                               std::to_string(num_kv_layers_));
+    fill(arrays, cache, step);
     step.arena = arena_.data();
     step.kv_layers = cache.layers.data();
     step.kv_strides = cache.strides.data();
@@ -136,7 +140,15 @@ class BoundProgram {
  private:
   int32_t known_ids(IdSource source) const { return num_ids_[static_cast<int>(source)]; }
 
-  void fill(const StepArrays& a, int32_t num_blocks, Step& step) const {
+  // Blocks that every layer of each group has; there are at most kMaxKvGroups.
+  std::array<int32_t, kMaxKvGroups> blocks_of_groups(const KVBlocks& cache) const {
+    std::array<int32_t, kMaxKvGroups> counts;
+    counts.fill(std::numeric_limits<int32_t>::max());
+    for (const auto& [group, layer] : kv_layers_) counts[group] = std::min(counts[group], cache.num_blocks[layer]);
+    return counts;
+  }
+
+  void fill(const StepArrays& a, const KVBlocks& cache, Step& step) const {
     const size_t tokens = a.token_ids.size(), seqs = a.kv_lengths.size(), rows = a.logit_rows.size();
     if (tokens < 1 || tokens > static_cast<size_t>(limits_.max_tokens))
       reject("token_ids", "length " + std::to_string(tokens) + " is outside the plan's limits");
@@ -152,15 +164,17 @@ class BoundProgram {
     if (a.block_tables.size() > kMaxKvGroups) reject("block_tables", "more KV groups than supported");
     if (a.block_tables.size() < static_cast<size_t>(num_kv_groups_))
       reject("block_tables", "expected one for each KV group");
+    const auto num_blocks = blocks_of_groups(cache);
     for (size_t s = 0; s < seqs; ++s) {
       if (offsets[s + 1] <= offsets[s]) reject("query_offsets", "expected to ascend");
       if (a.kv_lengths.data()[s] < offsets[s + 1] - offsets[s]) reject("kv_lengths", "shorter than the step's tokens");
       if (a.kv_lengths.data()[s] > limits_.max_model_len) reject("kv_lengths", "longer than the plan's limit");
-      for (const Table& table : a.block_tables) {
+      for (int32_t g = 0; g < num_kv_groups_; ++g) {  // nobody reads a table beyond
+        const Table& table = a.block_tables[g];
         const int64_t used = (a.kv_lengths.data()[s] + kBlockTokens - 1) / kBlockTokens;
         if (table.shape(0) < seqs || static_cast<int64_t>(table.shape(1)) < used)
           reject("block_tables", "too small for kv_lengths");
-        check_range("block_tables", table.data() + s * table.shape(1), used, num_blocks);
+        check_range("block_tables", table.data() + s * table.shape(1), used, num_blocks[g]);
       }
     }
     check_range("token_ids", a.token_ids.data(), tokens, std::min(limits_.vocab_size, known_ids(IdSource::TokenIds)));
@@ -257,6 +271,7 @@ class BoundProgram {
   static constexpr int32_t kAnyId = std::numeric_limits<int32_t>::max();
   int32_t num_ids_[3] = {kAnyId, kAnyId, kAnyId};  // by IdSource: those that the smallest table has rows for
   int32_t num_kv_groups_ = 0, num_kv_layers_ = 0;
+  std::vector<std::pair<int32_t, int32_t>> kv_layers_;  // group and layer of each attention
   std::vector<SamplingRow> sampling_;
 };
 
@@ -312,8 +327,8 @@ NB_MODULE(_native, m) {
            "token_ids"_a, "positions"_a, "query_offsets"_a, "kv_lengths"_a, "block_tables"_a, "logit_rows"_a,
            "targets"_a.none(), "token_type_ids"_a.none(), "sampling"_a.none());
   nb::class_<KVBlocks>(m, "KVBlocks")
-      .def(nb::init<const std::vector<uintptr_t>&, std::vector<int64_t>, int32_t>(), nb::kw_only(), "addresses"_a,
-           "strides"_a, "num_blocks"_a);
+      .def(nb::init<const std::vector<uintptr_t>&, std::vector<int64_t>, std::vector<int32_t>>(), nb::kw_only(),
+           "addresses"_a, "strides"_a, "num_blocks"_a);
   nb::class_<BoundProgram>(m, "Program")
       .def(nb::init<CpuDevice&, Encoder&, std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t>, Bytes>(),
            nb::keep_alive<1, 2>(), "device"_a, "encoder"_a, "limits"_a, "arena"_a)

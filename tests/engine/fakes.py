@@ -18,22 +18,26 @@ VOCAB_SIZE = 128
 EOS_ID = 0
 
 
-@dataclass
 class FakeCache:
-    """KV of one token is its id; unwritten places hold -1."""
+    """KV of one token is its id; unwritten places hold -1. ``num_blocks`` of each group."""
 
-    num_blocks: int
-    tokens: npt.NDArray[np.int32] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.tokens = np.full((self.num_blocks, BLOCK_SIZE), -1, np.int32)
+    def __init__(self, *num_blocks: int) -> None:
+        self.num_blocks = num_blocks
+        self.tokens = [np.full((count, BLOCK_SIZE), -1, np.int32) for count in num_blocks]
 
     @property
     def num_bytes(self) -> int:
-        return self.tokens.nbytes
+        return sum(blocks.nbytes for blocks in self.tokens)
 
     def copy_block(self, group: int, source: int, target: int) -> None:
-        self.tokens[target] = self.tokens[source]
+        self.tokens[group][target] = self.tokens[group][source]
+
+    def write(self, group: int, table: npt.NDArray[np.int32], position: int, token_id: int) -> None:
+        self.tokens[group][table[position // BLOCK_SIZE], position % BLOCK_SIZE] = token_id
+
+    def read(self, group: int, table: npt.NDArray[np.int32], length: int) -> npt.NDArray[np.int32]:
+        content: npt.NDArray[np.int32] = self.tokens[group][table[: -(-length // BLOCK_SIZE)]].reshape(-1)[:length]
+        return content
 
 
 @dataclass(frozen=True)
@@ -44,19 +48,20 @@ class FakeHandle:
         return self.outputs
 
 
-def next_token(context: npt.NDArray[np.int32], seed: int | None = None) -> int:
-    """A printable byte that depends on every token of the context, and on the seed and position if there is one."""
-    data = context.astype(np.int32).tobytes()
+def next_token(context: npt.NDArray[np.int32], seed: int | None = None, *, window: int | None = None) -> int:
+    """A printable byte that depends on every token of the context, or of its last ``window``, and on the seed and
+    position if there is one."""
+    data = context[-(window or len(context)) :].astype(np.int32).tobytes()
     if seed is not None:
         data += f"{seed}:{len(context)}".encode()
     return 33 + zlib.crc32(data) % 94
 
 
-def expected_tokens(prompt: list[int], count: int, seed: int | None = None) -> list[int]:
+def expected_tokens(prompt: list[int], count: int, seed: int | None = None, *, window: int | None = None) -> list[int]:
     """What a generation alone gives."""
     tokens = list(prompt)
     for _ in range(count):
-        tokens.append(next_token(np.array(tokens), seed))
+        tokens.append(next_token(np.array(tokens), seed, window=window))
     return tokens[len(prompt) :]
 
 
@@ -69,10 +74,12 @@ def greedy_text(prompt: list[int], count: int) -> str:
 class FakeExecutable:
     """Checks its inputs as a kernel would rely on them; ``steps`` keeps the number of tokens of each step.
 
-    ``script`` replaces the tokens chosen at given context lengths; ``failure`` is raised by the next step.
+    ``windows`` are those of the KV groups, all of which see everything if none are given. ``script`` replaces the
+    tokens chosen at given context lengths; ``failure`` is raised by the next step.
     """
 
     limits: Limits
+    windows: tuple[int | None, ...] = ()
     script: dict[int, int] = field(default_factory=dict)
     steps: list[int] = field(default_factory=list)
     failure: BaseException | None = None
@@ -88,23 +95,38 @@ class FakeExecutable:
         self.steps.append(num_tokens)
         contexts: dict[int, npt.NDArray[np.int32]] = {}
         for s in range(num_seqs):
+            for t in range(int(inputs.query_offsets[s]), int(inputs.query_offsets[s + 1])):
+                for g, group in enumerate(inputs.kv_groups):
+                    cache.write(g, group.block_tables[s], int(inputs.positions[t]), int(inputs.token_ids[t]))
+        for s in range(num_seqs):
             first, end = int(inputs.query_offsets[s]), int(inputs.query_offsets[s + 1])
-            for group in inputs.kv_groups:
-                table = group.block_tables[s]
-                for t in range(first, end):
-                    position = int(inputs.positions[t])
-                    cache.tokens[table[position // BLOCK_SIZE], position % BLOCK_SIZE] = inputs.token_ids[t]
-                length = int(inputs.kv_lengths[s])
-                assert int(inputs.positions[end - 1]) == length - 1
-                content = cache.tokens[table[: -(-length // BLOCK_SIZE)]].reshape(-1)[:length]
-                assert (content >= 0).all(), "a context holds places that nobody wrote"
-                for t in range(first, end):
-                    contexts[t] = content[: int(inputs.positions[t]) + 1]
+            content = self._visible(inputs, cache, s)
+            for t in range(first, end):
+                contexts[t] = content[: int(inputs.positions[t]) + 1]
         rows = [contexts[int(t)] for t in inputs.logit_rows]
         return FakeHandle(self._outputs(inputs, rows))
 
     def set_weight(self, name: str, values: Float32Array) -> None:
         raise AssertionError("not used")
+
+    @property
+    def window(self) -> int | None:
+        """That of the group that sees most."""
+        sizes = [window for window in self.windows if window is not None]
+        return max(sizes) if sizes and len(sizes) == len(self.windows) else None
+
+    def _visible(self, inputs: StepInputs, cache: FakeCache, sequence: int) -> npt.NDArray[np.int32]:
+        """The content of the group that sees most of a sequence; what others see must be the same."""
+        length, begin = int(inputs.kv_lengths[sequence]), int(inputs.positions[inputs.query_offsets[sequence]])
+        assert int(inputs.positions[inputs.query_offsets[sequence + 1] - 1]) == length - 1
+        windows = self.windows or (None,) * len(inputs.kv_groups)
+        contents = [cache.read(g, group.block_tables[sequence], length) for g, group in enumerate(inputs.kv_groups)]
+        widest = contents[windows.index(self.window)]
+        for content, window in zip(contents, windows, strict=True):
+            visible = slice(0 if window is None else max(0, begin - window + 1), length)
+            assert (content[visible] >= 0).all(), "a context holds places that nobody wrote"
+            assert np.array_equal(content[visible], widest[visible]), "groups hold different contexts"
+        return widest
 
     def _outputs(self, inputs: StepInputs, rows: list[npt.NDArray[np.int32]]) -> StepOutputs:
         if inputs.targets is not None:
@@ -113,14 +135,14 @@ class FakeExecutable:
         if inputs.sampling is None:
             logits = np.zeros((len(rows), VOCAB_SIZE), np.float32)
             for r, row in enumerate(rows):
-                logits[r, next_token(row)] = len(row)
+                logits[r, next_token(row, window=self.window)] = len(row)
             return StepOutputs({"logits": logits})
         sampling = inputs.sampling
         ids = []
         for r, row in enumerate(rows):
             assert int(sampling.draws[r]) == len(row)
             seed = int(sampling.seeds[r]) if sampling.temperature[r] > 0 else None
-            ids.append(self.script.get(len(row), next_token(row, seed)))
+            ids.append(self.script.get(len(row), next_token(row, seed, window=self.window)))
         count = int(sampling.num_logprobs.max())
         top_ids = np.array([[(i + k) % VOCAB_SIZE for k in range(count)] for i in ids], np.int32)
         top = np.tile(-np.arange(1, count + 1, dtype=np.float32), (len(ids), 1))
@@ -153,13 +175,17 @@ class ByteDecoder:
 
 
 def config(
-    *, max_tokens: int = 64, max_seqs: int = 8, max_model_len: int = 256, num_kv_groups: int = 1
+    *,
+    max_tokens: int = 64,
+    max_seqs: int = 8,
+    max_model_len: int = 256,
+    kv_windows: tuple[int | None, ...] = (None,),
 ) -> EngineConfig:
     return EngineConfig(
         limits=Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs, max_model_len=max_model_len),
         vocab_size=VOCAB_SIZE,
         eos_ids=frozenset({EOS_ID}),
-        num_kv_groups=num_kv_groups,
+        kv_windows=kv_windows,
     )
 
 

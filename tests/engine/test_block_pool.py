@@ -4,7 +4,7 @@ import pytest
 
 from lepton_ai.engine.block_pool import BlockHash, BlockPool
 
-A, B = BlockHash(b"a"), BlockHash(b"b")
+A, B, C = BlockHash(b"a"), BlockHash(b"b"), BlockHash(b"c")
 
 
 def test_blocks_are_handed_out_in_order() -> None:
@@ -31,6 +31,29 @@ def test_known_content_is_kept_longest_and_a_prefix_outlives_its_end() -> None:
     assert pool.free_block_ids() == [2, 3, 1, 0]
     assert pool.allocate(3) == [2, 3, 1]
     assert pool.lookup(B) is None and pool.lookup(A) == 0
+
+
+def test_blocks_may_be_released_so_that_the_first_goes_first() -> None:
+    pool = BlockPool(4)
+    table = pool.allocate(3)
+    for block_id, content in zip(table, (A, B, C), strict=True):
+        pool.register(block_id, content)
+    pool.share([1])
+    pool.release_in_order(table)
+    assert pool.free_block_ids() == [3, 0, 2], "block 1 is held"
+    pool.release([1])
+    assert pool.free_block_ids() == [3, 0, 2, 1]
+    assert pool.allocate(2) == [3, 0]
+    assert [pool.lookup(content) for content in (A, B, C)] == [None, 1, 2]
+
+
+def test_content_is_looked_up_in_order() -> None:
+    pool = BlockPool(4)
+    for block_id, content in zip(pool.allocate(3), (A, B, C), strict=True):
+        pool.register(block_id, content)
+    assert pool.num_known([A, B, C]) == 3 and pool.num_known([]) == 0
+    assert pool.num_known([B, A, BlockHash(b"other"), C]) == 2
+    assert pool.blocks_of([C, A]) == [2, 0]
 
 
 def test_sharing_takes_a_free_block_back_with_its_content() -> None:

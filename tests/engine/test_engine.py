@@ -13,11 +13,16 @@ GREEDY = SamplingParams(temperature=0.0, max_tokens=12)
 
 
 def make(
-    *, num_blocks: int = 64, max_tokens: int = 64, max_seqs: int = 8, num_kv_groups: int = 1
+    *,
+    num_blocks: int | tuple[int, ...] = 64,
+    max_tokens: int = 64,
+    max_seqs: int = 8,
+    windows: tuple[int | None, ...] = (None,),
 ) -> tuple[Engine, FakeExecutable]:
-    made = config(max_tokens=max_tokens, max_seqs=max_seqs, num_kv_groups=num_kv_groups)
-    executable = FakeExecutable(made.limits)
-    return Engine(executable, FakeCache(num_blocks), made), executable
+    made = config(max_tokens=max_tokens, max_seqs=max_seqs, kv_windows=windows)
+    executable = FakeExecutable(made.limits, windows)
+    counts = (num_blocks,) * len(windows) if isinstance(num_blocks, int) else num_blocks
+    return Engine(executable, FakeCache(*counts), made), executable
 
 
 def run(engine: Engine, prompts: list[list[int]], params: SamplingParams = GREEDY) -> list[list[int]]:
@@ -41,12 +46,12 @@ PROMPTS = [
 
 @pytest.mark.parametrize("max_tokens", [1, 7, 64])
 @pytest.mark.parametrize("num_blocks", [8, 64])
-@pytest.mark.parametrize("num_kv_groups", [1, 2])
+@pytest.mark.parametrize("windows", [(None,), (None, None), (20,), (None, 7), (33, None, 16)], ids=str)
 def test_answers_do_not_depend_on_chunks_neighbours_or_memory(
-    max_tokens: int, num_blocks: int, num_kv_groups: int
+    max_tokens: int, num_blocks: int, windows: tuple[int | None, ...]
 ) -> None:
-    engine, executable = make(max_tokens=max_tokens, num_blocks=num_blocks, num_kv_groups=num_kv_groups)
-    assert run(engine, PROMPTS) == [expected_tokens(p, 12) for p in PROMPTS]
+    engine, executable = make(max_tokens=max_tokens, num_blocks=num_blocks, windows=windows)
+    assert run(engine, PROMPTS) == [expected_tokens(p, 12, window=executable.window) for p in PROMPTS]
     assert max(executable.steps) <= max_tokens
 
 

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lepton_ai.engine.block_pool import BlockHash
-from lepton_ai.engine.kv_manager import KVManager, num_blocks_for
-from lepton_ai.engine.prefix_cache import block_hash, root_hash
+from lepton_ai.engine.kv_group import KVGroup
+from lepton_ai.engine.kv_manager import KVManager
 from lepton_ai.engine.request import Request
 from lepton_ai.engine.sampling_params import SamplingParams
 
@@ -19,12 +18,8 @@ def compute(kv: KVManager, made: Request, num_tokens: int) -> None:
     kv.commit(made)
 
 
-def test_num_blocks_for() -> None:
-    assert [num_blocks_for(n) for n in (0, 1, 16, 17, 32)] == [0, 1, 1, 2, 2]
-
-
 def test_a_table_grows_only_when_a_block_is_full() -> None:
-    kv = KVManager(1, 8)
+    kv = KVManager([KVGroup(8)])
     one = request(list(range(15)))
     kv.attach(one)
     compute(kv, one, 15)
@@ -37,7 +32,7 @@ def test_a_table_grows_only_when_a_block_is_full() -> None:
 
 
 def test_prefix_is_found_while_held_and_after_release() -> None:
-    kv = KVManager(1, 8)
+    kv = KVManager([KVGroup(8)])
     prompt = list(range(40))
     first, second, third = (request(prompt) for _ in range(3))
     kv.attach(first)
@@ -63,7 +58,7 @@ def computed_leader(kv: KVManager, num_tokens: int, num_siblings: int = 1) -> li
 
 
 def test_siblings_share_a_prompt_and_copy_what_they_write() -> None:
-    kv = KVManager(2, 8)
+    kv = KVManager([KVGroup(8)] * 2)
     leader, first, second = computed_leader(kv, 20, num_siblings=2)
     for sibling in (first, second):
         kv.attach(sibling)
@@ -85,7 +80,7 @@ def test_siblings_share_a_prompt_and_copy_what_they_write() -> None:
 
 
 def test_a_copy_needs_a_free_block() -> None:
-    kv = KVManager(1, 2)
+    kv = KVManager([KVGroup(2)])
     leader, sibling = computed_leader(kv, 20)
     kv.attach(sibling)
     assert not kv.extend(sibling, 1) and sibling.block_tables == ([0, 1],) and kv.take_copies() == ()
@@ -94,7 +89,7 @@ def test_a_copy_needs_a_free_block() -> None:
 
 
 def test_a_prompt_of_whole_blocks_is_forked_too() -> None:
-    kv = KVManager(1, 8)
+    kv = KVManager([KVGroup(8)])
     leader, sibling = computed_leader(kv, 32)
     kv.attach(sibling)
     compute(kv, sibling, 1)
@@ -105,7 +100,7 @@ def test_a_prompt_of_whole_blocks_is_forked_too() -> None:
 
 
 def test_who_lost_its_leader_finds_the_prefix() -> None:
-    kv = KVManager(1, 8)
+    kv = KVManager([KVGroup(8)])
     leader, sibling = computed_leader(kv, 40)
     kv.release(leader)
     kv.attach(sibling)
@@ -113,7 +108,7 @@ def test_who_lost_its_leader_finds_the_prefix() -> None:
 
 
 def test_the_last_token_is_always_left_to_compute() -> None:
-    kv = KVManager(1, 8)
+    kv = KVManager([KVGroup(8)])
     first, second = request(list(range(32))), request(list(range(32)))
     kv.attach(first)
     compute(kv, first, 32)
@@ -122,7 +117,7 @@ def test_the_last_token_is_always_left_to_compute() -> None:
 
 
 def test_another_beginning_is_another_prefix() -> None:
-    kv = KVManager(1, 8)
+    kv = KVManager([KVGroup(8)])
     tail = list(range(100, 116))
     first, second = request([*range(16), *tail, 1]), request([*range(1, 17), *tail, 1])
     kv.attach(first)
@@ -132,7 +127,7 @@ def test_another_beginning_is_another_prefix() -> None:
 
 
 def test_overwritten_content_is_not_found() -> None:
-    kv = KVManager(1, 3)
+    kv = KVManager([KVGroup(3)])
     first, second, third = request(list(range(33))), request(list(range(50, 98))), request(list(range(33)))
     kv.attach(first)
     compute(kv, first, 33)
@@ -145,7 +140,7 @@ def test_overwritten_content_is_not_found() -> None:
 
 
 def test_extend_takes_all_or_nothing() -> None:
-    kv = KVManager(2, 4)
+    kv = KVManager([KVGroup(4)] * 2)
     one = request(list(range(100)))
     kv.attach(one)
     assert not kv.extend(one, 65)
@@ -156,7 +151,7 @@ def test_extend_takes_all_or_nothing() -> None:
 
 
 def test_a_hit_must_hold_in_every_group() -> None:
-    kv = KVManager(2, 4)
+    kv = KVManager([KVGroup(4)] * 2)
     first, second = request(list(range(40))), request(list(range(40)))
     kv.attach(first)
     compute(kv, first, 40)
@@ -166,13 +161,35 @@ def test_a_hit_must_hold_in_every_group() -> None:
     assert second.block_tables == ([0], [0])
 
 
-def test_hashes_depend_on_parent_tokens_and_salt() -> None:
-    tokens = np.arange(16, dtype=np.int32)
-    hashes: set[BlockHash] = {
-        block_hash(root_hash(), tokens),
-        block_hash(root_hash(), tokens[::-1].copy()),
-        block_hash(root_hash(b"tenant"), tokens),
-        block_hash(block_hash(root_hash(), tokens), tokens),
-    }
-    assert len(hashes) == 4
-    assert block_hash(root_hash(), tokens) == block_hash(root_hash(), tokens.copy())
+def test_the_least_recently_used_content_is_overwritten_first() -> None:
+    kv = KVManager([KVGroup(6)])
+    prompts = [list(range(first, first + 40)) for first in (0, 100, 200)]
+    for prompt in prompts[:2]:
+        made = request(prompt)
+        kv.attach(made)
+        compute(kv, made, 40)
+        kv.release(made)
+    # First what holds no full block, then the end of the first prompt, its beginning, and the second prompt.
+    assert kv.pools[0].free_block_ids() == [4, 5, 1, 0, 3, 2]
+    third = request(prompts[2])
+    kv.attach(third)
+    compute(kv, third, 40)
+    assert third.block_tables == ([4, 5, 1],)
+    assert [kv.hit(request(prompt)) for prompt in prompts] == [1, 2, 2]
+    again = request(prompts[0])
+    kv.attach(again)
+    compute(kv, again, 24)
+    assert again.block_tables == ([0, 3, 2],)
+    assert [kv.hit(request(prompt)) for prompt in prompts] == [2, 0, 2]
+    kv.check_integrity([third, again])
+
+
+def test_a_hit_makes_content_recent() -> None:
+    kv = KVManager([KVGroup(4)])
+    prompts = [list(range(first, first + 17)) for first in (0, 100)]
+    for prompt in (*prompts, prompts[0]):
+        made = request(prompt)
+        kv.attach(made)
+        compute(kv, made, 17 - made.num_computed_tokens)
+        kv.release(made)
+    assert kv.pools[0].free_block_ids() == [2, 3, 1, 0], "the block that was found again is overwritten last"

@@ -17,7 +17,7 @@ def make(output: str, limits: Limits, num_kv_groups: int = 1) -> tuple[PromptPas
 
     def allocate(num_blocks: int) -> FakeCache:
         sizes.append(num_blocks)
-        return FakeCache(num_blocks)
+        return FakeCache(*[num_blocks] * num_kv_groups)
 
     executable = FakeExecutable(limits)
     return PromptPass(executable, allocate, num_kv_groups, limits, output, nullcontext), sizes

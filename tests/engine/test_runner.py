@@ -50,7 +50,7 @@ def request(num_tokens: int, computed: int, tables: tuple[list[int], ...], **par
 
 def test_a_ragged_step() -> None:
     executable = Recorder()
-    runner = Runner(executable, FakeCache(8), LIMITS, num_kv_groups=2)
+    runner = Runner(executable, FakeCache(8, 8), LIMITS, num_kv_groups=2)
     decoding = request(20, 19, ([3, 1], [0, 2]))
     chunk = request(30, 4, ([2], [5]))
     runner.execute(StepPlan((ScheduledSequence(decoding, 1, True), ScheduledSequence(chunk, 3, False))))

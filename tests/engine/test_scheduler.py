@@ -5,6 +5,7 @@ import pytest
 
 from lepton_ai.backends.base import SampledTokens
 from lepton_ai.config import Limits
+from lepton_ai.engine.kv_group import KVGroup
 from lepton_ai.engine.kv_manager import KVManager
 from lepton_ai.engine.outputs import TokenLogprob
 from lepton_ai.engine.plan import StepPlan, TokenOutput
@@ -18,7 +19,7 @@ from lepton_ai.errors import ContextLengthExceeded, InvalidRequest, OutOfMemory
 
 def scheduler(*, num_blocks: int = 32, max_tokens: int = 64, max_seqs: int = 4, max_model_len: int = 256) -> Scheduler:
     limits = Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs, max_model_len=max_model_len)
-    return Scheduler(KVManager(1, num_blocks), limits)
+    return Scheduler(KVManager([KVGroup(num_blocks)]), limits)
 
 
 def request(num_prompt_tokens: int, max_tokens: int = 8, *, first: int = 0, **params: object) -> Request:
@@ -121,7 +122,7 @@ def test_the_youngest_makes_room_and_is_computed_again() -> None:
     assert (old.block_tables, young.block_tables) == (([0, 3],), ([1, 2],))
     # The young one wants a third block, and there is none: it gives up its own.
     assert shape(step(s)[0]) == [(0, 1, True)]
-    assert s.counters.num_preemptions == 1 and list(s.waiting) == [young] and young.block_tables == ()
+    assert s.counters.num_preemptions == 1 and list(s.waiting) == [young] and not young.block_tables
     for _ in range(14):
         assert shape(step(s)[0]) == [(0, 1, True)]
     step(s)
@@ -129,6 +130,7 @@ def test_the_youngest_makes_room_and_is_computed_again() -> None:
     while old.finish_reason is None:
         step(s)
     assert shape(step(s)[0]) == [(1, 17, True)], "its first block was still there"
+    assert young.block_tables == ([1, 2, 3],), "and the rest goes where the old one was"
     assert young.num_tokens == 34
     assert young.num_cached_tokens == 0, "what is found again after pre-emption was not cached for the caller"
 
@@ -185,7 +187,7 @@ def many_scheduler(clock: Clock | None = None, **limits: int) -> Scheduler:
     sizes = {"max_tokens": 64, "max_seqs": 4, "max_model_len": 512, "num_blocks": 64} | limits
     num_blocks = sizes.pop("num_blocks")
     plan = Limits(max_rows=sizes["max_seqs"], **sizes)
-    return Scheduler(KVManager(1, num_blocks), plan, SchedulingPolicy(ageing_s=10.0), clock or Clock())
+    return Scheduler(KVManager([KVGroup(num_blocks)]), plan, SchedulingPolicy(ageing_s=10.0), clock or Clock())
 
 
 def from_tenant(num_prompt_tokens: int, max_tokens: int = 8, *, first: int = 0, **options: object) -> Request:

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.engine.fakes import FakeCache, FakeExecutable, expected_tokens
 
 from lepton_ai.config import Limits
+from lepton_ai.engine.kv_group import KVGroup, most_held, num_blocks_for
 from lepton_ai.engine.kv_manager import KVManager
 from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.engine.request_options import RequestOptions
@@ -20,32 +21,47 @@ from lepton_ai.engine.scheduler import Scheduler
 from lepton_ai.engine.scheduling_policy import SchedulingPolicy
 
 MAX_MODEL_LEN, MAX_OVERTAKES = 96, 2
+MAX_PROMPT, MAX_OUTPUT = 60, 30
 STEPS_OF_A_LIFE = 60
 NUM_STEPS = int(os.environ.get("LEPTON_TEST_SCHEDULER_STEPS", "3600"))
+
+
+def fewest_blocks(window: int | None, max_tokens: int) -> int:
+    """With which a request of any size runs: all of it, or in a window what a step shows of it."""
+    whole = num_blocks_for(MAX_PROMPT + MAX_OUTPUT - 1)
+    return whole if window is None else min(whole, most_held(window, max_tokens))
 
 
 class SchedulerMachine(RuleBasedStateMachine):
     """Prompts are runs of one alphabet with few beginnings, so that prefixes are often shared."""
 
     @initialize(
-        num_blocks=st.integers(6, 12),
+        windows=st.lists(st.none() | st.integers(1, 50), min_size=1, max_size=3),
+        num_spare=st.tuples(*[st.integers(0, 6)] * 3),
         max_tokens=st.integers(1, 40),
         max_seqs=st.integers(1, 5),
-        num_groups=st.integers(1, 2),
     )
-    def start(self, num_blocks: int, max_tokens: int, max_seqs: int, num_groups: int) -> None:
+    def start(
+        self,
+        windows: list[int | None],
+        num_spare: tuple[int, ...],
+        max_tokens: int,
+        max_seqs: int,
+    ) -> None:
         limits = Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs, max_model_len=MAX_MODEL_LEN)
-        self.kv = KVManager(num_groups, num_blocks)
+        counts = [fewest_blocks(w, max_tokens) + spare for w, spare in zip(windows, num_spare, strict=False)]
+        self.kv = KVManager([KVGroup(*group) for group in zip(counts, windows, strict=True)])
         self.now = 0.0
         self.scheduler = Scheduler(self.kv, limits, SchedulingPolicy(max_overtakes=MAX_OVERTAKES), lambda: self.now)
-        self.runner = Runner(FakeExecutable(limits), FakeCache(num_blocks), limits, num_kv_groups=num_groups)
+        self.executable = FakeExecutable(limits, tuple(windows))
+        self.runner = Runner(self.executable, FakeCache(*counts), limits, num_kv_groups=len(windows))
         self.requests: list[Request] = []
         self.max_tokens = max_tokens
 
     @rule(
         begin=st.integers(0, 2),
-        num_prompt=st.integers(1, 60),
-        num_output=st.integers(1, 30),
+        num_prompt=st.integers(1, MAX_PROMPT),
+        num_output=st.integers(1, MAX_OUTPUT),
         priority=st.integers(-1, 1),
         tenant=st.sampled_from("ab"),
         num_choices=st.sampled_from([1, 1, 2, 3]),
@@ -99,7 +115,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         for request in self.requests:
             output = request.tokens[request.num_prompt_tokens : request.num_tokens].tolist()
             prompt = request.tokens[: request.num_prompt_tokens].tolist()
-            assert output == expected_tokens(prompt, len(output))
+            assert output == expected_tokens(prompt, len(output), window=self.executable.window)
             if request.finish_reason is FinishReason.LENGTH:
                 assert request.num_tokens == request.max_tokens
 

@@ -22,8 +22,8 @@ TEMPLATE = (
 )
 
 
-def tiny_gguf(path: Path, *, seed: int = 0, has_template: bool = True) -> Path:
-    """Write the file. Id ``b`` is byte ``b``; the control tokens follow."""
+def tiny_gguf(path: Path, *, seed: int = 0, has_template: bool = True, window: int | None = None) -> Path:
+    """Write the file. Id ``b`` is byte ``b``; the control tokens follow. The first of two layers has the ``window``."""
     alphabet = byte_alphabet()
     metadata: dict[str, Value] = {
         "general.architecture": "llama",
@@ -44,6 +44,9 @@ def tiny_gguf(path: Path, *, seed: int = 0, has_template: bool = True) -> Path:
         "tokenizer.ggml.bos_token_id": 257,
         "tokenizer.ggml.add_bos_token": False,
     }
+    if window is not None:
+        metadata["llama.attention.sliding_window"] = window
+        metadata["llama.attention.sliding_window_pattern"] = [True, False]
     if has_template:
         metadata["tokenizer.chat_template"] = TEMPLATE
     embedding = _tensor((VOCAB_SIZE, 64), np.random.default_rng(seed))

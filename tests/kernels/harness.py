@@ -15,6 +15,7 @@ from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.reference.backend import ReferenceBackend
 from lepton_ai.backends.reference.weights import DenseWeight, HeldWeight, hold
 from lepton_ai.config import Limits, Policy
+from lepton_ai.graph.attrs import kv_groups
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.passes.precision import kv_dtype, kv_specs
 from lepton_ai.graph.tensor import ROTATION, DType, symbol
@@ -46,9 +47,9 @@ class Case:
         return MemoryStore({t.name: t for t in self.tensors})
 
     def allocate_kv(self, backend: Backend, num_blocks: int) -> KVCache:
-        """A cache for the graph's layers, in the policy's element type."""
+        """A cache for the graph's layers, in the policy's element type: ``num_blocks`` of each group."""
         specs = [replace(spec, dtype=kv_dtype(self.policy)) for spec in kv_specs(self.graph)]
-        return backend.allocate_kv(specs, num_blocks)
+        return backend.allocate_kv(specs, [num_blocks] * len(kv_groups(specs)))
 
     def on_cpu(self, device: CpuDevice, steps: Iterable[StepInputs], *, num_blocks: int = 0) -> list[Outputs]:
         """The outputs of each step."""

@@ -242,6 +242,41 @@ def expected_long(shape: Shape, length: int, policy: Policy) -> Floats:
     return outputs["y"]
 
 
+WINDOWED = [*(shape for shape in SHAPES if shape.window), Shape(1, 3, 16, window=300)]
+
+
+@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO], ids=["f32", "f16"])
+@pytest.mark.parametrize("shape", WINDOWED, ids=str)
+def test_blocks_out_of_the_window_may_hold_anything(device: CpuDevice, shape: Shape, policy: Policy) -> None:
+    # The pieces take each way through the op: few rows and many, split over threads and not.
+    window = shape.window or 0
+    sizes = [300, 1, 8, 9, 48, 1, 200, 1, 33, 1]
+    table = np.random.default_rng(window).permutation(np.arange(1, 40)).tolist()
+    tensors, case = shape.tensors(sum(sizes), 5), shape.case(policy, limits=LONG)
+    backend = CpuBackend(device)
+    executable = backend.compile(case.graph, case.store(), case.limits, policy=case.policy)
+
+    def run(*, is_given_back: bool, num_too_many: int = 0) -> Floats:
+        cache = case.allocate_kv(backend, 40)
+        assert isinstance(cache, CpuKVCache)
+        blocks = cache._regions[0][: 40 * cache._block_bytes[0]].reshape(40, -1)
+        blocks[0], start, blocks_now, rows = 0xFF, 0, list(table), []
+        for size in sizes:
+            num_dead = max(0, start - window + 1) // 16 if is_given_back else 0
+            blocks[table[: num_dead + num_too_many if start else 0]] = 0xFF
+            blocks_now[: num_dead // 2] = [0] * (num_dead // 2)  # an entry may be another's block as well
+            part = {name: values[start : start + size] for name, values in tensors.items()}
+            rows.append(copied(executable.run(cached_step(part, [(start, size, blocks_now)]), cache).result())["y"])
+            start += size
+        return np.concatenate(rows)
+
+    kept = run(is_given_back=False)
+    assert np.isfinite(kept).all()
+    assert np.array_equal(run(is_given_back=True), kept)
+    if window > 1:
+        assert np.isnan(run(is_given_back=True, num_too_many=1)).any(), "a block more is one too many"
+
+
 def test_scores_of_any_size(device: CpuDevice) -> None:
     shape = Shape(1, 1, 16)
     case = shape.case(Policy.EXACT)

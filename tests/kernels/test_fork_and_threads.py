@@ -75,7 +75,7 @@ def test_python_threads_share_a_device() -> None:
 
     def work(seed: int) -> bool:
         executable = backend.compile(case.graph, case.store(), case.limits, policy=case.policy)
-        cache, step = backend.allocate_kv([], 0), plain_step({"x": normal((9, 256), seed)})
+        cache, step = backend.allocate_kv([], []), plain_step({"x": normal((9, 256), seed)})
         first = copied(executable.run(step, cache).result())["y0"]
         again = [copied(executable.run(step, cache).result())["y0"] for _ in range(20)]
         return all(np.array_equal(first, y) for y in again) and np.array_equal(first, alone(seed))

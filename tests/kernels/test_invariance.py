@@ -67,7 +67,7 @@ def compiled(isa: str, num_threads: int, setting: Setting) -> CpuExecutable:
 
 def logits_of(executable: CpuExecutable, steps: Sequence[StepInputs]) -> list[Floats]:
     """Logits of every token of each step, on a fresh cache."""
-    blocks = CpuBackend(CpuDevice(num_threads=1)).allocate_kv(kv_specs(executable.plan.graph), NUM_BLOCKS)
+    blocks = CpuBackend(CpuDevice(num_threads=1)).allocate_kv(kv_specs(executable.plan.graph), [NUM_BLOCKS])
     return [executable.run(inputs, blocks).result().tensors["logits"].copy() for inputs in steps]
 
 

@@ -142,6 +142,6 @@ def test_weights_may_be_set(device: CpuDevice) -> None:
     executable = CpuBackend(device).compile(case.graph, case.store(), case.limits, policy=case.policy)
     executable.set_weight("identity", np.float32(2) * np.eye(SIZE, dtype=np.float32))
     x = normal((3, SIZE), 8)
-    doubled = executable.run(plain_step({"x": x}), CpuBackend(device).allocate_kv([], 0)).result().tensors["out"]
+    doubled = executable.run(plain_step({"x": x}), CpuBackend(device).allocate_kv([], [])).result().tensors["out"]
     (plain,) = case.on_cpu(device, [plain_step({"x": x})])
     np.testing.assert_allclose(doubled, 2 * plain["out"], rtol=1e-6)

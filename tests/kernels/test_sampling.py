@@ -64,7 +64,7 @@ def native(device: CpuDevice, logits: Floats, inputs: SamplingInputs) -> Sampled
     backend = CpuBackend(device)
     executable = backend.compile(case.graph, case.store(), limits, policy=Policy.EXACT)
     step = plain_step({"x": logits}, logit_rows=range(num_rows), sampling=inputs)
-    outputs = executable.run(step, backend.allocate_kv([], 0)).result()
+    outputs = executable.run(step, backend.allocate_kv([], [])).result()
     assert outputs.sampled is not None
     return SampledTokens(*(getattr(outputs.sampled, f.name).copy() for f in fields(SampledTokens)))
 

@@ -51,7 +51,7 @@ def scoring(weight_type: WeightType, policy: Policy) -> Case:
 def after(case: Case, backend: Backend, changes: dict[str, Floats], step: StepInputs = STEP) -> dict[str, Floats]:
     """The outputs after the changes, a step having run before them."""
     executable = backend.compile(case.graph, case.store(), case.limits, policy=case.policy)
-    cache = backend.allocate_kv([], 0)
+    cache = backend.allocate_kv([], [])
     executable.run(step, cache).result()
     for name, values in changes.items():
         executable.set_weight(name, values)
@@ -79,7 +79,7 @@ def test_against_the_reference(
 def test_a_weight_can_be_replaced_again(single: CpuDevice) -> None:
     case, backend = tied(WeightType.F32, Policy.EXACT), CpuBackend(single)
     executable = backend.compile(case.graph, case.store(), case.limits, policy=case.policy)
-    cache = backend.allocate_kv([], 0)
+    cache = backend.allocate_kv([], [])
     original = case.tensors[0].data.view("<f4").reshape(21, SIZE)
     before = copied(executable.run(STEP, cache).result())
     for values in (normal((21, SIZE), 8), np.asfortranarray(original)):
@@ -90,7 +90,7 @@ def test_a_weight_can_be_replaced_again(single: CpuDevice) -> None:
 def test_the_new_values_are_copied(single: CpuDevice) -> None:
     case, backend = tied(WeightType.F32, Policy.EXACT), CpuBackend(single)
     executable = backend.compile(case.graph, case.store(), case.limits, policy=case.policy)
-    cache = backend.allocate_kv([], 0)
+    cache = backend.allocate_kv([], [])
     values = {"table": normal((21, SIZE), 8), "bias": normal((21,), 9)}
     for name, array in values.items():
         executable.set_weight(name, array)

@@ -19,6 +19,7 @@ from lepton_ai.backends.cpu.executable import CpuExecutable, CpuKVCache
 from lepton_ai.config import Limits, Policy
 from lepton_ai.errors import HardwareUnsupported, InvalidRequest
 from lepton_ai.graph import ops
+from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.tensor import DType, Weight, symbol
 from lepton_ai.graph.trace import Trace
 from lepton_ai.models.base import Head
@@ -33,7 +34,7 @@ def compiled(head: Head) -> Compiled:
     model, store = tiny_model()
     backend = CpuBackend(CpuDevice(num_threads=1))
     executable = backend.compile(model.build(head=head), store, LIMITS, policy=Policy.EXACT)
-    return executable, backend.allocate_kv(model.kv_specs(), 4)
+    return executable, backend.allocate_kv(model.kv_specs(), [4])
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,7 @@ def test_named_inputs_of_another_shape(shape: tuple[int, ...]) -> None:
     graph = trace.finish([ops.add(x, x, name="y")])
     backend = CpuBackend(CpuDevice(num_threads=1))
     executable = backend.compile(graph, tiny_model()[1], LIMITS, policy=Policy.EXACT)
-    cache = backend.allocate_kv([], 0)
+    cache = backend.allocate_kv([], [])
     executable.run(plain_step({"x": normal((5, 8), 0)}, token_ids=[0] * 5), cache)
     with pytest.raises(InvalidRequest, match="x"):
         executable.run(plain_step({"x": normal(shape, 0)}, token_ids=[0] * 5), cache)
@@ -199,7 +200,31 @@ def test_a_cache_of_fewer_layers_is_refused(logits: Compiled) -> None:
     executable, _ = logits
     backend = CpuBackend(CpuDevice(num_threads=1))
     with pytest.raises(InvalidRequest, match="kv_layers"):
-        executable.run(good(), backend.allocate_kv(tiny_model()[0].kv_specs()[:1], 4))
+        executable.run(good(), backend.allocate_kv(tiny_model()[0].kv_specs()[:1], [4]))
+
+
+def test_ids_are_checked_by_the_blocks_of_their_group() -> None:
+    trace = Trace()
+    inputs = [trace.input(name, (symbol("T"), 16), DType.F32) for name in ("q", "k", "v")]
+    for layer, window in enumerate((None, 8)):
+        y = ops.attention(
+            *inputs, num_heads=1, kv=KVSpec(1, 16, window=window), layer=layer, scale=1.0, name=f"y{layer}"
+        )
+        inputs[0] = y
+    backend = CpuBackend(CpuDevice(num_threads=1))
+    executable = backend.compile(trace.finish([y]), tiny_model()[1], LIMITS, policy=Policy.EXACT)
+    cache = backend.allocate_kv([KVSpec(1, 16), KVSpec(1, 16, window=8)], [5, 2])
+    tensors = {name: normal((3, 16), seed) for seed, name in enumerate("qkv")}
+
+    def run(*ids: int) -> None:
+        groups = [KVGroupInputs(np.array([[block]], np.int32)) for block in ids]
+        executable.run(replace(plain_step(tensors), kv_groups=groups), cache)
+
+    run(4, 1)
+    run(4, 1, 99)  # nobody reads a third table
+    for bad in ((5, 1), (4, 2), (4, -1)):
+        with pytest.raises(InvalidRequest, match="block_tables"):
+            run(*bad)
 
 
 def test_vocabulary_is_that_of_the_table() -> None:
@@ -209,4 +234,4 @@ def test_vocabulary_is_that_of_the_table() -> None:
     backend = CpuBackend(CpuDevice(num_threads=1))
     executable = backend.compile(trace.finish([y]), tiny_model()[1], LIMITS, policy=Policy.EXACT)
     with pytest.raises(InvalidRequest, match="token_ids"):
-        executable.run(plain_step(token_ids=[VOCAB]), backend.allocate_kv([], 0))
+        executable.run(plain_step(token_ids=[VOCAB]), backend.allocate_kv([], []))

@@ -58,7 +58,7 @@ def logits(backend: Backend, path: Path, policy: Policy) -> Array:
         check_strict(store, graph.weights(), model.ignorable_names())
         executable = backend.compile(graph, store, LIMITS, policy=policy)
         specs = [replace(spec, dtype=kv_dtype(policy)) for spec in model.kv_specs()]
-        cache = backend.allocate_kv(specs, 2)
+        cache = backend.allocate_kv(specs, [2])
         return executable.run(step([(0, TOKENS, [0, 1])]), cache).result().tensors["logits"].copy()
 
 

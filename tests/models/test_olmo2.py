@@ -45,7 +45,7 @@ def test_parity_with_an_independent_forward() -> None:
     backend = ReferenceBackend()
     executable = backend.compile(model.build(head="logits"), store, limits, policy=Policy.EXACT, taps=list(expected))
     inputs = step([(0, TOKENS, [1, 0])])
-    got = executable.run(inputs, backend.allocate_kv(model.kv_specs(), 2)).result().tensors
+    got = executable.run(inputs, backend.allocate_kv(model.kv_specs(), [2])).result().tensors
     assert got.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(got[name], value, rtol=2e-5, atol=2e-5, err_msg=f"first to differ: {name}")

@@ -73,7 +73,7 @@ def run_exact(
         limits = Limits(max_tokens=len(ids), max_rows=len(ids), max_seqs=1, max_model_len=len(ids))
         executable = backend.compile(graph, store, limits, policy=Policy.EXACT)
         specs = model.kv_specs()
-        cache = backend.allocate_kv(specs, len(blocks))
+        cache = backend.allocate_kv(specs, [len(blocks)] * len(kv_groups(specs)))
         rows, start = [], 0
         for size in chunks:
             chunk = (start, ids[start : start + size].tolist(), blocks)

@@ -25,7 +25,8 @@ BLOCK_SIZE = 16
 class KVGroupInputs:
     """Block tables of the layers that share one KVSpec: ``[S, max_blocks]``; entry b holds tokens 16b to 16b+15.
 
-    Groups stand in the order of ``graph.attrs.kv_groups``.
+    Groups stand in the order of ``graph.attrs.kv_groups``. Where no query of the step looks, for its window, an entry
+    may be any block of the cache: what that holds, a NaN included, changes no bit.
     """
 
     block_tables: Int32Array
@@ -129,9 +130,12 @@ class StepHandle(Protocol):
 
 
 class KVCache(Protocol):
-    """KV memory of all layers of one model, cut into blocks. Block 0 is a valid block like any other."""
+    """KV memory of all layers of one model, cut into blocks: ``num_blocks`` of each KV group.
 
-    num_blocks: int
+    Block 0 is a valid block like any other.
+    """
+
+    num_blocks: tuple[int, ...]
 
     @property
     def num_bytes(self) -> int:
@@ -175,6 +179,6 @@ class Backend(Protocol):
         """
         ...
 
-    def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: int) -> KVCache:
-        """KV memory of ``num_blocks`` blocks for layers ``0 ... len(specs)-1``, each with its spec."""
+    def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: Sequence[int]) -> KVCache:
+        """KV memory for layers ``0 ... len(specs)-1``, each with its spec: ``num_blocks`` blocks of each KV group."""
         ...

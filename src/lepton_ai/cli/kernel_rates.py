@@ -105,7 +105,7 @@ def measure_linear(
     weight = Weight("weight", shape or (_NUM_OUTPUTS[num_rows], _NUM_INPUTS))
     limits = Limits(max_tokens=num_rows, max_rows=1, max_seqs=1, max_model_len=num_rows)
     executable = backend.compile(_linear(weight), _OneTensor(weight, weight_type), limits, policy=policy)
-    inputs, cache = _inputs(num_rows, weight.shape[1]), backend.allocate_kv((), 1)
+    inputs, cache = _inputs(num_rows, weight.shape[1]), backend.allocate_kv((), ())
     return num_rows * prod(weight.shape) / _best_seconds(lambda: executable.run(inputs, cache), clock)
 
 

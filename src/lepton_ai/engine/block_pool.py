@@ -3,6 +3,11 @@
 A free block keeps its content, and its hash, until it is handed out again: that is the prefix cache's memory. Free
 blocks without a hash go to the front of the list and are handed out first; hashed ones go to the back, so the
 least recently used content is overwritten first. All operations are O(1) per block.
+
+A block that leaves a sliding window goes to the back like any other. It would be tempting to overwrite it at once, but
+the ends of prefixes are such blocks: a prompt that is sent again, or that shares a beginning, needs the window before
+the place where it parts, and whoever computed that has left it behind. Blocks leave a window in the order of their
+positions, and are overwritten in it: before those that the request still holds, and gives back at its end.
 """
 
 from __future__ import annotations
@@ -28,6 +33,11 @@ class BlockPool:
         self._next = [*range(1, num_blocks + 1), 0]
         self._previous = [num_blocks, *range(num_blocks)]
 
+    @property
+    def num_held(self) -> int:
+        """Blocks that are not free."""
+        return self.num_blocks - self.num_free
+
     def allocate(self, count: int) -> list[int]:
         """Take ``count`` free blocks, each with one reference; what they held is forgotten."""
         assert count <= self.num_free, f"{count} blocks wanted, {self.num_free} free"
@@ -49,7 +59,11 @@ class BlockPool:
 
     def release(self, block_ids: Sequence[int]) -> None:
         """Drop a reference to each block of a table. The last block is freed first, so a prefix outlives its end."""
-        for block_id in reversed(block_ids):
+        self.release_in_order(reversed(block_ids))
+
+    def release_in_order(self, block_ids: Iterable[int]) -> None:
+        """Drop a reference to each block; of those that nobody holds then, the first is overwritten first."""
+        for block_id in block_ids:
             self._ref_counts[block_id] -= 1
             assert self._ref_counts[block_id] >= 0, f"block {block_id} was released twice"
             if self._ref_counts[block_id] == 0:
@@ -66,6 +80,18 @@ class BlockPool:
     def lookup(self, block_hash: BlockHash) -> int | None:
         """The block with this content, held or free."""
         return self._by_hash.get(block_hash)
+
+    def blocks_of(self, hashes: Sequence[BlockHash]) -> list[int]:
+        """The blocks with these contents, all of which are known."""
+        return [self._by_hash[block_hash] for block_hash in hashes]
+
+    def num_known(self, hashes: Sequence[BlockHash]) -> int:
+        """How many of ``hashes`` are known until the first that is not."""
+        known = self._by_hash
+        for count, block_hash in enumerate(hashes):
+            if block_hash not in known:
+                return count
+        return len(hashes)
 
     def is_shared(self, block_id: int) -> bool:
         """Whether more than one table holds the block."""

@@ -8,7 +8,7 @@ from lepton_ai.backends.base import Backend, Executable, KVCache
 from lepton_ai.config import Limits, Policy
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.memory import available_memory_bytes, plan_kv
-from lepton_ai.graph.attrs import KVSpec
+from lepton_ai.graph.attrs import KVSpec, kv_groups
 from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.base import Head
 from lepton_ai.models.decoder import DecoderModel
@@ -38,8 +38,8 @@ class Decoder:
         return self.backend.compile(self.model.build(head=head), self.store, limits, policy=self.policy)
 
     def allocate_kv(self, num_blocks: int) -> KVCache:
-        """Another KV cache."""
-        return self.backend.allocate_kv(self.kv_specs, num_blocks)
+        """Another KV cache, of ``num_blocks`` blocks in each group."""
+        return self.backend.allocate_kv(self.kv_specs, [num_blocks] * len(kv_groups(self.kv_specs)))
 
 
 def make_decoder(model: DecoderModel, store: WeightStore, backend: Backend, options: LoadOptions) -> Decoder:
@@ -52,6 +52,7 @@ def make_decoder(model: DecoderModel, store: WeightStore, backend: Backend, opti
         model.config.context_length,
         _available_bytes(options),
         max_num_seqs=options.max_requests,
+        max_tokens_per_step=options.max_tokens_per_step,
         max_model_len=options.max_model_len,
         kv_memory_bytes=options.kv_memory_bytes,
     )

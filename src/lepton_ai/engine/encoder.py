@@ -9,7 +9,7 @@ import numpy as np
 
 from lepton_ai.backends.base import BLOCK_SIZE, Backend, Executable, Float32Array, Int32Array, KVGroupInputs, StepInputs
 from lepton_ai.config import Limits
-from lepton_ai.engine.kv_manager import num_blocks_for
+from lepton_ai.engine.kv_group import num_blocks_for
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.turns import Turns
 from lepton_ai.errors import InvalidRequest
@@ -62,7 +62,7 @@ class Encoder:
         self._executables: dict[tuple[EncoderHead, ...], Executable] = {}
         spec = replace(model.kv_spec, dtype=kv_dtype(options.policy))
         # A sequence fills its last block in part.
-        self._cache = backend.allocate_kv([spec], self.limits.max_tokens // BLOCK_SIZE + self.limits.max_seqs)
+        self._cache = backend.allocate_kv([spec], [self.limits.max_tokens // BLOCK_SIZE + self.limits.max_seqs])
         self._is_closed = False
 
     @property

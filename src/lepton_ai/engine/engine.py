@@ -9,6 +9,7 @@ import numpy as np
 
 from lepton_ai.backends.base import Executable, Int32Array, KVCache
 from lepton_ai.config import Limits
+from lepton_ai.engine.kv_group import KVGroup
 from lepton_ai.engine.kv_manager import KVManager
 from lepton_ai.engine.plan import TokenOutput
 from lepton_ai.engine.request import FinishReason, Request
@@ -22,12 +23,15 @@ from lepton_ai.errors import ContextLengthExceeded, InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What an engine must know of its model. ``limits.max_model_len`` counts prompt and output of one request."""
+    """What an engine must know of its model. ``limits.max_model_len`` counts prompt and output of one request.
+
+    ``kv_windows`` are those of the KV groups, in their order: how many last positions a query sees, None for all.
+    """
 
     limits: Limits
     vocab_size: int
     eos_ids: frozenset[int]
-    num_kv_groups: int = 1
+    kv_windows: tuple[int | None, ...] = (None,)
 
 
 class Engine:
@@ -37,7 +41,7 @@ class Engine:
         self.config = config
         self._cache = cache
         self._eos_ids = frozenset(i for i in config.eos_ids if i < config.vocab_size)
-        self._runner = Runner(executable, cache, config.limits, num_kv_groups=config.num_kv_groups)
+        self._runner = Runner(executable, cache, config.limits, num_kv_groups=len(config.kv_windows))
         self.scheduler = self._new_scheduler()
 
     def make_request(
@@ -91,8 +95,8 @@ class Engine:
 
     def _new_scheduler(self) -> Scheduler:
         config = self.config
-        kv = KVManager(config.num_kv_groups, self._cache.num_blocks)
-        return Scheduler(kv, config.limits)
+        groups = [KVGroup(*group) for group in zip(self._cache.num_blocks, config.kv_windows, strict=True)]
+        return Scheduler(KVManager(groups), config.limits)
 
 
 def check_token_ids(token_ids: Sequence[int] | Int32Array, *, vocab_size: int, name: str) -> Int32Array:

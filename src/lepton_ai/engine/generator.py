@@ -31,7 +31,7 @@ def make_engine(decoder: Decoder, eos_ids: frozenset[int]) -> Engine:
         limits=decoder.limits,
         vocab_size=decoder.model.config.vocab_size,
         eos_ids=eos_ids,
-        num_kv_groups=len(kv_groups(decoder.kv_specs)),
+        kv_windows=tuple(spec.window for spec in kv_groups(decoder.kv_specs)),
     )
     return Engine(decoder.executable, decoder.cache, config)
 

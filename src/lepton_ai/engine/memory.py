@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lepton_ai.backends.base import BLOCK_SIZE
-from lepton_ai.engine.kv_manager import num_blocks_for
+from lepton_ai.engine.kv_group import KVGroup, most_useful, num_blocks_for
 from lepton_ai.errors import InvalidRequest, OutOfMemory
-from lepton_ai.graph.attrs import KVSpec
+from lepton_ai.graph.attrs import KVSpec, kv_groups
 
 _DEFAULT_TOKENS = 16384
 _DEFAULT_SHARE = 4
@@ -17,9 +17,9 @@ _DEFAULT_SHARE = 4
 
 @dataclass(frozen=True, slots=True)
 class KVPlan:
-    """Size of the KV cache. ``max_model_len`` is the longest request, prompt and output."""
+    """Size of the KV cache: blocks of each KV group. ``max_model_len`` is the longest request, prompt and output."""
 
-    num_blocks: int
+    num_blocks: tuple[int, ...]
     max_model_len: int
 
 
@@ -29,10 +29,11 @@ def plan_kv(
     available_bytes: int,
     *,
     max_num_seqs: int,
+    max_tokens_per_step: int,
     max_model_len: int | None = None,
     kv_memory_bytes: int | None = None,
 ) -> KVPlan:
-    """Choose the number of KV blocks.
+    """Choose the number of blocks of each KV group: the same of all, but in a group with a window no more than of use.
 
     ``kv_memory_bytes`` None takes room for ``max_num_seqs`` requests of ``max_model_len``; if that is None too, for one
     full context or 16,384 tokens, whichever is more; but at most a quarter of ``available_bytes``. ``max_model_len``
@@ -45,21 +46,62 @@ def plan_kv(
             param="max_model_len",
         )
     length = max_model_len or context_length
-    block_bytes = BLOCK_SIZE * sum(spec.bytes_per_token for spec in specs)
+    groups = [
+        _Group(
+            spec.window,
+            block_bytes=BLOCK_SIZE * len(layers) * spec.bytes_per_token,
+            max_blocks=most_useful(spec.window, max_num_seqs=max_num_seqs, step_tokens=max_tokens_per_step),
+        )
+        for spec, layers in kv_groups(specs).items()
+    ]
     if kv_memory_bytes is None:
         wanted = max(length, _DEFAULT_TOKENS) if max_model_len is None else max_num_seqs * length
-        num_blocks = min(num_blocks_for(wanted), available_bytes // _DEFAULT_SHARE // block_bytes)
+        num_blocks = min(num_blocks_for(wanted), _most_blocks(groups, available_bytes // _DEFAULT_SHARE))
     else:
-        num_blocks = kv_memory_bytes // block_bytes
-    # The KV of a request's last token is never computed.
-    longest = min(length, num_blocks * BLOCK_SIZE + 1)
+        num_blocks = _most_blocks(groups, kv_memory_bytes)
+    counts = [group.count(num_blocks) for group in groups]
+    longest = min(
+        KVGroup(count, group.window).longest_request(length, step_tokens=max_tokens_per_step)
+        for count, group in zip(counts, groups, strict=True)
+    )
     if num_blocks < 1 or (max_model_len is not None and longest < max_model_len):
         raise OutOfMemory(
-            f"kv_memory_bytes: {length} tokens need {num_blocks_for(length - 1) * block_bytes} bytes, "
-            f"there are {num_blocks * block_bytes}",
+            f"kv_memory_bytes: {length} tokens need {_num_bytes(groups, num_blocks_for(length - 1))} bytes, "
+            f"there are {_num_bytes(groups, num_blocks)}",
             param="kv_memory_bytes",
         )
-    return KVPlan(num_blocks, longest)
+    return KVPlan(tuple(counts), longest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A KV group before its size is known: it gets at most ``max_blocks`` blocks."""
+
+    window: int | None
+    block_bytes: int
+    max_blocks: int
+
+    def count(self, num_blocks: int) -> int:
+        """What it gets of ``num_blocks``."""
+        return min(num_blocks, self.max_blocks)
+
+
+def _num_bytes(groups: Sequence[_Group], num_blocks: int) -> int:
+    return sum(group.count(num_blocks) * group.block_bytes for group in groups)
+
+
+def _most_blocks(groups: Sequence[_Group], budget_bytes: int) -> int:
+    """The most blocks of which each group gets its count within the budget."""
+    fixed_bytes, growing = 0, sorted(groups, key=lambda group: group.max_blocks)
+    while True:
+        most = (budget_bytes - fixed_bytes) // sum(group.block_bytes for group in growing)
+        smallest = growing[0]
+        if most <= smallest.max_blocks:
+            return most
+        if len(growing) == 1:
+            return smallest.max_blocks
+        fixed_bytes += smallest.max_blocks * smallest.block_bytes
+        growing = growing[1:]
 
 
 def available_memory_bytes(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -8,9 +8,11 @@ a hit changes no bit of any answer.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from lepton_ai.backends.base import BLOCK_SIZE, Int32Array
 from lepton_ai.engine.block_pool import BlockHash, BlockPool
+from lepton_ai.engine.kv_group import KVGroup
 
 _DIGEST_BYTES = 16
 
@@ -26,14 +28,30 @@ def block_hash(parent: BlockHash, token_ids: Int32Array) -> BlockHash:
     return BlockHash(hashlib.blake2b(parent + token_ids.tobytes(), digest_size=_DIGEST_BYTES).digest())
 
 
-def longest_hit(pools: tuple[BlockPool, ...], hashes: list[BlockHash]) -> tuple[list[int], ...]:
-    """Blocks, per group, of the longest prefix of the chain that every group still holds."""
-    tables: tuple[list[int], ...] = tuple([] for _ in pools)
-    for content in hashes:
-        found = [pool.lookup(content) for pool in pools]
-        if None in found:
-            break
-        for table, block_id in zip(tables, found, strict=True):
-            assert block_id is not None
-            table.append(block_id)
-    return tables
+def longest_hit(groups: Sequence[KVGroup], pools: Sequence[BlockPool], hashes: Sequence[BlockHash]) -> int:
+    """Blocks of the longest prefix of the chain after which every group has what the next query sees.
+
+    That is all of it in a group without a window, and the end of it in one with a window.
+    """
+    length, windowed = len(hashes), []
+    for group, pool in zip(groups, pools, strict=True):
+        if group.window is None:
+            length = pool.num_known(hashes[:length])
+        else:
+            windowed.append((group, pool))
+    before = -1
+    while length != before:  # what one window lacks may take the end from under another
+        before = length
+        for group, pool in windowed:
+            length = _cut_to_window(group, pool, hashes, length)
+    return length
+
+
+def _cut_to_window(group: KVGroup, pool: BlockPool, hashes: Sequence[BlockHash], length: int) -> int:
+    """The longest prefix of at most ``length`` blocks that ends with a whole window. Looks each block up once."""
+    index, start = length, group.first_visible(length * BLOCK_SIZE)
+    while index > start:
+        index -= 1
+        if pool.lookup(hashes[index]) is None:
+            length, start = index, group.first_visible(index * BLOCK_SIZE)
+    return length

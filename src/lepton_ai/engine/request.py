@@ -51,8 +51,9 @@ class Request:
 
     ``tokens[:num_tokens]`` are prompt and output; ``token_view`` is the same memory, faster for one token. KV of the
     first ``num_computed_tokens`` is in the blocks of ``block_tables``, one table per KV group. Tables only grow; a
-    pre-empted request gets new list objects. ``hashes`` are those of its full blocks, ``num_registered_blocks`` of
-    which the pool knows. It ends with length at ``max_tokens`` tokens in all.
+    pre-empted request gets new list objects. The first ``num_dropped_blocks`` entries of each have left the group's
+    window: the request does not hold those blocks, and what is in them may be anybody's. ``hashes`` are those of its
+    full blocks, ``num_registered_blocks`` of which the pool knows. It ends with length at ``max_tokens`` tokens in all.
 
     ``arrival`` is its number in the order of coming, ``queued_at`` the time of it in seconds. ``num_overtaken`` counts
     younger ones that were let in first. ``priority`` and ``tenant`` are those of ``RequestOptions``. ``leader`` is the
@@ -82,6 +83,7 @@ class Request:
     num_computed_tokens: int = 0
     num_cached_tokens: int | None = None
     block_tables: tuple[list[int], ...] = ()
+    num_dropped_blocks: tuple[int, ...] = ()
     hashes: list[BlockHash] = field(default_factory=list)
     num_registered_blocks: int = 0
     finish_reason: FinishReason | None = None

@@ -71,8 +71,8 @@ class Scheduler:
 
     @property
     def max_request_tokens(self) -> int:
-        """The longest request that fits, prompt and output. The KV of the last token is never computed."""
-        return min(self._limits.max_model_len, self._kv.num_tokens + 1)
+        """The longest request that fits, prompt and output."""
+        return self._kv.longest_request(self._limits)
 
     def add(self, request: Request) -> None:
         """Queue a request, younger than all others, whose size ``check`` accepts."""
@@ -149,13 +149,13 @@ class Scheduler:
     def stats(self) -> EngineStats:
         """Counts and state between two steps; during one, some may be of before and some of after it."""
         counters = asdict(self.counters)
-        used = self._kv.num_blocks - self._kv.num_free
+        fullest = self._kv.fullest
         return EngineStats(
             num_running=len(self.running),
             num_waiting=len(self.waiting),
             num_paused=len(self.paused),
-            kv_blocks=self._kv.num_blocks,
-            kv_blocks_used=used,
+            kv_blocks=fullest.num_blocks,
+            kv_blocks_used=fullest.num_held,
             **counters,
         )
 

@@ -13,7 +13,8 @@ class EngineStats:
     ``prompt_tokens`` are those of the requests that were let in, ``cached_tokens`` the part of them whose KV was found.
     ``computed_tokens`` went through the model, those computed again after a pre-emption included. ``finished`` counts
     requests by ``finish_reason``. Paused ones wait for readers who are behind. Of ``kv_blocks``, ``kv_blocks_used`` are
-    held by requests, in the fullest KV group.
+    held by requests, both of the KV group of which the largest share is held: which one that is may change, and groups
+    differ in size.
     """
 
     num_running: int
@@ -31,7 +32,7 @@ class EngineStats:
 
     @property
     def kv_usage(self) -> float:
-        """The share of the KV memory that requests hold, 0 to 1."""
+        """The share of the fullest KV group that requests hold, 0 to 1."""
         return self.kv_blocks_used / self.kv_blocks
 
 

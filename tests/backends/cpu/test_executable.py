@@ -27,7 +27,7 @@ def executable() -> CpuExecutable:
 
 
 def run(executable: CpuExecutable, inputs: StepInputs) -> StepOutputs:
-    cache = CpuBackend(executable._device).allocate_kv(MODEL.kv_specs(), 4)
+    cache = CpuBackend(executable._device).allocate_kv(MODEL.kv_specs(), [4])
     return executable.run(inputs, cache).result()
 
 

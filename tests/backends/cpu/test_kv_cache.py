@@ -10,7 +10,7 @@ from lepton_ai.graph.tensor import DType
 
 def test_a_block_is_copied_in_all_layers_of_its_group_alone() -> None:
     wide, narrow = KVSpec(2, 16, DType.F16), KVSpec(1, 32, DType.F32, window=64)
-    cache = CpuKVCache([wide, narrow, wide], 5, MemoryBudget())
+    cache = CpuKVCache([wide, narrow, wide], [4, 5], MemoryBudget())
     for region in cache._regions:
         region[:] = np.random.default_rng(1).integers(0, 256, region.shape)
     before = [region.copy() for region in cache._regions]

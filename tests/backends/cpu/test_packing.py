@@ -75,7 +75,7 @@ def compiled(
 
 
 def logits(executable: CpuExecutable) -> list[float]:
-    cache = CpuBackend(executable._device).allocate_kv(MODEL.kv_specs(), 1)
+    cache = CpuBackend(executable._device).allocate_kv(MODEL.kv_specs(), [1])
     tensors = executable.run(step([(0, TOKENS, [0])]), cache).result().tensors
     return [float(value) for value in tensors["logits"].ravel()]
 

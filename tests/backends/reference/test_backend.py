@@ -17,7 +17,7 @@ from lepton_ai.backends.reference.executable import ReferenceExecutable
 from lepton_ai.backends.reference.ops import SUPPORTED
 from lepton_ai.config import Limits, Policy
 from lepton_ai.errors import InvalidRequest, WeightMismatch
-from lepton_ai.graph.attrs import AttentionAttrs
+from lepton_ai.graph.attrs import AttentionAttrs, kv_groups
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.ops import OPS
 from lepton_ai.graph.passes.precision import kv_specs
@@ -43,7 +43,8 @@ def compiled(
 
 
 def run(executable: ReferenceExecutable, *steps: StepInputs) -> list[dict[str, Floats]]:
-    cache = ReferenceBackend().allocate_kv(kv_specs(executable.plan.graph), 8)
+    specs = kv_specs(executable.plan.graph)
+    cache = ReferenceBackend().allocate_kv(specs, [8] * len(kv_groups(specs)))
     return [executable.run(inputs, cache).result().tensors for inputs in steps]
 
 
@@ -185,6 +186,23 @@ def test_a_window_hides_older_positions() -> None:
         assert differs.tolist() == [t < 4 or not is_windowed for t in range(21)]
 
 
+def test_blocks_out_of_the_window_may_hold_anything() -> None:
+    model, store = tiny_model()
+    executable = ReferenceBackend().compile(
+        windowed(model.build(head="logits"), 20), store, LIMITS, policy=Policy.EXACT
+    )
+    rows = []
+    for garbage in (None, np.nan, np.inf):
+        cache = ReferenceBackend().allocate_kv(kv_specs(executable.plan.graph), [4])
+        executable.run(step([(0, [*TOKENS, *TOKENS][:38], [3, 1, 2])]), cache)
+        if garbage is not None:
+            for array in (*cache._keys, *cache._values):
+                array[3 * 16 : 4 * 16] = garbage  # positions 0 to 15; that after 38 sees those above 18
+        inputs = step([(38, [TOKENS[0], TOKENS[1]], [3, 1, 2])])
+        rows.append(executable.run(inputs, cache).result().tensors["logits"])
+    assert np.array_equal(rows[0], rows[1]) and np.array_equal(rows[0], rows[2])
+
+
 def test_layers_with_other_specs_use_their_own_tables() -> None:
     model, store = tiny_model()
     mixed = windowed(model.build(head="logits"), 100, layers=[0])
@@ -200,7 +218,7 @@ def test_layers_with_other_specs_use_their_own_tables() -> None:
 def test_cache_is_rounded_to_its_dtype() -> None:
     model, store = tiny_model()
     executable = compiled(model, store, Policy.AUTO)  # F32 matrices: auto differs from exact by the cache alone
-    cache = ReferenceBackend().allocate_kv(kv_specs(executable.plan.graph), 2)
+    cache = ReferenceBackend().allocate_kv(kv_specs(executable.plan.graph), [2])
     assert cache.num_bytes == 2 * (2 * 16) * 2 * (2 * 16) * 2  # layers, tokens, k and v, K*D, f16
     exact = compiled(model, store)
     (a,), (b,) = run(executable, step([(0, TOKENS, BLOCKS)])), run(exact, step([(0, TOKENS, BLOCKS)]))
@@ -213,7 +231,7 @@ def test_a_slice_runs_from_given_tensors() -> None:
     taps = ["blk.0.ffn_residual", "blk.1.ffn_norm"]
     (whole,) = run(compiled(model, store, taps=taps), step([(0, TOKENS, BLOCKS)]))
     part = ReferenceBackend().compile(graph.slice(taps[:1], taps[1:]), store, LIMITS, policy=Policy.EXACT)
-    cache = ReferenceBackend().allocate_kv(model.kv_specs(), 8)
+    cache = ReferenceBackend().allocate_kv(model.kv_specs(), [8])
     inputs = replace(step([(0, TOKENS, BLOCKS)]), tensors={taps[0]: whole[taps[0]]})
     got = part.run(inputs, cache).result().tensors
     assert np.array_equal(got[taps[1]], whole[taps[1]])

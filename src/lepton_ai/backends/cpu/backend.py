@@ -35,6 +35,6 @@ class CpuBackend:
         plan = lower(graph, types, policy, limits=limits, taps=taps)
         return CpuExecutable(plan, self._packer.pack(plan.graph, weights), self.device)
 
-    def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: int) -> CpuKVCache:
-        """KV memory for layers ``0 ... len(specs) - 1``."""
+    def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: Sequence[int]) -> CpuKVCache:
+        """KV memory for layers ``0 ... len(specs) - 1``: ``num_blocks`` blocks of each KV group."""
         return CpuKVCache(specs, num_blocks, self.device.memory)

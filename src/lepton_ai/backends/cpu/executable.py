@@ -39,21 +39,21 @@ ScalarT = TypeVar("ScalarT", np.float32, np.int32)
 class CpuKVCache:
     """Blocks of every layer; pages of the operating system are taken when a block is first written."""
 
-    def __init__(self, specs: Sequence[KVSpec], num_blocks: int, memory: MemoryBudget) -> None:
-        self.num_blocks = num_blocks
+    def __init__(self, specs: Sequence[KVSpec], num_blocks: Sequence[int], memory: MemoryBudget) -> None:
+        self.num_blocks = tuple(num_blocks)
         self._regions: list[npt.NDArray[np.uint8]] = []
         self._block_bytes: list[int] = []
-        addresses, strides = [0] * len(specs), [0] * len(specs)
-        for layers in kv_groups(specs).values():
+        addresses, strides, counts = [0] * len(specs), [0] * len(specs), [0] * len(specs)
+        for layers, count in zip(kv_groups(specs).values(), num_blocks, strict=True):
             # One region for a group: a block holds all its layers, so that few blocks in use touch few pages.
             sizes = [BLOCK_SIZE * specs[layer].bytes_per_token for layer in layers]
-            region = memory.zeros(num_blocks * sum(sizes), "keys and values")
+            region = memory.zeros(count * sum(sizes), "keys and values")
             for index, layer in enumerate(layers):
                 addresses[layer] = region.ctypes.data + sum(sizes[:index])
-                strides[layer] = sum(sizes)
+                strides[layer], counts[layer] = sum(sizes), count
             self._regions.append(region)
             self._block_bytes.append(sum(sizes))
-        self.native = _native.KVBlocks(addresses=addresses, strides=strides, num_blocks=num_blocks)
+        self.native = _native.KVBlocks(addresses=addresses, strides=strides, num_blocks=counts)
 
     @property
     def num_bytes(self) -> int:
@@ -62,7 +62,8 @@ class CpuKVCache:
 
     def copy_block(self, group: int, source: int, target: int) -> None:
         """One run of bytes: a block holds all layers of its group."""
-        blocks = self._regions[group][: self.num_blocks * self._block_bytes[group]].reshape(self.num_blocks, -1)
+        num_blocks = self.num_blocks[group]
+        blocks = self._regions[group][: num_blocks * self._block_bytes[group]].reshape(num_blocks, -1)
         blocks[target] = blocks[source]
 
 

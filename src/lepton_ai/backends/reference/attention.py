@@ -60,14 +60,18 @@ def _attend(
     share = attrs.num_heads // attrs.kv.num_heads
     all_keys = np.repeat(keys, share, axis=1).astype(np.float64)
     all_values = np.repeat(values, share, axis=1).astype(np.float64)
-    scores = np.einsum("nhd,lhd->hnl", queries.astype(np.float64), all_keys) * attrs.scale
     distance = places[:, None] - np.arange(len(keys))
+    is_seen = np.ones_like(distance, bool)
+    if attrs.is_causal:
+        is_seen = (distance >= 0) & (distance < (attrs.kv.window or len(keys)))
+    # Blocks that have left every query's window may hold anything, and 0 times NaN is not 0.
+    is_hidden = ~is_seen.any(axis=0)
+    all_keys[is_hidden] = all_values[is_hidden] = 0.0
+    scores = np.einsum("nhd,lhd->hnl", queries.astype(np.float64), all_keys) * attrs.scale
     if bias is not None and attrs.buckets is not None:
         buckets = [[attrs.buckets.bucket(-d) for d in row] for row in distance.tolist()]
         scores += bias.astype(np.float64)[np.array(buckets)].transpose(2, 0, 1)
-    if attrs.is_causal:
-        is_seen = (distance >= 0) & (distance < (attrs.kv.window or len(keys)))
-        scores = np.where(is_seen, scores, -np.inf)
+    scores = np.where(is_seen, scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
     attended: Float32Array = np.einsum("hnl,lhd->nhd", weights, all_values).astype(np.float32)

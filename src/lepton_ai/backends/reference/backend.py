@@ -42,6 +42,6 @@ class ReferenceBackend:
             weights.release(name)
         return ReferenceExecutable(plan, held)
 
-    def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: int) -> ReferenceKVCache:
-        """A zeroed cache of ``num_blocks`` blocks for layers ``0 ... len(specs)-1``."""
+    def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: Sequence[int]) -> ReferenceKVCache:
+        """A zeroed cache for layers ``0 ... len(specs)-1``: ``num_blocks`` blocks of each KV group."""
         return ReferenceKVCache(specs, num_blocks)

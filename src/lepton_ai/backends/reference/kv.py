@@ -15,15 +15,20 @@ _DTYPES = {DType.F32: np.float32, DType.F16: np.float16}
 
 
 class ReferenceKVCache:
-    """Keys and values ``[num_blocks * BLOCK_SIZE, K, D]`` of layers 0, 1, ..., each in its spec's dtype."""
+    """Keys and values ``[num_blocks * BLOCK_SIZE, K, D]`` of layers 0, 1, ..., each in its spec's dtype.
 
-    def __init__(self, specs: Sequence[KVSpec], num_blocks: int) -> None:
+    ``num_blocks`` are those of each KV group.
+    """
+
+    def __init__(self, specs: Sequence[KVSpec], num_blocks: Sequence[int]) -> None:
         self.specs = tuple(specs)
-        self.num_blocks = num_blocks
+        self.num_blocks = tuple(num_blocks)
+        assert len(self.num_blocks) == len(kv_groups(specs)), "expected a number of blocks for each group"
         self.group_of_layer = {
             layer: index for index, layers in enumerate(kv_groups(specs).values()) for layer in layers
         }
-        shapes = [((num_blocks * BLOCK_SIZE, s.num_heads, s.head_dim), _DTYPES[s.dtype]) for s in specs]
+        counts = [self.num_blocks[self.group_of_layer[layer]] * BLOCK_SIZE for layer in range(len(specs))]
+        shapes = [((n, s.num_heads, s.head_dim), _DTYPES[s.dtype]) for n, s in zip(counts, specs, strict=True)]
         self._keys: list[npt.NDArray[np.floating]] = [np.zeros(shape, dtype) for shape, dtype in shapes]
         self._values: list[npt.NDArray[np.floating]] = [np.zeros(shape, dtype) for shape, dtype in shapes]
 
