@@ -11,7 +11,7 @@ import pytest
 from bench.worker import ROOT
 from tests.parity.fidelity import MAX_ERROR_RATIO, root_mean_square
 
-from lepton_ai import LLM
+from lepton_ai import LLM, SamplingParams
 from lepton_ai.config import Environment
 from lepton_ai.errors import DownloadFailed
 from lepton_ai.weights.sources.progress import NoProgress
@@ -60,3 +60,21 @@ def test_exact_is_as_near_to_f64_as_transformers_in_f32(path: Path, peers_python
         error, f32_error = root_mean_square(ours[rows] - logits[rows]), root_mean_square(f32_errors[rows])
         print(f"\n{part} the window: root mean square from f64: exact {error:.2e}, f32 {f32_error:.2e}")
         assert error <= MAX_ERROR_RATIO * f32_error
+
+
+def test_blocks_that_left_the_window_are_used_again_and_no_bit_tells(path: Path) -> None:
+    params = SamplingParams(temperature=0.0, max_tokens=64, logprobs=2, ignore_eos=True)
+    rng = np.random.default_rng(1)
+    first, second = (rng.integers(1000, 200_000, NUM_TOKENS).tolist() for _ in range(2))
+    with LLM(path, max_num_seqs=1, max_tokens_per_step=128, max_model_len=NUM_TOKENS + 200) as small:
+        (group, _) = small._client._engine.scheduler._kv.groups
+        assert group.window == WINDOW and group.num_blocks * 16 == NUM_TOKENS, "less than a request passes through"
+        got = [small.generate([prompt], params)[0] for prompt in (first, second)]
+        longer = [*second, *got[1].token_ids, *first[:40]]
+        got.append(small.generate([longer], params)[0])
+        assert got[-1].usage.cached_tokens == (NUM_TOKENS + 63) // 16 * 16 > 2 * WINDOW
+        small._client.check_integrity()
+    for prompt, completion in zip((first, second, longer), got, strict=True):
+        with LLM(path) as large:
+            (alone,) = large.generate([prompt], params)
+        assert (completion.token_ids, completion.logprobs) == (alone.token_ids, alone.logprobs)
