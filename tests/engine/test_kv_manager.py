@@ -88,6 +88,25 @@ def test_a_copy_needs_a_free_block() -> None:
     assert kv.extend(sibling, 1) and sibling.block_tables == ([0, 1],)
 
 
+def test_who_writes_to_what_its_leader_filled_makes_it_unknown() -> None:
+    kv = KVManager([KVGroup(8)])
+    leader, sibling = computed_leader(kv, 20)
+    leader.append(7)
+    compute(kv, leader, 12)
+    kv.attach(sibling)
+    assert sibling.block_tables == ([0, 1],), "block 1 is full of the leader's tokens, and known by them"
+    hashes = list(leader.hashes)
+    kv.release(leader)
+    assert [kv.pools[0].lookup(content) for content in hashes] == [0, 1]
+    compute(kv, sibling, 1)
+    assert sibling.block_tables == ([0, 1],) and kv.take_copies() == ()
+    assert [kv.pools[0].lookup(content) for content in hashes] == [0, None]
+    sibling.append(8)
+    compute(kv, sibling, 12)
+    assert kv.pools[0].lookup(sibling.hashes[1]) == 1
+    kv.check_integrity([sibling])
+
+
 def test_a_prompt_of_whole_blocks_is_forked_too() -> None:
     kv = KVManager([KVGroup(8)])
     leader, sibling = computed_leader(kv, 32)

@@ -45,7 +45,7 @@ class BlockPool:
         for _ in range(count):
             block_id = self._next[self.num_blocks]
             self._unlink(block_id)
-            self._forget(block_id)
+            self.forget(block_id)
             self._ref_counts[block_id] = 1
             block_ids.append(block_id)
         return block_ids
@@ -76,6 +76,13 @@ class BlockPool:
         if block_hash not in self._by_hash:
             self._by_hash[block_hash] = block_id
             self._hashes[block_id] = block_hash
+
+    def forget(self, block_id: int) -> None:
+        """What the block holds is about to change: nobody finds it any more."""
+        block_hash = self._hashes[block_id]
+        if block_hash is not None:
+            del self._by_hash[block_hash]
+            self._hashes[block_id] = None
 
     def lookup(self, block_hash: BlockHash) -> int | None:
         """The block with this content, held or free."""
@@ -123,12 +130,6 @@ class BlockPool:
         assert self.num_free == expected.count(0), "a free block is not in the free list"
         known = {h: i for i, h in enumerate(self._hashes) if h is not None}
         assert known == self._by_hash, "hashes and blocks disagree"
-
-    def _forget(self, block_id: int) -> None:
-        block_hash = self._hashes[block_id]
-        if block_hash is not None:
-            del self._by_hash[block_hash]
-            self._hashes[block_id] = None
 
     def _unlink(self, block_id: int) -> None:
         before, after = self._previous[block_id], self._next[block_id]

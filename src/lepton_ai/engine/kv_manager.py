@@ -86,13 +86,12 @@ class KVManager:
         if not request.may_share_end and num_tokens <= len(request.block_tables[0]) * BLOCK_SIZE:
             return True  # most calls are for a token of a block that is there
         wanted = self.num_wanted(request, num_new_tokens)
-        if not wanted:
-            return True
         if wanted > self.num_free:
             return False
         if self._writes_shared(request):
             self._copy_on_write(request)
             wanted -= 1
+        self._forget_overwritten(request)
         for pool, table in zip(self.pools, request.block_tables, strict=True):
             table += pool.allocate(wanted)
         return True
@@ -218,6 +217,13 @@ class KVManager:
                 pool.release([table[index]])
                 tables[group] = [*table[:index], target, *table[index + 1 :]]
         request.block_tables = tuple(tables)
+
+    def _forget_overwritten(self, request: Request) -> None:
+        """Others may have filled the block of the next token, and left: what they wrote there is overwritten."""
+        index = request.num_computed_tokens // BLOCK_SIZE
+        if request.may_share_end and request.num_registered_blocks <= index < len(request.block_tables[0]):
+            for pool, table in zip(self.pools, request.block_tables, strict=True):
+                pool.forget(table[index])
 
     def _prompt_hashes(self, request: Request) -> list[BlockHash]:
         """Those of the full blocks that a request may find instead of computing them."""
