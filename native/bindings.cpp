@@ -57,7 +57,8 @@ void check_range(const char* name, const int32_t* values, size_t count, int64_t 
 using SamplingArrays =
     std::tuple<Vector<float>, Vector<int32_t>, Vector<float>, Vector<float>, Vector<float>, Vector<float>,
                Vector<float>, Vector<uint64_t>, Vector<uint64_t>, Vector<int32_t>, Vector<int32_t>, Vector<int32_t>,
-               Vector<int32_t>, Vector<int32_t>, Vector<float>, Vector<int32_t>, Vector<int32_t>, Table>;
+               Vector<int32_t>, Vector<int32_t>, Vector<float>, Vector<int32_t>, Vector<int32_t>, Table,
+               Vector<int32_t>>;
 
 // The arrays of StepInputs. They may be written between steps, so what they hold is checked in each.
 struct StepArrays {
@@ -208,11 +209,12 @@ class BoundProgram {
 
   void fill_sampling(const SamplingArrays& s, Step& step) {
     const auto& [temperature, top_k, top_p, min_p, repetition, presence, frequency, seeds, draws, num_logprobs, history,
-                 history_offsets, num_prompt_tokens, bias_ids, bias_values, bias_offsets, mask_rows, token_masks] = s;
+                 history_offsets, num_prompt_tokens, bias_ids, bias_values, bias_offsets, mask_rows, token_masks,
+                 forced_ids] = s;
     const size_t rows = step.num_rows;
     for (const size_t size : {temperature.size(), top_k.size(), top_p.size(), min_p.size(), repetition.size(),
                               presence.size(), frequency.size(), seeds.size(), draws.size(), num_logprobs.size(),
-                              num_prompt_tokens.size(), mask_rows.size()})
+                              num_prompt_tokens.size(), mask_rows.size(), forced_ids.size()})
       if (size != rows) reject("sampling", "expected one entry for each row");
     check_runs("history", history, history_offsets, rows);
     check_runs("bias", bias_ids, bias_offsets, rows);
@@ -227,6 +229,8 @@ class BoundProgram {
       const int32_t mask = mask_rows.data()[r];
       if (mask < -1 || mask >= static_cast<int64_t>(token_masks.shape(0)))
         reject("mask_rows", "row " + std::to_string(r) + " names a mask that is not there");
+      if (forced_ids.data()[r] < -1 || forced_ids.data()[r] >= limits_.vocab_size)
+        reject("forced_ids", "row " + std::to_string(r) + " names a token that is not there");
       SamplingRow& row = sampling_[r];
       row = {};
       row.temperature = temperature.data()[r];
@@ -242,6 +246,7 @@ class BoundProgram {
       row.num_prompt_tokens = num_prompt_tokens.data()[r];
       row.bias_begin = bias_offsets.data()[r];
       row.bias_end = bias_offsets.data()[r + 1];
+      row.forced_id = forced_ids.data()[r];
       row.seed = seeds.data()[r];
       row.draw = draws.data()[r];
       if (mask >= 0) row.mask = reinterpret_cast<const uint32_t*>(token_masks.data()) + mask * words;

@@ -18,6 +18,7 @@ enum class RowSymbol : int32_t { T, R, S };
 struct SamplingRow {
   float temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
   int32_t top_k, num_logprobs, history_begin, history_end, num_prompt_tokens, bias_begin, bias_end;
+  int32_t forced_id;  // or -1: nothing is chosen, this token is scored
   uint64_t seed, draw;
   const uint32_t* mask;  // or null: a bit for each token that may be chosen
 };

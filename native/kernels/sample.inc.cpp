@@ -1,5 +1,5 @@
 // The choice of one token per row: biases, masks, penalties, temperature, top-k, top-p, min-p, a counter-based draw;
-// log-probabilities. The order of the steps is that of backends/reference/sampling.py.
+// log-probabilities, of a given token too. The order of the steps is that of backends/reference/sampling.py.
 
 namespace lepton::LEPTON_ISA {
 
@@ -181,13 +181,9 @@ static void top_logits(const float* x, int32_t size, int count, float* values, i
 
 static Chunks sample_chunks(const OpRecord&, const Step& step) { return {step.sampling ? step.num_rows : 0}; }
 
-static void sample_run(const OpRecord& record, const Step& step, int64_t r, Scratch scratch) {
-  const SampleOp& op = record.sample;
-  const SamplingRow& row = step.sampling[r];
-  const int32_t size = op.vocab_size;
-  const float* logits = op.logits.row(step, r);
-  const float largest = largest_of(logits, size);
-  const float normaliser = static_cast<float>(__builtin_log(exponentials(logits, size, largest, 1.0f, nullptr)));
+// The token of a row whose largest logit is `largest`.
+static int32_t choose_token(const SamplingRow& row, const Step& step, const float* logits, int32_t size, float largest,
+                            Scratch scratch) {
   const bool penalized =
       row.repetition_penalty != 1.0f || row.presence_penalty != 0.0f || row.frequency_penalty != 0.0f;
   const bool changed = penalized || row.mask || row.bias_end > row.bias_begin;
@@ -199,20 +195,27 @@ static void sample_run(const OpRecord& record, const Step& step, int64_t r, Scra
     if (penalized) penalize(row, step.history, x, reinterpret_cast<int32_t*>(x + size));
     chosen_from = x;
   }
-  int32_t id;
   const float top = changed ? largest_of(x, size) : largest;
-  if (row.temperature == 0.0f) {
-    id = first_equal(chosen_from, size, top);
-  } else if (!(__builtin_fabsf(top) <= 3.4028235e38f)) {  // infinite: its holders share the mass
-    double total = 0.0;
+  if (row.temperature == 0.0f) return first_equal(chosen_from, size, top);
+  double total = 0.0;
+  if (!(__builtin_fabsf(top) <= 3.4028235e38f)) {  // infinite: its holders share the mass
     for (int i = 0; i < size; ++i) total += x[i] = without_nan(chosen_from[i]) == top ? 1.0f : 0.0f;
-    id = draw_token(row, x, size, total, reinterpret_cast<Candidate*>(x + size));
   } else {
-    const double total = exponentials(chosen_from, size, top, row.temperature, x);
-    id = draw_token(row, x, size, total, reinterpret_cast<Candidate*>(x + size));
+    total = exponentials(chosen_from, size, top, row.temperature, x);
   }
+  return draw_token(row, x, size, total, reinterpret_cast<Candidate*>(x + size));
+}
+
+static void sample_run(const OpRecord& record, const Step& step, int64_t r, Scratch scratch) {
+  const SampleOp& op = record.sample;
+  const SamplingRow& row = step.sampling[r];
+  const int32_t size = op.vocab_size;
+  const float* logits = op.logits.row(step, r);
+  const float largest = largest_of(logits, size);
+  const float normaliser = static_cast<float>(__builtin_log(exponentials(logits, size, largest, 1.0f, nullptr)));
+  const int32_t id = row.forced_id >= 0 ? row.forced_id : choose_token(row, step, logits, size, largest, scratch);
   *op.ids.row<int32_t>(step, r) = id;
-  *op.logprobs.row(step, r) = logits[id] - largest - normaliser;
+  *op.logprobs.row(step, r) = without_nan(logits[id]) - largest - normaliser;
   const int count = row.num_logprobs < kMaxLogprobs ? row.num_logprobs : kMaxLogprobs;
   float* values = op.top_logprobs.row(step, r);
   top_logits(logits, size, count, values, op.top_ids.row<int32_t>(step, r));

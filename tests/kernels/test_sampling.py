@@ -47,6 +47,7 @@ def settings(num_rows: int, **changes: float) -> SamplingInputs:
         "bias_offsets": np.zeros(num_rows + 1, np.int32),
         "mask_rows": np.full(num_rows, -1, np.int32),
         "token_masks": np.zeros((0, 0), np.int32),
+        "forced_ids": np.full(num_rows, -1, np.int32),
     }
     for name, value in changes.items():
         values[name] = np.full_like(values[name], value)
@@ -115,11 +116,12 @@ def some_masks(count: int, vocab_size: int, rng: np.random.Generator) -> npt.NDA
 
 @cache
 def batch(num_rows: int, vocab_size: int) -> tuple[Floats, SamplingInputs, SampledTokens]:
-    """Rows, their settings and what the oracle makes of them; one row in eight is greedy."""
+    """Rows, their settings and what the oracle makes of them; one row in eight is greedy, one has a forced token."""
     rng = np.random.default_rng(vocab_size)
     logits = (rng.standard_normal((num_rows, vocab_size)) * rng.uniform(0.1, 6, (num_rows, 1))).astype(np.float32)
     inputs = random_settings(num_rows, vocab_size, rng)
     inputs.temperature[::8] = 0
+    inputs.forced_ids[3::8] = rng.integers(0, vocab_size, len(inputs.forced_ids[3::8]))
     return logits, inputs, sample(logits, inputs)
 
 
@@ -147,6 +149,7 @@ def test_random_rows_of_mixed_settings(device: CpuDevice, num_rows: int, vocab_s
     got = native(device, logits, inputs)
     differ = np.flatnonzero(got.token_ids != want.token_ids)
     assert len(differ) <= 0.01 * num_rows
+    assert got.token_ids[3::8].tolist() == inputs.forced_ids[3::8].tolist()
     for index in differ.tolist():
         assert inputs.temperature[index] > 0
         assert is_near_a_boundary(logits[index], inputs, index, int(got.token_ids[index])), f"row {index}"
@@ -157,6 +160,27 @@ def test_random_rows_of_mixed_settings(device: CpuDevice, num_rows: int, vocab_s
         assert got.top_ids[index, :count].tolist() == want.top_ids[index, :count].tolist()
         top, oracle = (out.top_logprobs[index, :count] for out in (got, want))
         np.testing.assert_allclose(top, oracle, rtol=1e-6, atol=2e-6)
+
+
+def test_a_forced_token_is_scored_whatever_the_settings(single: CpuDevice) -> None:
+    logits, inputs, _ = batch(400, 3001)
+    forced = np.random.default_rng(1).integers(0, 3001, 400).astype(np.int32)
+    inputs = replace(inputs, forced_ids=forced)
+    plain = replace(settings(400), forced_ids=forced, num_logprobs=inputs.num_logprobs)
+    got, same, want = native(single, logits, inputs), native(single, logits, plain), sample(logits, inputs)
+    for field in fields(SampledTokens):
+        assert np.array_equal(getattr(got, field.name), getattr(same, field.name))
+    assert got.token_ids.tolist() == forced.tolist()
+    np.testing.assert_allclose(got.logprobs, want.logprobs, rtol=1e-6, atol=2e-6)
+    chosen = native(single, logits, replace(inputs, forced_ids=np.full_like(forced, -1)))
+    again = native(single, logits, replace(inputs, forced_ids=chosen.token_ids))
+    assert np.array_equal(again.logprobs, chosen.logprobs), "the bits of a token that is chosen"
+
+
+def test_a_forced_token_without_a_logit(single: CpuDevice) -> None:
+    logits, inputs = row(1, np.nan, -INF, 0), replace(settings(2), forced_ids=np.array([1, 2], np.int32))
+    many = np.repeat(logits, 2, axis=0)
+    assert native(single, many, inputs).logprobs.tolist() == sample(many, inputs).logprobs.tolist() == [-INF, -INF]
 
 
 def test_rows_alone_choose_as_among_others(device: CpuDevice) -> None:

@@ -64,7 +64,7 @@ def sampling(num_rows: int = 2, **changes: npt.NDArray[np.generic]) -> SamplingI
         values[field.name] = np.ones(num_rows, kind)
     values |= {"history": ints([7, 8, 9]), "history_offsets": ints([0, 2, 3]), "num_prompt_tokens": ints([1, 0])}
     values |= {"bias_ids": ints([3]), "bias_values": np.ones(1, np.float32), "bias_offsets": ints([0, 1, 1])}
-    values |= {"mask_rows": ints([-1, -1]), "token_masks": np.zeros((0, 0), np.int32)}
+    values |= {"mask_rows": ints([-1, -1]), "token_masks": np.zeros((0, 0), np.int32), "forced_ids": ints([-1, 3])}
     return SamplingInputs(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -114,6 +114,9 @@ BAD_STEPS: Mapping[str, tuple[str, dict[str, object]]] = {
     "a mask that is not there": ("mask_rows", {"sampling": sampling(mask_rows=ints([-1, 0]))}),
     "a mask below none": ("mask_rows", {"sampling": sampling(mask_rows=ints([-2, -1]))}),
     "a mask that is too short": ("token_masks", {"sampling": sampling(token_masks=np.ones((1, 1), np.int32))}),
+    "a forced token past the vocabulary": ("forced_ids", {"sampling": sampling(forced_ids=ints([-1, VOCAB]))}),
+    "a forced token below none": ("forced_ids", {"sampling": sampling(forced_ids=ints([-2, 0]))}),
+    "too few forced tokens": ("sampling", {"sampling": sampling(forced_ids=ints([-1]))}),
     "alternatives below 0": ("num_logprobs", {"sampling": sampling(num_logprobs=ints([0, -1]))}),
 }
 

@@ -44,6 +44,7 @@ class SamplingInputs:
     ``bias_values`` are added to the logits of ``bias_ids``, row after row: ``bias_offsets`` ``[R + 1]`` i32. A row may
     only choose the tokens whose bits are set in row ``mask_rows`` of ``token_masks`` ``[M, ceil(V / 32)]`` i32, token
     ``t`` being bit ``t % 32`` of word ``t // 32``; -1 stands for no mask, and a mask leaves at least one token.
+    ``forced_ids`` are -1, or the token that a row gives instead of choosing one, whatever else is said of the row.
     """
 
     temperature: Float32Array
@@ -64,6 +65,7 @@ class SamplingInputs:
     bias_offsets: Int32Array
     mask_rows: Int32Array
     token_masks: Int32Array
+    forced_ids: Int32Array
 
 
 MAX_LOGPROBS = 20
@@ -98,7 +100,7 @@ class StepInputs:
 
 @dataclass(frozen=True, slots=True)
 class SampledTokens:
-    """Chosen ids ``[R]`` with their log-probability under the unmodified logits, and the most likely alternatives.
+    """Chosen (or forced) ids ``[R]`` with their log-probability under the unmodified logits, and the likeliest others.
 
     ``top_ids`` and ``top_logprobs`` are ``[R, n]`` with ``n`` the largest ``num_logprobs``, most likely first; ties go
     to the lowest id. Rows that asked for fewer hold more than they need.

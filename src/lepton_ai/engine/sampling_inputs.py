@@ -61,6 +61,7 @@ class SamplingInputsBuilder:
         self._num_logprobs = np.zeros(max_rows, np.int32)
         self._num_prompt_tokens = np.zeros(max_rows, np.int32)
         self._mask_rows = np.full(max_rows, -1, np.int32)
+        self._forced_ids = np.full(max_rows, -1, np.int32)
         self._history = _Runs(np.int32, max_rows)
         self._bias_ids = _Runs(np.int32, max_rows)
         self._bias_values = _Runs(np.float32, max_rows)
@@ -119,6 +120,7 @@ class SamplingInputsBuilder:
             bias_offsets=self._bias_ids.offsets[: count + 1],
             mask_rows=self._mask_rows[:count],
             token_masks=self._masks,
+            forced_ids=self._forced_ids[:count],
         )
 
     def _write_masks(self, requests: Sequence[Request]) -> None:

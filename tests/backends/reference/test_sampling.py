@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,7 @@ def inputs(
         bias_offsets=np.zeros(num_rows + 1, np.int32),
         mask_rows=np.full(num_rows, -1, np.int32),
         token_masks=np.zeros((0, 0), np.int32),
+        forced_ids=np.full(num_rows, -1, np.int32),
     )
 
 
@@ -152,6 +154,15 @@ def test_logprobs_are_those_of_unmodified_logits() -> None:
     np.testing.assert_allclose(out.logprobs, np.log([0.25]), rtol=1e-6)
     assert out.top_ids.tolist() == [[1, 3, 2]]
     np.testing.assert_allclose(out.top_logprobs, np.log([[0.4, 0.25, 0.2]]), rtol=1e-6)
+
+
+def test_a_forced_token_is_scored_and_not_chosen() -> None:
+    logits = np.log(np.array([[0.4, 0.25, 0.2, 0.15]] * 3, np.float32))
+    settings = replace(inputs(3, temperature=0.0, num_logprobs=1), forced_ids=np.array([2, -1, 3], np.int32))
+    out = sample(logits, settings)
+    assert out.token_ids.tolist() == [2, 0, 3]
+    np.testing.assert_allclose(out.logprobs, np.log([0.2, 0.4, 0.15]), rtol=1e-6)
+    assert out.top_ids.tolist() == [[0]] * 3
 
 
 def test_alternatives_of_ties_and_at_most_the_vocabulary() -> None:

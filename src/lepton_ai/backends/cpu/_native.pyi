@@ -29,6 +29,7 @@ SamplingArrays = tuple[
     Int32Array,
     Int32Array,
     Int32Array,
+    Int32Array,
 ]
 
 BLOCK_TOKENS: int

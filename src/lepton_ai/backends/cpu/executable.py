@@ -251,6 +251,7 @@ def _sampling_arrays(sampling: SamplingInputs | None) -> _native.SamplingArrays 
         sampling.bias_offsets,
         sampling.mask_rows,
         sampling.token_masks,
+        sampling.forced_ids,
     )
 
 

@@ -16,6 +16,8 @@ For each row of logits ``x`` ``[V]`` f32 (NaN counts as -inf):
    then ``min_p > 0`` keeps weights of at least ``f64(min_p)``. The first is always kept.
 8. **Draw**: with the running sums of the kept weights and ``u = philox.uniform(seed, draw)``, the first id whose
    running sum exceeds ``u * total``.
+
+A row with a forced token takes that: only step 1 applies.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ class Candidates:
 def sample(logits: Float32Array, inputs: SamplingInputs) -> SampledTokens:
     """One token for each row of ``logits`` ``[R, V]``, and ``num_logprobs`` alternatives (at most V)."""
     clean = np.where(np.isnan(logits), np.float32(-np.inf), logits)
-    token_ids = np.array([choose(clean[row], inputs, row) for row in range(len(clean))], np.int32)
+    forced = inputs.forced_ids.tolist()
+    chosen = [choose(clean[row], inputs, row) if token < 0 else token for row, token in enumerate(forced)]
+    token_ids = np.array(chosen, np.int32)
     logprobs = log_softmax(clean)
     num_top = min(int(inputs.num_logprobs.max(initial=0)), clean.shape[1])
     top_ids = _descending(clean)[:, :num_top]
