@@ -51,6 +51,7 @@ class Answer(NamedTuple):
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
+    prompt_logprobs: tuple[float, ...]
     finish_reason: str
 
 
@@ -79,6 +80,7 @@ def make_specs(count: int, vocab_size: int, seed: int, *, max_prompt: int = 300)
             top_p=rng.choice([1.0, 0.9]),
             repetition_penalty=rng.choice([1.0, 1.0, 1.1]),
             logprobs=rng.choice([None, 0, 3]),
+            prompt_logprobs=rng.choice([None, None, None, 0, 3]),
             max_tokens=rng.choice([1, 8, 30, _MAX_OUTPUT]),
             ignore_eos=rng.random() < 0.5,
             seed=index,
@@ -96,15 +98,17 @@ def answer(llm: LLM, spec: Spec) -> Answer:
     stream = llm.stream(list(spec.prompt), spec.params, options=spec.options)
     token_ids: list[int] = []
     logprobs: list[float] = []
+    prompt_logprobs: list[float] = []
     reasons: list[str] = []
     for number, chunk in enumerate(stream):
         if number == spec.cancel_after:
             stream.cancel()
         token_ids += chunk.token_ids
         logprobs += [entry.logprob for entry in chunk.logprobs or ()]
+        prompt_logprobs += [entry.logprob for entry in chunk.prompt_logprobs or () if entry]
         reasons += [chunk.finish_reason] if chunk.finish_reason else []
     (reason,) = reasons
-    return Answer(tuple(token_ids), tuple(logprobs), reason)
+    return Answer(tuple(token_ids), tuple(logprobs), tuple(prompt_logprobs), reason)
 
 
 def work(llm: LLM, specs: Iterator[tuple[int, Spec]], lock: threading.Lock, record: Record, tick: object) -> None:
@@ -157,7 +161,9 @@ def compare_quietly(llm: LLM, specs: Sequence[Spec], record: Record, chosen: Seq
         alone = answer(llm, Spec(spec.prompt, spec.params, spec.options, None))
         if soaked.finish_reason == "cancelled":
             length = len(soaked.token_ids)
-            alone = Answer(alone.token_ids[:length], alone.logprobs[: len(soaked.logprobs)], "cancelled")
+            logprobs = alone.logprobs[: len(soaked.logprobs)]
+            prompt_logprobs = alone.prompt_logprobs[: len(soaked.prompt_logprobs)]
+            alone = Answer(alone.token_ids[:length], logprobs, prompt_logprobs, "cancelled")
         differ += alone != soaked
         progress.advance(task)
     return differ

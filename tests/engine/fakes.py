@@ -57,6 +57,17 @@ def next_token(context: npt.NDArray[np.int32], seed: int | None = None, *, windo
     return 33 + zlib.crc32(data) % 94
 
 
+def forced_logprob(context: npt.NDArray[np.int32], token_id: int) -> float:
+    """What a known token's log-probability is: an integer that depends on every token of the context."""
+    return -float((zlib.crc32(context.astype(np.int32).tobytes()) + token_id) % 1000)
+
+
+def expected_prompt_logprobs(prompt: list[int]) -> list[tuple[int, float]]:
+    """Each token after the first with its log-probability."""
+    ids = np.array(prompt)
+    return [(token_id, forced_logprob(ids[:n], token_id)) for n, token_id in enumerate(prompt) if n]
+
+
 def expected_tokens(prompt: list[int], count: int, seed: int | None = None, *, window: int | None = None) -> list[int]:
     """What a generation alone gives."""
     tokens = list(prompt)
@@ -139,14 +150,18 @@ class FakeExecutable:
             return StepOutputs({"logits": logits})
         sampling = inputs.sampling
         ids = []
+        logprobs = np.full(len(rows), -1.0, np.float32)
         for r, row in enumerate(rows):
+            if (forced := int(sampling.forced_ids[r])) >= 0:
+                ids.append(forced)
+                logprobs[r] = forced_logprob(row, forced)
+                continue
             assert int(sampling.draws[r]) == len(row)
             seed = int(sampling.seeds[r]) if sampling.temperature[r] > 0 else None
             ids.append(self.script.get(len(row), next_token(row, seed, window=self.window)))
         count = int(sampling.num_logprobs.max())
         top_ids = np.array([[(i + k) % VOCAB_SIZE for k in range(count)] for i in ids], np.int32)
         top = np.tile(-np.arange(1, count + 1, dtype=np.float32), (len(ids), 1))
-        logprobs = np.full(len(ids), -1.0, np.float32)
         return StepOutputs({}, SampledTokens(np.array(ids, np.int32), logprobs, top_ids, top))
 
 
@@ -177,12 +192,13 @@ class ByteDecoder:
 def config(
     *,
     max_tokens: int = 64,
+    max_rows: int | None = None,
     max_seqs: int = 8,
     max_model_len: int = 256,
     kv_windows: tuple[int | None, ...] = (None,),
 ) -> EngineConfig:
     return EngineConfig(
-        limits=Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs, max_model_len=max_model_len),
+        limits=Limits(max_tokens, max_seqs if max_rows is None else max_rows, max_seqs, max_model_len),
         vocab_size=VOCAB_SIZE,
         eos_ids=frozenset({EOS_ID}),
         kv_windows=kv_windows,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,43 @@ def test_steps_that_decode_the_same_requests_run_the_same_object() -> None:
     assert decode() is inputs
     runner.execute(StepPlan((ScheduledSequence(request(30, 4, ([2],)), 3, False),)))
     assert decode() is not inputs
+
+
+def test_rows_that_are_scored_stand_after_those_that_are_sampled() -> None:
+    executable = Recorder()
+    runner = Runner(executable, FakeCache(8), replace(LIMITS, max_rows=8), num_kv_groups=1)
+    scored = request(30, 4, ([2],), prompt_logprobs=3)
+    decoding = request(9, 8, ([3],), logprobs=1, repetition_penalty=1.5, logit_bias={5: 1.0})
+    ending = request(6, 4, ([1],), prompt_logprobs=0)
+    runner.execute(
+        StepPlan(
+            (
+                ScheduledSequence(scored, 5, False, range(6, 9)),
+                ScheduledSequence(decoding, 1, True),
+                ScheduledSequence(ending, 2, True, range(4, 5)),
+            )
+        )
+    )
+    inputs = executable.inputs
+    assert inputs is not None and inputs.sampling is not None
+    assert inputs.token_ids.tolist() == [14, 15, 16, 17, 18, 18, 14, 15]
+    assert inputs.logit_rows.tolist() == [5, 7, 2, 3, 4, 6]
+    assert inputs.sampling.forced_ids.tolist() == [-1, -1, 17, 18, 19, 15]
+    assert inputs.sampling.num_logprobs.tolist() == [1, 0, 3, 3, 3, 0]
+    assert inputs.sampling.history_offsets.tolist() == [0, 9, 9, 9, 9, 9, 9]
+    assert inputs.sampling.bias_offsets.tolist() == [0, 1, 1, 1, 1, 1, 1]
+    assert inputs.sampling.mask_rows.tolist() == [-1] * 6
+
+
+def test_a_row_that_was_scored_is_written_anew() -> None:
+    builder = SamplingInputsBuilder(4)
+    first, second, scored = request(3, 2, (), logprobs=1), request(3, 2, (), logprobs=2), request(9, 0, ())
+    steady = builder.build([first, second])
+    assert builder.build([first, second]) is steady
+    assert builder.build([first], [(scored, range(3))]).forced_ids.tolist() == [-1, 11, 12, 13]
+    again = builder.build([first, second])
+    assert again is not steady
+    assert again.forced_ids.tolist() == [-1, -1] and again.num_logprobs.tolist() == [1, 2]
 
 
 def table_rows(array: BlockTableArray, tables: list[list[int]]) -> list[list[int]]:

@@ -46,6 +46,10 @@ from lepton_ai.errors import InvalidRequest
         ("max_tokens", False),
         ("logprobs", -1),
         ("logprobs", 21),
+        ("prompt_logprobs", -1),
+        ("prompt_logprobs", 21),
+        ("prompt_logprobs", True),
+        ("prompt_logprobs", 1.0),
         ("ignore_eos", 1),
         ("n", 0),
         ("n", 65),
@@ -69,6 +73,14 @@ def test_bad_value_is_refused_by_name(name: str, value: object) -> None:
         SamplingParams(**arguments)
     assert caught.value.param == name
     assert name in caught.value.message and "expected" in caught.value.message
+
+
+def test_no_tokens_can_be_asked_for_where_a_prompt_is_scored() -> None:
+    assert SamplingParams(prompt_logprobs=0, max_tokens=0).max_tokens == 0
+    with pytest.raises(InvalidRequest, match="max_tokens: expected an integer in"):
+        SamplingParams(prompt_logprobs=0, max_tokens=-1)
+    with pytest.raises(InvalidRequest, match="min_tokens: expected at most max_tokens, 0, got 1"):
+        SamplingParams(prompt_logprobs=0, max_tokens=0, min_tokens=1)
 
 
 def test_min_tokens_is_at_most_max_tokens() -> None:

@@ -29,12 +29,12 @@ def request(num_prompt_tokens: int, max_tokens: int = 8, *, first: int = 0, **pa
 
 
 def shape(plan: StepPlan) -> list[tuple[int, int, bool]]:
-    return [(s.request.arrival, s.num_tokens, s.has_row) for s in plan.sequences]
+    return [(s.request.arrival, s.num_tokens, s.is_sampled) for s in plan.sequences]
 
 
 def step(s: Scheduler, token_id: int = 7) -> tuple[StepPlan, list[TokenOutput]]:
     plan = s.schedule()
-    num_rows = sum(sequence.has_row for sequence in plan.sequences)
+    num_rows = sum(sequence.is_sampled for sequence in plan.sequences)
     sampled = SampledTokens(
         token_ids=np.full(num_rows, token_id, np.int32),
         logprobs=np.full(num_rows, -1.5, np.float32),
@@ -107,7 +107,7 @@ def test_logprobs_only_where_asked() -> None:
     s.add(request(3, logprobs=1))
     s.add(request(3, first=20))
     _, outputs = step(s)
-    assert outputs[0].logprob == TokenLogprob(outputs[0].token_id, -1.5, ((7, -1.5),))
+    assert outputs[0].token_id == 7 and outputs[0].logprob == TokenLogprob(7, -1.5, ((7, -1.5),))
     assert outputs[1].logprob is None
 
 

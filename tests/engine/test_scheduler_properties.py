@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.engine.fakes import FakeCache, FakeExecutable, expected_tokens
+from tests.engine.fakes import FakeCache, FakeExecutable, expected_prompt_logprobs, expected_tokens
 
 from lepton_ai.config import Limits
 from lepton_ai.engine.kv_group import KVGroup, most_held, num_blocks_for
@@ -40,6 +41,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         num_spare=st.tuples(*[st.integers(0, 6)] * 3),
         max_tokens=st.integers(1, 40),
         max_seqs=st.integers(1, 5),
+        num_more_rows=st.integers(0, 20),
     )
     def start(
         self,
@@ -47,8 +49,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         num_spare: tuple[int, ...],
         max_tokens: int,
         max_seqs: int,
+        num_more_rows: int,
     ) -> None:
-        limits = Limits(max_tokens=max_tokens, max_rows=max_seqs, max_seqs=max_seqs, max_model_len=MAX_MODEL_LEN)
+        limits = Limits(max_tokens, max_seqs + num_more_rows, max_seqs, MAX_MODEL_LEN)
         counts = [fewest_blocks(w, max_tokens) + spare for w, spare in zip(windows, num_spare, strict=False)]
         self.kv = KVManager([KVGroup(*group) for group in zip(counts, windows, strict=True)])
         self.now = 0.0
@@ -56,7 +59,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.executable = FakeExecutable(limits, tuple(windows))
         self.runner = Runner(self.executable, FakeCache(*counts), limits, num_kv_groups=len(windows))
         self.requests: list[Request] = []
-        self.max_tokens = max_tokens
+        self.limits = limits
+        self.num_scored: Counter[int] = Counter()
 
     @rule(
         begin=st.integers(0, 2),
@@ -65,10 +69,24 @@ class SchedulerMachine(RuleBasedStateMachine):
         priority=st.integers(-1, 1),
         tenant=st.sampled_from("ab"),
         num_choices=st.sampled_from([1, 1, 2, 3]),
+        prompt_logprobs=st.sampled_from([None, None, 0, 2]),
+        is_only_scored=st.booleans(),
     )
-    def add(self, begin: int, num_prompt: int, num_output: int, priority: int, tenant: str, num_choices: int) -> None:
+    def add(
+        self,
+        begin: int,
+        num_prompt: int,
+        num_output: int,
+        priority: int,
+        tenant: str,
+        num_choices: int,
+        prompt_logprobs: int | None,
+        is_only_scored: bool,
+    ) -> None:
         prompt = np.arange(begin, begin + num_prompt, dtype=np.int32)
-        params = SamplingParams(temperature=0.0, repetition_penalty=1.0 + begin)
+        params = SamplingParams(temperature=0.0, repetition_penalty=1.0 + begin, prompt_logprobs=prompt_logprobs)
+        if prompt_logprobs is not None and is_only_scored:
+            num_output = 0
         options = RequestOptions(priority=priority, tenant=tenant)
         request = Request.create(prompt, params, max_tokens=num_prompt + num_output, options=options)
         for made in (request, *(request.sibling(i) for i in range(1, num_choices))):
@@ -88,7 +106,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             first = plan.sequences[0].request
             assert first is min(self.scheduler.running, key=self.rank), "the highest rank does not run"
             assert ahead is None or self.rank(first) <= self.rank(ahead), "the highest rank was pre-empted"
-            assert sum(s.num_tokens for s in plan.sequences) <= self.max_tokens
+            assert sum(s.num_tokens for s in plan.sequences) <= self.limits.max_tokens
+            assert sum(len(s.scored) + s.is_sampled for s in plan.sequences) <= self.limits.max_rows
+            for sequence in plan.sequences:
+                self.num_scored[sequence.request.arrival] += len(sequence.scored)
             self.scheduler.update(plan, self.runner.execute(plan))
 
     @staticmethod
@@ -118,6 +139,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert output == expected_tokens(prompt, len(output), window=self.executable.window)
             if request.finish_reason is FinishReason.LENGTH:
                 assert request.num_tokens == request.max_tokens
+            if request.prompt_logprobs is not None:
+                known = [(e.token_id, e.logprob) for e in request.prompt_logprobs]
+                assert known == expected_prompt_logprobs(prompt)[: len(known)]
+                assert not request.num_unscored_tokens or not request.num_output_tokens
+                assert not request.num_unscored_tokens or request.finish_reason is FinishReason.CANCELLED
+                assert self.num_scored[request.arrival] <= len(known), "a position was scored twice"
 
 
 TestScheduler = SchedulerMachine.TestCase

@@ -57,7 +57,8 @@ class Engine:
         prompt and ``max_tokens`` exceed the context, OutOfMemory if they exceed the KV memory.
         """
         ids = check_token_ids(prompt_ids, vocab_size=self.config.vocab_size, name="prompt")
-        if len(ids) >= self.config.limits.max_model_len:
+        num_least_output = 0 if params.max_tokens == 0 else 1
+        if len(ids) + num_least_output > self.config.limits.max_model_len:
             raise ContextLengthExceeded(
                 f"prompt: {len(ids)} tokens leave no room in the context of {self.config.limits.max_model_len}",
                 param="prompt",

@@ -32,7 +32,8 @@ class Generation:
     """One request with its text so far, as its caller has it.
 
     Whoever gets tokens from the engine pushes; the caller takes. Deque operations are atomic, so neither locks.
-    ``num_output_tokens`` are those that were sampled, whether or not their chunks were taken.
+    ``num_output_tokens`` are those that were sampled, whether or not their chunks were taken. ``prompt_logprobs``, which
+    must be known by then, come with the first chunk.
     """
 
     def __init__(
@@ -43,13 +44,18 @@ class Generation:
         self.is_finished = False
         self.num_output_tokens = 0
         self.num_cached_tokens = 0
+        self.prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+        self.has_begun = False
         self._params = params
         self._num_prompt_tokens = num_prompt_tokens
         self._stop_ids = stop_ids
         self._decoder = decoder
 
-    def push(self, token_id: int, logprob: TokenLogprob | None, reason: FinishReason | None) -> None:
-        """Take in a token; ``is_finished`` says whether it was the last."""
+    def push(self, token_id: int | None, logprob: TokenLogprob | None, reason: FinishReason | None) -> None:
+        """Take in a token, or the end without one; ``is_finished`` says whether it was the last."""
+        if token_id is None:
+            assert reason is not None
+            return self.finish(reason)
         self.num_output_tokens += 1
         is_end = reason is FinishReason.STOP and token_id in self._stop_ids
         text = "" if is_end else self._decoder.push(token_id)
@@ -101,5 +107,7 @@ class Generation:
         finish_reason: str | None = None,
         usage: Usage | None = None,
     ) -> None:
-        wants_logprobs = self._params.logprobs is not None
-        self.chunks.append(Chunk(text, token_ids, logprobs if wants_logprobs else None, finish_reason, usage))
+        known = logprobs if self._params.logprobs is not None else None
+        of_prompt = None if self.has_begun else self.prompt_logprobs
+        self.has_begun = True
+        self.chunks.append(Chunk(text, token_ids, known, finish_reason, usage, of_prompt))

@@ -27,14 +27,11 @@ class KVGroup:
         """
         return 0 if self.window is None else max(0, num_tokens - self.window + 1) // BLOCK_SIZE
 
-    def longest_request(self, max_model_len: int, *, step_tokens: int) -> int:
-        """Tokens of the longest request that can be computed alone, in steps of at most ``step_tokens``.
-
-        Prompt and output count; the KV of the last token is never computed.
-        """
+    def capacity(self, *, step_tokens: int) -> int:
+        """Tokens of one request that can be computed when it runs alone, in steps of at most ``step_tokens``."""
         if self.window is not None and self.num_blocks >= most_held(self.window, step_tokens):
-            return max_model_len
-        return min(max_model_len, self.num_blocks * BLOCK_SIZE + 1)
+            return sys.maxsize
+        return self.num_blocks * BLOCK_SIZE
 
 
 def most_held(window: int, step_tokens: int) -> int:

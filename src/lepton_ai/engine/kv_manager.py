@@ -26,9 +26,9 @@ class KVManager:
         self._under_way: dict[BlockHash, Request] = {}
         self._copies: list[BlockCopy] = []
 
-    def longest_request(self, limits: Limits) -> int:
-        """Tokens of the longest request that, alone in the whole memory, gets all the blocks it needs."""
-        return min(g.longest_request(limits.max_model_len, step_tokens=limits.max_tokens) for g in self.groups)
+    def capacity(self, limits: Limits) -> int:
+        """Tokens of one request that can be computed when it is alone in the whole memory."""
+        return min(group.capacity(step_tokens=limits.max_tokens) for group in self.groups)
 
     @property
     def num_free(self) -> int:
@@ -227,7 +227,7 @@ class KVManager:
 
     def _prompt_hashes(self, request: Request) -> list[BlockHash]:
         """Those of the full blocks that a request may find instead of computing them."""
-        full = (request.num_tokens - 1) // BLOCK_SIZE
+        full = request.num_findable_tokens // BLOCK_SIZE
         while len(request.hashes) < full:
             self._add_hash(request)
         return request.hashes[:full]

@@ -36,6 +36,12 @@ class LocalGeneration(Generation):
         super().__init__(request.params, request.num_prompt_tokens, request.stop_ids, decoder)
         self.request = request
 
+    def describe(self) -> None:
+        """Take over what the engine knows by now."""
+        self.num_cached_tokens = self.request.num_cached_tokens or 0
+        if not self.has_begun:
+            self.prompt_logprobs = self.request.known_prompt_logprobs
+
 
 class LocalClient:
     """An ``EngineClient``: submit, take chunks, cancel, each from any thread."""
@@ -158,7 +164,7 @@ class LocalClient:
         if request.error is not None:
             generation.fail(request.error)
         else:
-            generation.num_cached_tokens = request.num_cached_tokens or 0
+            generation.describe()
             generation.push(output.token_id, output.logprob, output.finish_reason)
         if generation.is_finished:
             self._engine.finish(request, FinishReason.STOP)
@@ -175,7 +181,7 @@ class LocalClient:
             generation = self._cancelled.popleft()
             if self._active.pop(generation.request, None):
                 self._engine.finish(generation.request, FinishReason.CANCELLED)
-                generation.num_cached_tokens = generation.request.num_cached_tokens or 0
+                generation.describe()
                 generation.finish(FinishReason.CANCELLED)
             elif not generation.is_finished:  # submitted and cancelled while the loop above ended
                 self._cancelled.append(generation)

@@ -60,10 +60,11 @@ def plan_kv(
     else:
         num_blocks = _most_blocks(groups, kv_memory_bytes)
     counts = [group.count(num_blocks) for group in groups]
-    longest = min(
-        KVGroup(count, group.window).longest_request(length, step_tokens=max_tokens_per_step)
+    capacities = [
+        KVGroup(count, group.window).capacity(step_tokens=max_tokens_per_step)
         for count, group in zip(counts, groups, strict=True)
-    )
+    ]
+    longest = min(length, min(capacities) + 1)  # the KV of a request's last token is never computed
     if num_blocks < 1 or (max_model_len is not None and longest < max_model_len):
         raise OutOfMemory(
             f"kv_memory_bytes: {length} tokens need {_num_bytes(groups, num_blocks_for(length - 1))} bytes, "

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 class TokenLogprob:
     """The natural log-probability of a token under the model's unmodified distribution, with the likeliest others.
 
-    ``top`` holds (token id, log-probability) pairs, most likely first, as many as ``logprobs`` asked for.
+    ``top`` holds (token id, log-probability) pairs, most likely first, as many as were asked for.
     """
 
     token_id: int
@@ -34,7 +34,7 @@ class Chunk:
 
     ``text`` is empty where a token completes no character, or may belong to a stop string; a later piece has it then.
     ``finish_reason`` and ``usage`` come with the last one. ``logprobs``, if asked for, has an entry for each of
-    ``token_ids``.
+    ``token_ids``. ``prompt_logprobs``, those of a completion, come with the first.
     """
 
     text: str
@@ -42,6 +42,7 @@ class Chunk:
     logprobs: tuple[TokenLogprob, ...] | None = None
     finish_reason: str | None = None
     usage: Usage | None = None
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Completion:
 
     ``token_ids`` are all that were sampled, the end token included; ``text`` ends before the end token or stop string.
     ``finish_reason``: "stop" (an end token or stop string), "length" (max_tokens or the context) or "cancelled".
+    ``prompt_logprobs``, if asked for, has an entry for each token of the prompt, None for the first; each completion of
+    a prompt has them all. It is None too if the completion was cancelled before its prompt was computed.
     """
 
     text: str
@@ -57,6 +60,7 @@ class Completion:
     finish_reason: str
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] | None = None
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ def join_chunks(chunks: Iterable[Chunk]) -> Completion:
         finish_reason=last.finish_reason,
         usage=last.usage,
         logprobs=None if last.logprobs is None else tuple(e for p in pieces for e in p.logprobs or ()),
+        prompt_logprobs=pieces[0].prompt_logprobs,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from lepton_ai.backends.base import Float32Array, Int32Array
 from lepton_ai.engine.block_pool import BlockHash
+from lepton_ai.engine.outputs import TokenLogprob
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.token_matcher import TokenMatcher
@@ -58,7 +59,8 @@ class Request:
     ``arrival`` is its number in the order of coming, ``queued_at`` the time of it in seconds. ``num_overtaken`` counts
     younger ones that were let in first. ``priority`` and ``tenant`` are those of ``RequestOptions``. ``leader`` is the
     request that computes the prompt which this one shares; ``may_share_end``: others may hold the block it writes to.
-    ``matcher`` follows its constraint, ``error`` is what ended it.
+    ``matcher`` follows its constraint, ``error`` is what ended it. ``prompt_logprobs``, if asked for, are those of the
+    prompt's tokens after the first as far as they are known; the choices of a prompt share the list, and fill it once.
     """
 
     tokens: Int32Array
@@ -80,6 +82,7 @@ class Request:
     may_share_end: bool = False
     matcher: TokenMatcher | None = None
     error: LeptonError | None = None
+    prompt_logprobs: list[TokenLogprob] | None = None
     num_computed_tokens: int = 0
     num_cached_tokens: int | None = None
     block_tables: tuple[list[int], ...] = ()
@@ -119,6 +122,7 @@ class Request:
             priority=options.priority,
             tenant=options.tenant,
             matcher=matcher,
+            prompt_logprobs=None if params.prompt_logprobs is None else [],
         )
 
     def sibling(self, index: int) -> Request:
@@ -142,6 +146,23 @@ class Request:
     def has_shareable_prompt(self) -> bool:
         """Whether its blocks hold the whole prompt."""
         return self.num_computed_tokens >= self.num_prompt_tokens
+
+    @property
+    def num_unscored_tokens(self) -> int:
+        """Tokens of the prompt whose log-probability is wanted and not known."""
+        return 0 if self.prompt_logprobs is None else self.num_prompt_tokens - 1 - len(self.prompt_logprobs)
+
+    @property
+    def known_prompt_logprobs(self) -> tuple[TokenLogprob | None, ...] | None:
+        """Those of the whole prompt, None for its first token; None as long as they are not all known."""
+        known = self.prompt_logprobs
+        return None if known is None or self.num_unscored_tokens else (None, *known)
+
+    @property
+    def num_findable_tokens(self) -> int:
+        """Tokens whose KV may be found instead of computed: not the last one's, nor where logits are still wanted."""
+        num_unscored = self.num_unscored_tokens
+        return self.num_prompt_tokens - 1 - num_unscored if num_unscored else self.num_tokens - 1
 
     @property
     def num_output_tokens(self) -> int:

@@ -58,14 +58,14 @@ class Runner:
         self._positions = np.zeros(limits.max_tokens, np.int32)
         self._query_offsets = np.zeros(limits.max_seqs + 1, np.int32)
         self._kv_lengths = np.zeros(limits.max_seqs, np.int32)
-        self._logit_rows = np.zeros(limits.max_seqs, np.int32)
+        self._logit_rows = np.zeros(limits.max_rows, np.int32)
         self._all_positions = np.arange(limits.max_model_len, dtype=np.int32)
         # A single value is written to a memory view in a tenth of the time that an array takes for it.
         self._token_view, self._position_view = self._token_ids.data, self._positions.data
         self._length_view = self._kv_lengths.data
         max_blocks = num_blocks_for(limits.max_model_len)
         self._tables = tuple(BlockTableArray(limits.max_seqs, max_blocks) for _ in range(num_kv_groups))
-        self._sampling = SamplingInputsBuilder(limits.max_seqs)
+        self._sampling = SamplingInputsBuilder(limits.max_rows)
         self._num_decoding = 0
         self._inputs: StepInputs | None = None
 
@@ -78,13 +78,13 @@ class Runner:
     def _build(self, sequences: Sequence[ScheduledSequence]) -> StepInputs:
         for group, array in enumerate(self._tables):
             array.write([s.request.block_tables[group] for s in sequences])
-        if all(s.num_tokens == 1 and s.has_row for s in sequences):
+        if all(s.num_tokens == 1 and s.is_sampled for s in sequences):
             return self._decode_inputs(sequences)
         return self._ragged_inputs(sequences)
 
     def _decode_inputs(self, sequences: Sequence[ScheduledSequence]) -> StepInputs:
         """One token of each. The object of the last step, with other values in its arrays, if it had as many."""
-        for index, (request, _, _) in enumerate(sequences):
+        for index, (request, *_) in enumerate(sequences):
             computed = request.num_computed_tokens
             self._token_view[index] = request.token_view[computed]
             self._position_view[index] = computed
@@ -100,21 +100,25 @@ class Runner:
         return inputs
 
     def _ragged_inputs(self, sequences: Sequence[ScheduledSequence]) -> StepInputs:
-        offsets, kv_lengths, rows = [0], [], []
-        for request, num_tokens, has_row in sequences:
+        offsets, kv_lengths, rows, scored_rows = [0], [], [], []
+        for request, num_tokens, is_sampled, scored in sequences:
             first, start = offsets[-1], request.num_computed_tokens
             end, stop = first + num_tokens, start + num_tokens
             self._token_ids[first:end] = request.tokens[start:stop]
             self._positions[first:end] = self._all_positions[start:stop]
             offsets.append(end)
             kv_lengths.append(stop)
-            if has_row:
+            if is_sampled:
                 rows.append(end - 1)
+            scored_rows += [first + position - start for position in scored]
+        rows += scored_rows
         num_tokens, num_seqs, num_rows = offsets[-1], len(sequences), len(rows)
         self._query_offsets[: num_seqs + 1] = offsets
         self._kv_lengths[:num_seqs] = kv_lengths
         self._logit_rows[:num_rows] = rows
-        sampling = self._sampling.build([s.request for s in sequences if s.has_row]) if rows else None
+        sampled = [s.request for s in sequences if s.is_sampled]
+        scored_spans = [(s.request, s.scored) for s in sequences if s.scored]
+        sampling = self._sampling.build(sampled, scored_spans) if rows else None
         self._inputs = None
         return self._views(num_tokens, num_seqs, num_rows, sampling)
 

@@ -39,6 +39,10 @@ class _Runs(Generic[ScalarT]):
                 self.size = end
         self._offset_view[len(runs)] = self.size
 
+    def append_empty(self, first: int, stop: int) -> None:
+        """Rows ``first ... stop-1``, after all others, have no values."""
+        self.offsets[first + 1 : stop + 1] = self.size
+
     def values(self) -> npt.NDArray[ScalarT]:
         """All runs. A view."""
         return self._values[: self.size]
@@ -73,11 +77,16 @@ class SamplingInputsBuilder:
         # A steady decode step has the sizes of the one before it, and so the same views.
         self._sizes, self._inputs = (0, 0, 0), self._views(0)
 
-    def build(self, requests: Sequence[Request]) -> SamplingInputs:
+    def build(self, requests: Sequence[Request], scored: Sequence[tuple[Request, range]] = ()) -> SamplingInputs:
         """The inputs for one row of each request, in order. Views: valid until the next call.
 
-        It is the object of the last call if the rows belong to the same requests and the sizes are the same.
+        It is the object of the last call if the rows belong to the same requests and the sizes are the same. Rows of
+        ``scored``, requests with the positions whose next token is known, follow in an object of their own.
         """
+        inputs = self._sampled(requests)
+        return self._with_scored(len(requests), scored) if scored else inputs
+
+    def _sampled(self, requests: Sequence[Request]) -> SamplingInputs:
         is_same = len(requests) == self._sizes[0]
         for row, request in enumerate(requests):
             self._draw_view[row] = request.num_tokens
@@ -99,6 +108,19 @@ class SamplingInputsBuilder:
         if not is_same or self._sizes != sizes:
             self._sizes, self._inputs = sizes, self._views(len(requests))
         return self._inputs
+
+    def _with_scored(self, num_sampled: int, scored: Sequence[tuple[Request, range]]) -> SamplingInputs:
+        stop = num_sampled
+        for request, positions in scored:
+            first, stop = stop, stop + len(positions)
+            self._rows[first:stop] = [None] * len(positions)
+            self._forced_ids[first:stop] = request.tokens[positions.start + 1 : positions.stop + 1]
+            self._num_logprobs[first:stop] = request.params.prompt_logprobs or 0
+        self._num_prompt_tokens[num_sampled:stop] = 0
+        self._mask_rows[num_sampled:stop] = -1
+        self._history.append_empty(num_sampled, stop)
+        self._bias_ids.append_empty(num_sampled, stop)
+        return self._views(stop)
 
     def _views(self, count: int) -> SamplingInputs:
         return SamplingInputs(
@@ -151,6 +173,7 @@ class SamplingInputsBuilder:
         self._seeds[row] = request.seed
         self._num_logprobs[row] = params.logprobs or 0
         self._num_prompt_tokens[row] = request.num_prompt_tokens if params.has_penalties else 0
+        self._forced_ids[row] = -1
 
 
 def _history(request: Request) -> Int32Array:

@@ -28,7 +28,9 @@ class SamplingParams:
     output only. Equal ``seed`` and prompt give equal tokens, whatever else runs; None draws a fresh seed. ``stop``
     strings and ``stop_token_ids`` end a generation beside the model's own end tokens, which ``ignore_eos`` switches
     off; before ``min_tokens`` tokens neither they nor stop strings end it. ``max_tokens`` None means: until the context
-    is full. ``logprobs``, from 0 to 20, asks for the log-probability of each token and that many alternatives.
+    is full. ``logprobs``, from 0 to 20, asks for the log-probability of each token and that many alternatives;
+    ``prompt_logprobs`` for those of the prompt's tokens after the first. With it ``max_tokens`` may be 0: the prompt is
+    scored, nothing is chosen.
     ``logit_bias`` adds to the logits of up to 300 token ids, -100 to 100; -100 and 100 as good as forbid and force.
     ``n`` completions are made of a prompt, which is computed once; number ``i`` of them with the seed ``seed + i``. Of
     ``best_of``, the ``n`` with the highest mean log-probability of a token are given. At most 64 of either.
@@ -47,6 +49,7 @@ class SamplingParams:
     stop_token_ids: Iterable[int] = ()
     max_tokens: int | None = None
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     ignore_eos: bool = False
     min_tokens: int = 0
     logit_bias: Mapping[int, float] | None = None
@@ -67,8 +70,9 @@ class SamplingParams:
         self._set_float("frequency_penalty", -2.0, 2.0)
         self._set_int("top_k", 0, _MAX_INT32)
         self._set_optional_int("seed", 0, _MAX_UINT64)
-        self._set_optional_int("max_tokens", 1, _MAX_INT32)
         self._set_optional_int("logprobs", 0, MAX_LOGPROBS)
+        self._set_optional_int("prompt_logprobs", 0, MAX_LOGPROBS)
+        self._set_optional_int("max_tokens", 1 if self.prompt_logprobs is None else 0, _MAX_INT32)
         self._set_int("min_tokens", 0, _MAX_INT32)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise InvalidRequest(

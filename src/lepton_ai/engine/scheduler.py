@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from lepton_ai.backends.base import BLOCK_SIZE, SampledTokens
@@ -62,17 +62,18 @@ class Scheduler:
                 f"exceed the context of {self._limits.max_model_len} tokens",
                 param="max_tokens",
             )
-        if max_tokens > self.max_request_tokens:
+        most = self.max_request_tokens if max_tokens > num_prompt_tokens else self._kv.capacity(self._limits)
+        if max_tokens > most:
             raise OutOfMemory(
                 f"max_tokens: {max_tokens} tokens with the prompt exceed the KV memory, which holds "
-                f"{self.max_request_tokens}; raise kv_memory_bytes or ask for fewer",
+                f"{most}; raise kv_memory_bytes or ask for fewer",
                 param="max_tokens",
             )
 
     @property
     def max_request_tokens(self) -> int:
-        """The longest request that fits, prompt and output."""
-        return self._kv.longest_request(self._limits)
+        """The longest request that fits, prompt and output. The KV of the last output token is never computed."""
+        return min(self._limits.max_model_len, self._kv.capacity(self._limits) + 1)
 
     def add(self, request: Request) -> None:
         """Queue a request, younger than all others, whose size ``check`` accepts."""
@@ -85,9 +86,8 @@ class Scheduler:
     def schedule(self) -> StepPlan:
         """Choose the next step and take the blocks it needs. The plan is empty only if there is no work."""
         self._admit_waiting()
-        counts = allot([_missing(r) for r in self.running], self._limits.max_tokens)
         planned: list[ScheduledSequence] = []
-        for index, num_tokens in enumerate(counts):
+        for index, num_tokens in enumerate(self._allot()):
             if index == len(self.running):  # the rest made room
                 break
             request = self.running[index]
@@ -99,28 +99,35 @@ class Scheduler:
         return StepPlan(tuple(planned), self._kv.take_copies())
 
     def update(self, plan: StepPlan, sampled: SampledTokens | None) -> list[TokenOutput]:
-        """Account for an executed plan; ``sampled`` has one row for each sequence with ``has_row``."""
+        """Account for an executed plan; ``sampled`` has the rows that the plan says."""
         outputs: list[TokenOutput] = []
         self.counters.num_steps += 1
         token_ids = sampled.token_ids.tolist() if sampled else []
-        for sequence in plan.sequences:
-            request = sequence.request
-            request.num_computed_tokens += sequence.num_tokens
-            self._service.charge(request.tenant, sequence.num_tokens)
-            self.counters.computed_tokens += sequence.num_tokens
+        row = 0
+        all_scored: list[tuple[Request, range]] = []
+        for request, num_tokens, is_sampled, scored in plan.sequences:
+            request.num_computed_tokens += num_tokens
+            self._service.charge(request.tenant, num_tokens)
+            self.counters.computed_tokens += num_tokens
             if request.num_computed_tokens // BLOCK_SIZE > request.num_registered_blocks:
                 self._kv.commit(request)
-            if not sequence.has_row:
-                continue
-            assert sampled is not None
-            row = len(outputs)
-            self.counters.output_tokens += 1
-            request.append(token_ids[row])
-            count = request.params.logprobs
-            logprob = None if count is None else _token_logprob(sampled, row, count)
-            outputs.append(TokenOutput(request, token_ids[row], logprob, request.finish_reason))
+            if scored:
+                all_scored.append((request, scored))
+            if is_sampled:
+                assert sampled is not None
+                self.counters.output_tokens += 1
+                request.append(token_ids[row])
+                count = request.params.logprobs
+                logprob = None if count is None else _token_logprob(sampled, row, count)
+                outputs.append(TokenOutput(request, token_ids[row], logprob, request.finish_reason))
+                row += 1
+            elif request.num_computed_tokens == request.max_tokens:
+                request.finish_reason = FinishReason.LENGTH
+                outputs.append(TokenOutput(request, None, None, request.finish_reason))
             if request.finish_reason:
                 self._remove(request)
+        if sampled and all_scored:
+            _keep_scores(all_scored, sampled, row)
         return outputs
 
     def finish(self, request: Request, reason: FinishReason) -> None:
@@ -266,15 +273,37 @@ class Scheduler:
         assert request.finish_reason is not None
         self.counters.finish(request.finish_reason.value)
 
+    def _allot(self) -> list[int]:
+        """Tokens of each that runs. Where a prompt is scored, the rows of a step are divided like its tokens."""
+        missing = [_missing(r) for r in self.running]
+        if max(missing, default=0) > 1:
+            wanted = [r.num_unscored_tokens + 1 for r in self.running]
+            rows = allot(wanted, self._limits.max_rows)
+            missing = [m - w + n for m, w, n in zip(missing, wanted, rows, strict=True)]
+        return allot(missing, self._limits.max_tokens)
+
     @staticmethod
     def _sequence(request: Request, num_tokens: int) -> ScheduledSequence:
-        return ScheduledSequence(
-            request, num_tokens, has_row=request.num_computed_tokens + num_tokens == request.num_tokens
-        )
+        stop = request.num_computed_tokens + num_tokens
+        is_sampled = stop == request.num_tokens < request.max_tokens
+        if request.prompt_logprobs is None:
+            return ScheduledSequence(request, num_tokens, is_sampled)
+        scored = range(len(request.prompt_logprobs), min(stop, request.num_prompt_tokens - 1))
+        return ScheduledSequence(request, num_tokens, is_sampled, scored)
 
 
 def _missing(request: Request) -> int:
     return request.num_tokens - request.num_computed_tokens
+
+
+def _keep_scores(scored: Sequence[tuple[Request, range]], sampled: SampledTokens, row: int) -> None:
+    """Take over what rows from ``row`` on say of prompts. One choice may have found already what another finds too."""
+    for request, positions in scored:
+        known, count = request.prompt_logprobs, request.params.prompt_logprobs
+        assert known is not None and count is not None and positions.start <= len(known)
+        for position in range(len(known), positions.stop):
+            known.append(_token_logprob(sampled, row + position - positions.start, count))
+        row += len(positions)
 
 
 def _token_logprob(sampled: SampledTokens, row: int, count: int) -> TokenLogprob:

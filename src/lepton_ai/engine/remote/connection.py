@@ -222,6 +222,8 @@ class Connection:
         if generation is None:  # it ended here, by a stop string
             return
         generation.num_cached_tokens = token.num_cached_tokens
+        if token.prompt_logprobs is not None:
+            generation.prompt_logprobs = token.prompt_logprobs
         reason = None if token.finish_reason is None else FinishReason(token.finish_reason)
         generation.push(token.token_id, token.logprob, reason)
         _wake(generation)

@@ -128,7 +128,9 @@ class HostedGenerator:
                 yield Failed(id_, ErrorMessage(error.code, error.message, error.param))
             else:
                 finish_reason = None if reason is None else reason.value
-                tokens.append(Token(id_, token_id, finish_reason, request.num_cached_tokens or 0, logprob))
+                of_prompt = request.known_prompt_logprobs if request.num_output_tokens <= 1 else None
+                cached = request.num_cached_tokens or 0
+                tokens.append(Token(id_, token_id, finish_reason, cached, logprob, of_prompt))
             if reason is not None:
                 del self._requests[id_], self._ids[request]
         yield Tokens(tokens)

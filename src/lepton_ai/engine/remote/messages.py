@@ -170,13 +170,17 @@ class Failed(_Message):
 
 
 class Token(msgspec.Struct, frozen=True, array_like=True):
-    """A token of a generation. ``num_cached_tokens`` of the prompt were found in the cache."""
+    """A token of a generation, or its end without one. ``num_cached_tokens`` of the prompt were found in the cache.
+
+    ``prompt_logprobs`` come with the first.
+    """
 
     id: int
-    token_id: int
+    token_id: int | None
     finish_reason: str | None
     num_cached_tokens: int
     logprob: TokenLogprob | None
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None
 
 
 class Tokens(_Message):
