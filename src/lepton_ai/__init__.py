@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lepton_ai.engine.sampling_params import SamplingParams
     from lepton_ai.engine.shared_device import Device
     from lepton_ai.engine.stats import EngineStats
+    from lepton_ai.engine.trace import StepTrace
     from lepton_ai.errors import LeptonError
     from lepton_ai.text.tokenizer import Tokenizer
 
@@ -57,6 +58,7 @@ __all__ = [
     "RequestOptions",
     "SamplingParams",
     "Score",
+    "StepTrace",
     "TokenLogprob",
     "Tokenizer",
     "Usage",
@@ -84,6 +86,8 @@ def __getattr__(name: str) -> object:
             module = "lepton_ai.engine.request_options"
         case "EngineStats":
             module = "lepton_ai.engine.stats"
+        case "StepTrace":
+            module = "lepton_ai.engine.trace"
         case "SamplingParams":
             module = "lepton_ai.engine.sampling_params"
         case "Tokenizer":

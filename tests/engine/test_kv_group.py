@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 from tests.engine.test_scheduler import request, step
 
@@ -57,9 +59,9 @@ def test_with_less_it_must_fit_as_a_whole() -> None:
 
 def test_the_smallest_group_bounds_a_request() -> None:
     limits = Limits(max_tokens=16, max_rows=1, max_seqs=1, max_model_len=500)
-    assert KVManager([KVGroup(20), KVGroup(5, 33)]).longest_request(limits) == 321
-    assert KVManager([KVGroup(20), KVGroup(4, 33)]).longest_request(limits) == 65
-    assert KVManager([KVGroup(3, 16)]).longest_request(limits) == 500
+    assert KVManager([KVGroup(20), KVGroup(5, 33)]).capacity(limits) == 320
+    assert KVManager([KVGroup(20), KVGroup(4, 33)]).capacity(limits) == 64
+    assert KVManager([KVGroup(3, 16)]).capacity(limits) == sys.maxsize
 
 
 @pytest.mark.parametrize("window", [1, 16, 33])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -163,6 +163,19 @@ class Executable(Protocol):
 
         Raises InvalidRequest for an unknown name or another shape.
         """
+        ...
+
+
+@runtime_checkable
+class TimedExecutable(Protocol):
+    """What an executable has too, if its backend can say where the time of a step goes."""
+
+    def set_timing(self, *, enabled: bool) -> None:
+        """Measure the ops of each step from now on, or no longer; not while a step runs."""
+        ...
+
+    def take_seconds(self) -> dict[str, float]:
+        """Seconds by kind of op since the last call."""
         ...
 
 

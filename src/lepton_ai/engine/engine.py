@@ -18,6 +18,7 @@ from lepton_ai.engine.runner import Runner
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.scheduler import Scheduler
 from lepton_ai.engine.token_matcher import TokenMatcher
+from lepton_ai.engine.trace import StepObserver, StepTracer
 from lepton_ai.errors import ContextLengthExceeded, InvalidRequest
 
 
@@ -39,6 +40,8 @@ class Engine:
 
     def __init__(self, executable: Executable, cache: KVCache, config: EngineConfig) -> None:
         self.config = config
+        self.tracer: StepTracer | None = None
+        self._executable = executable
         self._cache = cache
         self._eos_ids = frozenset(i for i in config.eos_ids if i < config.vocab_size)
         self._runner = Runner(executable, cache, config.limits, num_kv_groups=len(config.kv_windows))
@@ -77,6 +80,8 @@ class Engine:
     def add(self, request: Request) -> None:
         """Queue a request that ``make_request`` made."""
         self.scheduler.add(request)
+        if self.tracer is not None:
+            self.tracer.arrive(request)
 
     def finish(self, request: Request, reason: FinishReason) -> None:
         """End a request now; all it holds is free."""
@@ -84,15 +89,33 @@ class Engine:
 
     def step(self) -> list[TokenOutput]:
         """Run one step; without work, nothing happens."""
+        if self.tracer is not None:
+            return self.tracer.step(self.scheduler, self._runner)
         plan = self.scheduler.schedule()
         if not plan.sequences:
             return []
         sampled = self._runner.execute(plan)
         return self.scheduler.update(plan, sampled)
 
+    def start_trace(self, observer: StepObserver) -> None:
+        """Tell ``observer`` of each step from now on. Whoever calls ``step`` then ends it with ``tracer.end_step``."""
+        if self.tracer is None:
+            self.tracer = StepTracer(self._executable)
+        self.tracer.observers.append(observer)
+
+    def stop_trace(self, observer: StepObserver) -> None:
+        """Tell it no more."""
+        assert self.tracer is not None, "no trace is under way"
+        self.tracer.observers.remove(observer)
+        if not self.tracer.observers:
+            self.tracer.close()
+            self.tracer = None
+
     def reset(self) -> None:
         """Forget all requests and all cached prefixes: the way back from a step that was broken off."""
         self.scheduler = self._new_scheduler()
+        if self.tracer is not None:
+            self.tracer.forget()
 
     def _new_scheduler(self) -> Scheduler:
         config = self.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from lepton_ai.engine.shared_device import Device
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.stream import Stream
 from lepton_ai.engine.text_encoder import Text, TextEncoder
+from lepton_ai.engine.trace import StepObserver
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.models.encoder import EncoderModel
 from lepton_ai.models.family import not_a_decoder
@@ -179,6 +181,15 @@ class LLM:
         Raises InvalidRequest for a model that does not generate.
         """
         return self._client.stats()
+
+    def trace(self, observer: StepObserver) -> AbstractContextManager[None]:
+        """Tell ``observer`` what each step does and where its time goes, for the length of a ``with`` block.
+
+        It is called after the step, in the thread that ran it, and the next step waits for it. It may submit requests,
+        but not wait for them; an error of it fails all that are under way. Entering and leaving wait for the step under
+        way. Raises InvalidRequest for a model that does not generate.
+        """
+        return self._client.trace(observer)
 
     def score(self, prompts: str | Sequence[Prompt]) -> list[Score]:
         """Log-probabilities of the tokens of each text, without sampling; no ``[T, V]`` is ever held.

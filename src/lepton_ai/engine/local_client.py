@@ -22,6 +22,7 @@ from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.token_matcher import TokenMatcher
+from lepton_ai.engine.trace import StepObserver
 from lepton_ai.engine.turns import Turns
 from lepton_ai.errors import InvalidRequest
 
@@ -126,6 +127,17 @@ class LocalClient:
         with self._turns.turn():
             yield
 
+    @contextmanager
+    def trace(self, observer: StepObserver) -> Iterator[None]:
+        """Tell ``observer`` of each step that runs meanwhile, in the thread that ran it."""
+        with self.between_steps():
+            self._engine.start_trace(observer)
+        try:
+            yield
+        finally:
+            with self._turns.turn():
+                self._engine.stop_trace(observer)
+
     def close(self) -> None:
         """Cancel everything; afterwards each use raises InvalidRequest."""
         with self._turns.turn():
@@ -150,6 +162,8 @@ class LocalClient:
             self._take_in()
             for output in self._engine.step():
                 self._hand_out(output)
+            if self._engine.tracer is not None:
+                self._engine.tracer.end_step()
         except BaseException as error:
             for generation in (*self._submitted, *self._active.values()):
                 generation.fail(error)

@@ -30,13 +30,14 @@ class ScheduledSequence(NamedTuple):
 
 
 class StepPlan(NamedTuple):
-    """One ragged step, highest rank first. ``copies`` are made before it, in order.
+    """One ragged step, highest rank first. ``copies`` are made before it, in order. ``preempted`` made room for it.
 
     Rows of sampled tokens come first, then those of scored ones, both in the order of the sequences.
     """
 
     sequences: tuple[ScheduledSequence, ...]
     copies: tuple[BlockCopy, ...] = ()
+    preempted: tuple[Request, ...] = ()
 
 
 class TokenOutput(NamedTuple):

@@ -45,6 +45,7 @@ class Scheduler:
         self.running: list[Request] = []
         self.paused: set[Request] = set()
         self.counters = Counters()
+        self._preempted: list[Request] = []
         self._num_arrivals = 0
         self._kv = kv
         self._limits = limits
@@ -96,7 +97,8 @@ class Scheduler:
             if num_tokens:
                 planned.append(self._sequence(request, num_tokens))
         assert planned or not self.has_work, "no request can advance"
-        return StepPlan(tuple(planned), self._kv.take_copies())
+        preempted, self._preempted = tuple(self._preempted), []
+        return StepPlan(tuple(planned), self._kv.take_copies(), preempted)
 
     def update(self, plan: StepPlan, sampled: SampledTokens | None) -> list[TokenOutput]:
         """Account for an executed plan; ``sampled`` has the rows that the plan says."""
@@ -259,6 +261,7 @@ class Scheduler:
         self.running.remove(victim)
         self._kv.release(victim)
         self.waiting.add(victim)
+        self._preempted.append(victim)
         self.counters.num_preemptions += 1
 
     def _remove(self, request: Request) -> None:
