@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from tests.cli.conftest import Lepton
 from tests.engine.published import SENTENCE_FILES, published_bert, write_files
 from tests.engine.tiny_gguf import tiny_gguf
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +61,62 @@ def test_figures_of_an_encoder(lepton: Lepton, tmp_path: Path) -> None:
     assert refused.status == 2 and "--output-tokens: expected none for an encoder" in refused.err
     beyond = lepton("bench", path, "--prompt-tokens", "49")
     assert beyond.status == 2 and "max_model_len: expected 1 to 48" in beyond.err
+
+
+def test_a_trace_as_a_picture(lepton: Lepton, model: str, tmp_path: Path) -> None:
+    path = tmp_path / "engine.svg"
+    value = lepton("bench", model, "--trace", str(path), "--threads", "1", "--json").json()
+    assert (value["trace"], value["num_requests"], value["num_threads"]) == (str(path), 12, 1)
+    # A pre-emption: the urgent request comes when all seats are taken.
+    assert value["num_preemptions"] == 1
+    shares = [value[name] for name in ("kernel_share", "python_share", "waiting_share")]
+    assert all(isinstance(share, float) and 0 < share < 1 for share in shares)
+    root = ElementTree.parse(path).getroot()
+    (summary,) = [t.text for t in root.iter(f"{SVG}text") if (t.text or "").startswith("12 requests")]
+    assert summary is not None and f"{value['num_steps']} steps in" in summary
+    names = {t.text for t in root.iter(f"{SVG}text")}
+    assert {"1  short", "2  long", "3  shared prefix", "9  urgent"} <= names
+
+
+def test_the_load_of_a_trace_is_that_of_its_seed(lepton: Lepton, model: str, tmp_path: Path) -> None:
+    def work(seed: int) -> list[list[dict[str, int]]]:
+        path = tmp_path / f"{seed}.json"
+        assert lepton("bench", model, "--trace", str(path), "--seed", str(seed), "--threads", "1").status == 0
+        events = json.loads(path.read_text())["traceEvents"]
+        return [e["args"] for e in events if e["ph"] == "X" and e["name"].startswith("step ")]
+
+    first = work(0)
+    assert first == work(0) and first != work(1)
+
+
+def test_a_trace_as_a_page(lepton: Lepton, model: str, tmp_path: Path) -> None:
+    path = tmp_path / "engine.html"
+    result = lepton("bench", model, "--trace", str(path), "--threads", "1")
+    assert result.status == 0 and f"wrote {path}" in result.err
+    lines = result.out.splitlines()
+    assert any(line.startswith("python_s, schedule ") for line in lines)
+    page = path.read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>") and page.count("<svg ") == 1 and "<td>matrix products</td>" in page
+    assert "<script" not in page and "src=" not in page and "<link" not in page
+
+
+@pytest.mark.parametrize("option", ["--prompt-tokens", "--output-tokens", "--concurrency", "--repeat"])
+def test_a_trace_has_a_load_of_its_own(lepton: Lepton, model: str, tmp_path: Path, option: str) -> None:
+    result = lepton("bench", model, "--trace", str(tmp_path / "a.svg"), option, "3")
+    assert result.status == 2 and f"{option}: expected none with --trace" in result.err
+
+
+def test_where_a_trace_can_be_written(lepton: Lepton, model: str, tmp_path: Path) -> None:
+    result = lepton("bench", model, "--trace", str(tmp_path / "a.png"))
+    assert result.status == 2 and "--trace: expected a file called *.svg, *.html or *.json, got 'a.png'" in result.err
+    result = lepton("bench", model, "--trace", str(tmp_path / "absent" / "a.svg"))
+    assert result.status == 2 and f"--trace: there is no folder {tmp_path / 'absent'}" in result.err
+    (tmp_path / "taken.svg").mkdir()
+    result = lepton("bench", model, "--trace", str(tmp_path / "taken.svg"), "--threads", "1")
+    assert result.status == 1 and "--trace: cannot write" in result.err and "[storage_error]" in result.err
+
+
+def test_an_encoder_has_no_trace(lepton: Lepton, tmp_path: Path) -> None:
+    path = str(write_files(tmp_path / "bert", published_bert() | SENTENCE_FILES))
+    result = lepton("bench", path, "--trace", str(tmp_path / "a.svg"))
+    assert result.status == 2 and "--trace: expected a model that generates, got an encoder" in result.err

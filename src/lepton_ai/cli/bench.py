@@ -5,16 +5,20 @@ from __future__ import annotations
 import resource
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from lepton_ai.backends.base import Int32Array
 from lepton_ai.cli.loading import OnDemandProgress, open_llm
 from lepton_ai.cli.options import AllowConfigKeys, Json, ModelName, PolicyOption, Threads
-from lepton_ai.cli.output import print_json, print_line
+from lepton_ai.cli.output import print_json, print_line, print_note
+from lepton_ai.cli.random_prompts import RandomPrompts
+from lepton_ai.cli.trace import check_trace_path, trace_load
+from lepton_ai.cli.trace_load import MAX_MODEL_LEN, MAX_NUM_SEQS
 from lepton_ai.config import Environment, Policy
 from lepton_ai.engine.llm import LLM
 from lepton_ai.engine.model_info import ModelInfo
@@ -22,22 +26,44 @@ from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.models.encoder import EncoderModel
+from lepton_ai.models.family import Model
 from lepton_ai.models.registry import read_model
 from lepton_ai.weights.checkpoint import open_checkpoint
 from lepton_ai.weights.sources.resolve import resolve
 
-_OUTPUT_TOKENS = 128
+_PROMPT_TOKENS, _OUTPUT_TOKENS, _CONCURRENCY, _REPEAT = 512, 128, 1, 3
 
+# None tells what was not given: --trace has a load of its own.
 PromptTokens = Annotated[
-    int, typer.Option("--prompt-tokens", min=1, help="Random tokens in each prompt, or in each text of an encoder.")
+    int | None,
+    typer.Option(
+        "--prompt-tokens",
+        min=1,
+        help="Random tokens in each prompt, or in each text of an encoder. Default: 512.",
+        show_default=False,
+    ),
 ]
 OutputTokens = Annotated[
     int | None,
     typer.Option("--output-tokens", min=1, help="Tokens generated for each prompt. Default: 128.", show_default=False),
 ]
-Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Requests, or texts, that run together.")]
-Repeat = Annotated[int, typer.Option("--repeat", min=1, help="Runs; medians are reported.")]
+Concurrency = Annotated[
+    int | None,
+    typer.Option("--concurrency", min=1, help="Requests, or texts, that run together. Default: 1.", show_default=False),
+]
+Repeat = Annotated[
+    int | None,
+    typer.Option("--repeat", min=1, help="Runs; medians are reported. Default: 3.", show_default=False),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the random prompts.")]
+Trace = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        help="Run a mixed load instead, and draw what the engine did: .svg, .html, or .json for Perfetto.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +76,12 @@ class _Rates:
 def bench(
     model: ModelName,
     *,
-    prompt_tokens: PromptTokens = 512,
+    prompt_tokens: PromptTokens = None,
     output_tokens: OutputTokens = None,
-    concurrency: Concurrency = 1,
-    repeat: Repeat = 3,
+    concurrency: Concurrency = None,
+    repeat: Repeat = None,
     seed: Seed = 0,
+    trace: Trace = None,
     threads: Threads = None,
     policy: PolicyOption = Policy.AUTO,
     allow_config_key: AllowConfigKeys = None,
@@ -66,13 +93,32 @@ def bench(
     generated after that counts for decoding. The time to the first token is the median over requests, which all arrive
     at once. An encoder makes vectors: the mean of each text's tokens.
 
+    With --trace, twelve requests come one after another: long and short prompts, some with a common beginning, one of
+    them urgent. The file shows for each when it waited and ran, and where the time of the engine's steps went.
+
     \b
     Examples:
       lepton bench smollm2 --prompt-tokens 512 --output-tokens 128 --concurrency 4
       lepton bench minilm --prompt-tokens 128 --concurrency 32
+      lepton bench smollm2 --trace engine.html
     """
-    options = _Options(model, prompt_tokens, concurrency, repeat, seed, threads, policy, tuple(allow_config_key or ()))
-    if _is_encoder(options):
+    if trace is not None:
+        lengths = {"prompt-tokens": prompt_tokens, "output-tokens": output_tokens}
+        _refuse_beside_trace(lengths | {"concurrency": concurrency, "repeat": repeat})
+        check_trace_path(trace)
+    options = _Options(
+        model,
+        prompt_tokens or _PROMPT_TOKENS,
+        concurrency or _CONCURRENCY,
+        repeat or _REPEAT,
+        seed,
+        threads,
+        policy,
+        tuple(allow_config_key or ()),
+    )
+    if trace is not None:
+        result = _trace(options, trace)
+    elif isinstance(_read(options), EncoderModel):
         if output_tokens is not None:
             raise InvalidRequest("--output-tokens: expected none for an encoder", param="output_tokens")
         result = _bench_encoder(options)
@@ -83,7 +129,9 @@ def bench(
         print_json(result)
         return
     for name, value in result.items():
-        print_line(f"{name:<22} {_shown(value)}")
+        parts = {f"{name}, {part}": each for part, each in value.items()} if isinstance(value, dict) else {name: value}
+        for label, each in parts.items():
+            print_line(f"{label:<25} {_shown(each)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,30 +161,55 @@ class _Options:
     def described(self, info: ModelInfo) -> dict[str, object]:
         """What was run, and how."""
         return {
-            "model": info.name,
-            "digest": info.digest,
-            "policy": info.policy,
-            "num_threads": info.num_threads,
-            "isa": info.isa,
+            **_described(info),
             "concurrency": self.concurrency,
             "prompt_tokens": self.prompt_tokens,
             "repeat": self.repeat,
         }
 
 
-def _is_encoder(options: _Options) -> bool:
+def _described(info: ModelInfo) -> dict[str, object]:
+    return {
+        "model": info.name,
+        "digest": info.digest,
+        "policy": info.policy,
+        "num_threads": info.num_threads,
+        "isa": info.isa,
+    }
+
+
+def _read(options: _Options) -> Model:
     environment = Environment.read()
     with open_checkpoint(resolve(options.model, environment, OnDemandProgress()), environment.home) as checkpoint:
         model, _ = read_model(checkpoint, allowed_config_keys=options.allow_config_keys)
-    return isinstance(model, EncoderModel)
+    return model
+
+
+def _refuse_beside_trace(options: Mapping[str, int | None]) -> None:
+    """Raise InvalidRequest for an option that shapes the other load."""
+    for name, value in options.items():
+        if value is not None:
+            raise InvalidRequest(f"--{name}: expected none with --trace, which has a load of its own", param=name)
+
+
+def _trace(options: _Options, path: Path) -> dict[str, object]:
+    model = _read(options)
+    if isinstance(model, EncoderModel):
+        raise InvalidRequest("--trace: expected a model that generates, got an encoder", param="trace")
+    max_model_len = min(MAX_MODEL_LEN, model.config.context_length)
+    with replace(options, concurrency=MAX_NUM_SEQS).load(max_model_len) as llm:
+        summary = trace_load(llm, path, options.seed)
+        described = _described(llm.model_info)
+    print_note(f"wrote {path}")
+    return described | {"trace": str(path)} | summary.to_dict()
 
 
 def _bench_decoder(options: _Options, output_tokens: int) -> dict[str, object]:
     with options.load(options.prompt_tokens + output_tokens) as llm:
-        prompts = _Prompts(llm, options.prompt_tokens, options.seed)
+        length, prompts = options.prompt_tokens, RandomPrompts(llm.tokenizer, options.seed)
         params = SamplingParams(temperature=0.0, max_tokens=output_tokens, ignore_eos=True)
-        _measure(llm, [prompts.draw()], params)  # touches the weights and starts the threads
-        runs = [_measure(llm, prompts.draw_many(options.concurrency), params) for _ in range(options.repeat)]
+        _measure(llm, [prompts.draw(length)], params)  # touches the weights and starts the threads
+        runs = [_measure(llm, prompts.draw_many(length, options.concurrency), params) for _ in range(options.repeat)]
         described = options.described(llm.model_info)
     decode = [run.decode_tokens_per_s for run in runs if run.decode_tokens_per_s is not None]
     return {
@@ -150,9 +223,9 @@ def _bench_decoder(options: _Options, output_tokens: int) -> dict[str, object]:
 
 def _bench_encoder(options: _Options) -> dict[str, object]:
     with options.load(options.prompt_tokens) as llm:
-        prompts = _Prompts(llm, options.prompt_tokens, options.seed)
-        _time(llm, [prompts.draw()])  # touches the weights and starts the threads
-        seconds = [_time(llm, prompts.draw_many(options.concurrency)) for _ in range(options.repeat)]
+        length, prompts = options.prompt_tokens, RandomPrompts(llm.tokenizer, options.seed)
+        _time(llm, [prompts.draw(length)])  # touches the weights and starts the threads
+        seconds = [_time(llm, prompts.draw_many(length, options.concurrency)) for _ in range(options.repeat)]
         described = options.described(llm.model_info)
     texts_per_s = options.concurrency / statistics.median(seconds)
     return {**described, "texts_per_s": texts_per_s, "tokens_per_s": texts_per_s * options.prompt_tokens}
@@ -162,23 +235,6 @@ def _time(llm: LLM, texts: list[Int32Array]) -> float:
     start = time.perf_counter()
     llm.embed(texts, pooling="mean", max_length=len(texts[0]))
     return time.perf_counter() - start
-
-
-class _Prompts:
-    """Random prompts of ordinary tokens, no two alike, so that none finds its prefix in the cache."""
-
-    def __init__(self, llm: LLM, length: int, seed: int) -> None:
-        tokenizer = llm.tokenizer
-        ids = [i for i in range(tokenizer.vocab_size) if not tokenizer.is_control(i)]
-        self._ids = np.array(ids, np.int32)
-        self._length = length
-        self._rng = np.random.default_rng(seed)
-
-    def draw(self) -> Int32Array:
-        return self._rng.choice(self._ids, self._length)
-
-    def draw_many(self, count: int) -> list[Int32Array]:
-        return [self.draw() for _ in range(count)]
 
 
 def _measure(llm: LLM, prompts: list[Int32Array], params: SamplingParams) -> _Rates:

@@ -40,9 +40,9 @@ class Arrival(NamedTuple):
 class StepTrace:
     """One step. ``start_s`` is a time of ``time.perf_counter``, other times are seconds that something took.
 
-    ``schedule_s`` chooses the step, ``execute_s`` runs it, ``update_s`` accounts for it, ``deliver_s`` makes text of its
-    tokens. ``kernel_s`` is the part of ``execute_s`` that ops took, by their kind; it is empty for a backend that does
-    not measure them.
+    ``schedule_s`` chooses the step, ``execute_s`` runs it, ``update_s`` accounts for it, ``deliver_s`` makes text of
+    its tokens. ``kernel_s`` is the part of ``execute_s`` that ops took, by their kind; empty if the backend does not
+    measure them.
 
     ``requests`` are those that ran, highest rank first, ``arrivals`` those that came since the last step, ``preempted``
     those that gave up their blocks for this one. Requests are numbered in the order of coming; after a step that was
