@@ -164,5 +164,5 @@ class StepTracer:
 def _request_step(sequence: ScheduledSequence) -> RequestStep:
     request = sequence.request
     # The row's token is there already; one before it that was sampled too had never been computed.
-    num_decoded = 1 if sequence.has_row and request.num_output_tokens > 1 else 0
-    return RequestStep(request.arrival, sequence.num_tokens - num_decoded, num_decoded, sequence.has_row)
+    num_decoded = 1 if sequence.is_sampled and request.num_output_tokens > 1 else 0
+    return RequestStep(request.arrival, sequence.num_tokens - num_decoded, num_decoded, sequence.is_sampled)
