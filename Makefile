@@ -87,8 +87,6 @@ $(VENV)/.dev: $(VENV)/.base $(BUILT_FROM)
 	@$(COMPILE)
 	@touch $(VENV)/.core $@
 
-$(PEERS)/.ready: scripts/bootstrap.py bench/parity-requirements.txt
-	$(PYTHON) scripts/bootstrap.py $(PEERS)
-	@echo 'installing PyTorch, transformers and llama.cpp: some minutes'
-	$(PEERS)/bin/python -m pip --disable-pip-version-check -qq install --requirement bench/parity-requirements.txt
+$(PEERS)/.ready: scripts/bootstrap.py bench/peers.py bench/parity-requirements.txt | $(VENV)/.dev
+	$(PY) -m bench.peers
 	@touch $@

@@ -1,8 +1,12 @@
-"""The environments that other engines run in: virtual environments of their own, made when they are first needed."""
+"""The environments that other engines run in: virtual environments of their own, made when they are first needed.
+
+python -m bench.peers    makes that of the parity tests
+"""
 
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,7 +18,12 @@ from bench.worker import ROOT
 REQUIREMENTS = ROOT / "bench" / "peers-requirements.txt"
 ENCODER_REQUIREMENTS = ROOT / "bench" / "encoder-peers-requirements.txt"
 ENCODER_FOLDER = ROOT / ".venv-encoders"
+PARITY_REQUIREMENTS = ROOT / "bench" / "parity-requirements.txt"
+PARITY_FOLDER = ROOT / ".venv-parity"
 
+# Where a processor has AMX, llama.cpp's kernels for it end with a segmentation fault (seen as GCC 12 compiles them).
+_WITHOUT_AMX = " ".join(f"-DCMAKE_{language}_FLAGS=-mno-amx-int8" for language in ("C", "CXX"))
+_NATIVE = f"-DGGML_NATIVE=ON {_WITHOUT_AMX if platform.machine() == 'x86_64' else ''}".rstrip()
 _AVX2_LEVEL = "-DGGML_NATIVE=OFF -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON"
 
 
@@ -30,7 +39,7 @@ class PeerBuild:
 
 
 BUILDS = {
-    "native": PeerBuild(ROOT / ".venv-peers", "-DGGML_NATIVE=ON", None),
+    "native": PeerBuild(ROOT / ".venv-peers", _NATIVE, None),
     "avx2": PeerBuild(ROOT / ".venv-peers-avx2", _AVX2_LEVEL, "avx2"),
 }
 """By the level of instructions: what this machine has, or AVX2 on both sides."""
@@ -48,6 +57,12 @@ def ensure_encoder_peers() -> Path:
     return _ensure(ENCODER_FOLDER, ENCODER_REQUIREMENTS, "installing ONNX Runtime and OpenVINO")
 
 
+def ensure_parity_peers() -> Path:
+    """The interpreter of the environment with PyTorch, transformers and llama.cpp."""
+    what = "installing PyTorch, transformers and llama.cpp"
+    return _ensure(PARITY_FOLDER, PARITY_REQUIREMENTS, what, ("--no-cache-dir",), _NATIVE)
+
+
 def _ensure(folder: Path, requirements: Path, what: str, options: Sequence[str] = (), cmake_args: str = "") -> Path:
     python = folder / "bin" / "python"
     stamp = folder / "lepton-peers.txt"
@@ -61,3 +76,7 @@ def _ensure(folder: Path, requirements: Path, what: str, options: Sequence[str] 
     subprocess.run([*pip, *options, "--requirement", requirements], env=environment, check=True)
     stamp.write_text(wanted, encoding="utf-8")
     return python
+
+
+if __name__ == "__main__":
+    ensure_parity_peers()

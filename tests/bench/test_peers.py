@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bench.peers import BUILDS, ensure_encoder_peers, ensure_peers
+from bench.peers import BUILDS, ensure_encoder_peers, ensure_parity_peers, ensure_peers
 
 from bench import peers
 
@@ -30,10 +30,11 @@ class Recorder:
 def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
     monkeypatch.setattr(subprocess, "run", recorder)
-    for name in ("REQUIREMENTS", "ENCODER_REQUIREMENTS"):
+    for name in ("REQUIREMENTS", "ENCODER_REQUIREMENTS", "PARITY_REQUIREMENTS"):
         (tmp_path / name).write_text("peer==1\n")
         monkeypatch.setattr(peers, name, tmp_path / name)
     monkeypatch.setattr(peers, "ENCODER_FOLDER", tmp_path / "encoders")
+    monkeypatch.setattr(peers, "PARITY_FOLDER", tmp_path / "parity")
     return recorder
 
 
@@ -53,6 +54,8 @@ def test_llama_cpp_is_compiled_with_the_options_of_its_build(recorder: Recorder,
         ensure_peers(build)
         assert recorder.cmake_args[-1] == build.cmake_args
         assert {"--no-binary", "--no-cache-dir"} < set(recorder.commands[-1])
+    assert ensure_parity_peers() == tmp_path / "parity" / "bin" / "python"
+    assert recorder.cmake_args[-1] == BUILDS["native"].cmake_args
     changed = peers.PeerBuild(tmp_path / "native", "-DOTHER=ON", None)
     ensure_peers(changed)
-    assert len(recorder.commands) == 6
+    assert len(recorder.commands) == 8
