@@ -8,6 +8,7 @@ from lepton_ai.engine.trace import Arrival, RequestStep, StepTrace
 STATS = EngineStats(
     num_running=2,
     num_waiting=1,
+    num_paused=0,
     num_steps=1,
     num_preemptions=0,
     prompt_tokens=0,

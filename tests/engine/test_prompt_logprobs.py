@@ -19,8 +19,8 @@ from tests.engine.fakes import (
 from tests.engine.tiny_gguf import CONTEXT_LENGTH, tiny_gguf
 
 from lepton_ai import LLM, SamplingParams
-from lepton_ai.engine.client import EngineClient
 from lepton_ai.engine.engine import Engine
+from lepton_ai.engine.local_client import LocalClient
 from lepton_ai.engine.outputs import TokenLogprob
 from lepton_ai.engine.plan import StepPlan, TokenOutput
 from lepton_ai.engine.request import FinishReason, Request
@@ -218,8 +218,8 @@ def test_a_prompt_that_is_only_scored_may_fill_the_context_and_the_memory() -> N
         engine.make_request([1] * 65, ONLY)
 
 
-def client_of(engine: Engine) -> EngineClient:
-    return EngineClient(engine, lambda params: ByteDecoder(params.stop_strings), no_constraints)
+def client_of(engine: Engine) -> LocalClient:
+    return LocalClient(engine, lambda params: ByteDecoder(params.stop_strings), no_constraints)
 
 
 @pytest.mark.parametrize("params", [SCORED, ONLY])

@@ -15,8 +15,8 @@ from tests.engine.fakes import (
 )
 
 from lepton_ai.backends.base import KVCache, StepInputs
-from lepton_ai.engine.client import EngineClient
 from lepton_ai.engine.engine import Engine
+from lepton_ai.engine.local_client import LocalClient
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.trace import Arrival, RequestStep, StepTrace, StepTracer
@@ -61,7 +61,7 @@ class Setup:
         made = config(max_tokens=max_tokens, max_seqs=max_seqs)
         self.executable = TimedFake(made.limits)
         self.engine = Engine(self.executable, FakeCache(num_blocks), made)
-        self.client = EngineClient(self.engine, lambda params: ByteDecoder(params.stop_strings), no_constraints)
+        self.client = LocalClient(self.engine, lambda params: ByteDecoder(params.stop_strings), no_constraints)
 
     def finish(self, *prompts: list[int], max_tokens: int = 3, priority: int = 0) -> list[str]:
         params = SamplingParams(temperature=0.0, max_tokens=max_tokens)
@@ -130,7 +130,7 @@ def test_where_the_time_went() -> None:
 def test_a_backend_that_does_not_measure() -> None:
     made = config()
     engine, steps = Engine(FakeExecutable(made.limits), FakeCache(8), made), list[StepTrace]()
-    client = EngineClient(engine, lambda params: ByteDecoder(), no_constraints)
+    client = LocalClient(engine, lambda params: ByteDecoder(), no_constraints)
     with client.trace(steps.append):
         client.next_chunk(client.submit([1, 2], SamplingParams(max_tokens=1)))
     assert [step.kernel_s for step in steps] == [{}] and steps[0].call_s == steps[0].execute_s > 0

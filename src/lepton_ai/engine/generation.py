@@ -32,8 +32,8 @@ class Generation:
     """One request with its text so far, as its caller has it.
 
     Whoever gets tokens from the engine pushes; the caller takes. Deque operations are atomic, so neither locks.
-    ``num_output_tokens`` are those that were sampled, whether or not their chunks were taken. ``prompt_logprobs``, which
-    must be known by then, come with the first chunk.
+    ``num_output_tokens`` are those that were sampled, whether or not their chunks were taken. ``prompt_logprobs`` come
+    with the first chunk, and must be known by then.
     """
 
     def __init__(
