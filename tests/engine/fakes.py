@@ -57,15 +57,17 @@ def next_token(context: npt.NDArray[np.int32], seed: int | None = None, *, windo
     return 33 + zlib.crc32(data) % 94
 
 
-def forced_logprob(context: npt.NDArray[np.int32], token_id: int) -> float:
-    """What a known token's log-probability is: an integer that depends on every token of the context."""
-    return -float((zlib.crc32(context.astype(np.int32).tobytes()) + token_id) % 1000)
+def forced_logprob(context: npt.NDArray[np.int32], token_id: int, *, window: int | None = None) -> float:
+    """What a known token's log-probability is: an integer that depends on every token of the context, or of its last
+    ``window``."""
+    seen = context[-(window or len(context)) :]
+    return -float((zlib.crc32(seen.astype(np.int32).tobytes()) + token_id) % 1000)
 
 
-def expected_prompt_logprobs(prompt: list[int]) -> list[tuple[int, float]]:
+def expected_prompt_logprobs(prompt: list[int], *, window: int | None = None) -> list[tuple[int, float]]:
     """Each token after the first with its log-probability."""
     ids = np.array(prompt)
-    return [(token_id, forced_logprob(ids[:n], token_id)) for n, token_id in enumerate(prompt) if n]
+    return [(token_id, forced_logprob(ids[:n], token_id, window=window)) for n, token_id in enumerate(prompt) if n]
 
 
 def expected_tokens(prompt: list[int], count: int, seed: int | None = None, *, window: int | None = None) -> list[int]:
@@ -154,7 +156,7 @@ class FakeExecutable:
         for r, row in enumerate(rows):
             if (forced := int(sampling.forced_ids[r])) >= 0:
                 ids.append(forced)
-                logprobs[r] = forced_logprob(row, forced)
+                logprobs[r] = forced_logprob(row, forced, window=self.window)
                 continue
             assert int(sampling.draws[r]) == len(row)
             seed = int(sampling.seeds[r]) if sampling.temperature[r] > 0 else None

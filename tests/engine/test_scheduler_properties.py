@@ -96,7 +96,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 12))
     def step(self, count: int) -> None:
         for _ in range(count):
-            unfinished = [r for r in self.requests if r.finish_reason is None]
+            unfinished = [r for r in self.requests if r.finish_reason is None and r not in self.scheduler.paused]
             ahead = min(self.scheduler.running, key=self.rank, default=None)
             plan = self.scheduler.schedule()
             self.now += 1.0
@@ -121,6 +121,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         if self.requests:
             self.scheduler.finish(self.requests[which % len(self.requests)], FinishReason.CANCELLED)
 
+    @rule(which=st.integers(0, 1000))
+    def pause(self, which: int) -> None:
+        if self.requests:
+            self.scheduler.pause(self.requests[which % len(self.requests)])
+
+    @rule(which=st.integers(0, 1000))
+    def resume(self, which: int) -> None:
+        if self.requests:
+            self.scheduler.resume(self.requests[which % len(self.requests)])
+
     @invariant()
     def is_sound(self) -> None:
         if hasattr(self, "scheduler"):
@@ -130,6 +140,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "scheduler"):
             return
+        for request in self.requests:
+            self.scheduler.resume(request)
         while self.scheduler.has_work:
             self.step(1)
         self.kv.check_integrity([])
@@ -141,7 +153,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert request.num_tokens == request.max_tokens
             if request.prompt_logprobs is not None:
                 known = [(e.token_id, e.logprob) for e in request.prompt_logprobs]
-                assert known == expected_prompt_logprobs(prompt)[: len(known)]
+                expected = expected_prompt_logprobs(prompt, window=self.executable.window)
+                assert known == expected[: len(known)]
                 assert not request.num_unscored_tokens or not request.num_output_tokens
                 assert not request.num_unscored_tokens or request.finish_reason is FinishReason.CANCELLED
                 assert self.num_scored[request.arrival] <= len(known), "a position was scored twice"

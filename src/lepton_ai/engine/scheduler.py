@@ -221,7 +221,7 @@ class Scheduler:
         num_blocks = self._kv.hit(request)
         if self._policy.is_due(request):
             return num_blocks
-        if request.leader is not None and request.leader.is_before_output and not request.num_output_tokens:
+        if not request.num_output_tokens and self._is_computing(request.leader):
             return None
         if self._kv.is_under_way(request, num_blocks):
             return None
@@ -230,6 +230,10 @@ class Scheduler:
         if is_long and any(_missing(r) > budget for r in self.running):
             return None
         return num_blocks
+
+    def _is_computing(self, leader: Request | None) -> bool:
+        """Whether the prompt that it shares is under way."""
+        return leader is not None and leader.is_before_output and leader not in self.paused
 
     def _rank(self, request: Request) -> tuple[float, int]:
         return self._policy.deadline(request), request.arrival
