@@ -54,11 +54,10 @@ void check_range(const char* name, const int32_t* values, size_t count, int64_t 
 }
 
 // The arrays of SamplingInputs in the order of its fields.
-using SamplingArrays =
-    std::tuple<Vector<float>, Vector<int32_t>, Vector<float>, Vector<float>, Vector<float>, Vector<float>,
-               Vector<float>, Vector<uint64_t>, Vector<uint64_t>, Vector<int32_t>, Vector<int32_t>, Vector<int32_t>,
-               Vector<int32_t>, Vector<int32_t>, Vector<float>, Vector<int32_t>, Vector<int32_t>, Table,
-               Vector<int32_t>>;
+using SamplingArrays = std::tuple<Vector<float>, Vector<int32_t>, Vector<float>, Vector<float>, Vector<float>,
+                                  Vector<float>, Vector<float>, Vector<uint64_t>, Vector<uint64_t>, Vector<int32_t>,
+                                  Vector<int32_t>, Vector<int32_t>, Vector<int32_t>, Vector<int32_t>, Vector<float>,
+                                  Vector<int32_t>, Vector<int32_t>, Table, Vector<int32_t>>;
 
 // The arrays of StepInputs. They may be written between steps, so what they hold is checked in each.
 struct StepArrays {
