@@ -56,6 +56,14 @@ RowType parse_row_type(const std::string& name) {
   throw std::invalid_argument("y_type: expected f32, q8, q16 or r8, got " + name);
 }
 
+// The values of DType in graph/tensor.py.
+KvType parse_kv_type(const std::string& name) {
+  if (name == "f32") return KvType::F32;
+  if (name == "f16") return KvType::F16;
+  if (name == "int8") return KvType::I8;
+  throw std::invalid_argument("kv_type: expected f32, f16 or int8, got " + name);
+}
+
 RowSymbol row_symbol(const std::string& name) {
   if (name == "T") return RowSymbol::T;
   if (name == "R") return RowSymbol::R;
@@ -121,7 +129,8 @@ void add_norm(Encoder& encoder, bool barrier, std::pair<uintptr_t, uintptr_t> we
 struct AttentionArgs {
   int32_t num_heads, num_kv_heads, head_dim, rotary_dim, layer, group, window, max_splits;
   float scale;
-  bool interleaved, is_half, is_causal, quantize;
+  KvType kv_type;
+  bool interleaved, is_causal, quantize;
 };
 
 // The address of the expanded biases, and their stride and origin: see AttentionOp.
@@ -141,8 +150,8 @@ void add_attention(Encoder& encoder, bool barrier, const AttentionArgs& args, co
   op.max_splits = args.max_splits;
   op.scale = args.scale;
   op.has_rope = args.rotary_dim > 0;
+  op.kv_type = args.kv_type;
   op.interleaved = args.interleaved;
-  op.is_half = args.is_half;
   op.is_causal = args.is_causal;
   op.quantize = args.quantize;
   op.q = to_buffer(qkv[0]);
@@ -174,13 +183,14 @@ void bind_encoder(nb::module_& m) {
       .def(
           "__init__",
           [](AttentionArgs* self, int32_t num_heads, int32_t num_kv_heads, int32_t head_dim, int32_t rotary_dim,
-             int32_t layer, int32_t group, int32_t window, int32_t max_splits, float scale, bool interleaved,
-             bool is_half, bool is_causal, bool quantize) {
-            new (self) AttentionArgs{num_heads,  num_kv_heads, head_dim,    rotary_dim, layer,     group,   window,
-                                     max_splits, scale,        interleaved, is_half,    is_causal, quantize};
+             int32_t layer, int32_t group, int32_t window, int32_t max_splits, float scale, const std::string& kv_type,
+             bool interleaved, bool is_causal, bool quantize) {
+            new (self) AttentionArgs{num_heads,   num_kv_heads, head_dim,   rotary_dim, layer,
+                                     group,       window,       max_splits, scale,      parse_kv_type(kv_type),
+                                     interleaved, is_causal,    quantize};
           },
           nb::kw_only(), "num_heads"_a, "num_kv_heads"_a, "head_dim"_a, "rotary_dim"_a, "layer"_a, "group"_a,
-          "window"_a, "max_splits"_a, "scale"_a, "interleaved"_a, "is_half"_a, "is_causal"_a, "quantize"_a);
+          "window"_a, "max_splits"_a, "scale"_a, "kv_type"_a, "interleaved"_a, "is_causal"_a, "quantize"_a);
   nb::class_<Encoder>(m, "Encoder")
       .def(nb::init<>())
       .def("__len__", &Encoder::size)

@@ -127,11 +127,16 @@ struct RopeOp {
   Buffer x, table, y;
 };
 
-// A block of a layer holds, for each KV head, keys [head_dim][16 tokens], then values [16 tokens][head_dim].
+// What the cache holds: values, or codes of 8 bits. See KVSpec in graph/attrs.py.
+enum class KvType : int32_t { F32, F16, I8 };
+
+// A block of a layer holds, for each KV head, keys [head_dim][16 tokens], then values [16 tokens][head_dim]. With codes
+// there is more: see kernels/kv_codes.h.
 struct AttentionOp {
   int32_t num_heads, num_kv_heads, head_dim, half_rotary, layer, group, window;  // window 0: all
   float scale;
-  bool has_rope, interleaved, is_half, is_causal, quantize;
+  KvType kv_type;
+  bool has_rope, interleaved, is_causal, quantize;
   Buffer q, k, v, table, y;
   Buffer partial;  // row t: [num_heads][max_splits] of (maximum, sum, values[head_dim])
   int32_t max_splits;

@@ -1,4 +1,4 @@
-// Attention over a paged cache: each query reads its request's blocks (kv_write.inc.cpp writes them).
+// Attention over a paged cache: each query reads its request's blocks (kv_read.inc.cpp; kv_write.inc.cpp writes them).
 //
 // Online softmax (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022) over tiles of 64 keys, in splits of 256
 // keys. Tiles and splits lie at fixed absolute positions and are merged in ascending order, so that a query's result
@@ -35,7 +35,7 @@ struct SoftmaxSums {
 
 // Working memory of one tile; the arrays are followed by each other in the thread's scratch.
 struct AttentionScratch {
-  float* queries;     // [rows][D], rotated
+  float* queries;     // [rows][D], rotated by position, and as keys are where they are codes
   float* scores;      // [rows][64]
   float* keys_f32;    // [4 blocks][D][16]
   float* values_f32;  // [64][D]
@@ -115,6 +115,7 @@ static void load_queries(const AttentionOp& op, const Step& step, const QueryTil
       rotate_head(q, op.table.row(step, tile.token(r)), op.half_rotary, op.head_dim, op.interleaved, y);
     else
       __builtin_memcpy(y, q, sizeof(float) * op.head_dim);
+    if (op.kv_type == KvType::I8) rotate_head_values(y, op.head_dim);
   }
 }
 
@@ -150,40 +151,21 @@ static inline LEPTON_INLINE void softmax_row(float* scores, float row_max, float
   *row_sum = *row_sum * factor + reduce_add(total);
 }
 
-// A tile of keys and values as the inner loops read it: in the cache itself, or converted to f32 in scratch.
-template <class T>
-struct KeyTile {
-  const T* keys[kTileBlocks];
-  const T* values[kTileBlocks];
-};
-
-template <class T>
-static KeyTile<T> cached_tile(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first,
-                              int64_t count) {
-  KeyTile<T> result;
-  for (int b = 0; b * kBlockTokens < count; ++b) {
-    const uint8_t* block = block_address(op, step, tile.seq, first + b * kBlockTokens, tile.kv_head);
-    result.keys[b] = reinterpret_cast<const T*>(block);
-    result.values[b] = reinterpret_cast<const T*>(block + head_bytes(op));
+// Adds the products of queries with the bases of the tile's blocks to the scores of all rows.
+static void add_base_scores(const AttentionOp& op, const QueryTile& tile, const TileScales& scales, int blocks,
+                            const AttentionScratch& s) {
+  const int D = op.head_dim;
+  for (int b = 0; b < blocks; ++b) {
+    float base[kMaxHeadDim];
+    for (int d = 0; d < D; d += W) store(base + d, load_any(scales.bases[b] + d));
+    for (int r = 0; r < tile.rows; ++r) {
+      VF sum = set1(0.0f);
+      for (int d = 0; d < D; d += W) sum = fma(load(base + d), load(s.queries + r * D + d), sum);
+      const VF score = set1(reduce_add(sum) * scales.base_factors[b]);
+      float* row = s.scores + r * kKeyTile + b * kBlockTokens;
+      for (int j = 0; j < kBlockTokens; j += W) store(row + j, load(row + j) + score);
+    }
   }
-  return result;
-}
-
-static KeyTile<float> converted_tile(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first,
-                                     int64_t count, const AttentionScratch& s) {
-  const KeyTile<uint16_t> source = cached_tile<uint16_t>(op, step, tile, first, count);
-  const int size = kBlockTokens * op.head_dim;
-  KeyTile<float> result;
-  for (int b = 0; b * kBlockTokens < count; ++b) {
-    float* k = s.keys_f32 + b * size;
-    float* v = s.values_f32 + b * size;
-    const int used = static_cast<int>(min64(kBlockTokens, count - b * kBlockTokens)) * op.head_dim;
-    for (int i = 0; i < size; i += W) store(k + i, load_half(source.keys[b] + i));
-    for (int i = 0; i < used; i += W) store(v + i, load_half(source.values[b] + i));
-    result.keys[b] = k;
-    result.values[b] = v;
-  }
-  return result;
 }
 
 // One tile of keys for all rows.
@@ -192,8 +174,9 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
                         int64_t count, const AttentionScratch& s, SoftmaxSums& sums) {
   const int D = op.head_dim, blocks = static_cast<int>((count + kBlockTokens - 1) / kBlockTokens);
   for (int r = 0; r < tile.rows; r += kPassRows)
-    score_rest<kPassRows>(s.queries + r * D, kv.keys, blocks, D, op.scale, s.scores + r * kKeyTile,
+    score_rest<kPassRows>(s.queries + r * D, kv.keys, blocks, D, kv.scales.key_factors, s.scores + r * kKeyTile,
                           static_cast<int>(min64(kPassRows, tile.rows - r)));
+  if (op.kv_type == KvType::I8) add_base_scores(op, tile, kv.scales, blocks, s);
   if (op.bias) add_biases(op, tile, first, s.scores);
   alignas(64) float factors[kQueryRows] = {};
   for (int r = 0; r < tile.rows; ++r) {
@@ -202,7 +185,13 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
     factors[r] = mask_row(s.scores + r * kKeyTile, lowest, tile.end(r) - first, &sums.max[r]);
   }
   for (int r = 0; r < tile.rows; r += W) store(factors + r, exp(load(factors + r)));
-  for (int r = 0; r < tile.rows; ++r) softmax_row(s.scores + r * kKeyTile, sums.max[r], factors[r], &sums.sum[r]);
+  for (int r = 0; r < tile.rows; ++r) {
+    float* row = s.scores + r * kKeyTile;
+    softmax_row(row, sums.max[r], factors[r], &sums.sum[r]);
+    if (op.kv_type == KvType::I8)
+      for (int j = 0; j < blocks * kBlockTokens; j += W)
+        store(row + j, load(row + j) * load(kv.scales.value_scales + j));
+  }
   // Values below every row's window may belong to blocks that were given to others: they are not touched.
   const int64_t hidden = op.window ? tile.first_position - op.window + 1 - first : 0;
   const int begin = hidden > 0 ? static_cast<int>(min64(hidden, count)) : 0;
@@ -216,21 +205,35 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
   }
 }
 
-// Keys [first, first + 64) up to `end`, which is one past the last key that any row sees. A conversion to f32 pays when
-// more than one pass of rows reads it; both ways give the same bits.
+// A conversion to f32 pays when more than one pass of rows reads it; both ways give the same bits.
+template <class T>
+static void attend_narrow(const AttentionOp& op, const QueryTile& tile, const KeyTile<T>& kv, int64_t first,
+                          int64_t count, const AttentionScratch& s, SoftmaxSums& sums) {
+  if (tile.rows <= kPassRows)
+    attend_tile(op, tile, kv, first, count, s, sums);
+  else
+    attend_tile(op, tile, converted_tile(op, kv, count, s.keys_f32, s.values_f32), first, count, s, sums);
+}
+
+// Keys [first, first + 64) up to `end`, which is one past the last key that any row sees.
 static void attend_keys(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int64_t end,
                         const AttentionScratch& s, SoftmaxSums& sums) {
   const int64_t count = min64(kKeyTile, end - first);
   for (int64_t next = first + kKeyTile; next < min64(end, first + 2 * kKeyTile); next += kBlockTokens) {
     const uint8_t* block = block_address(op, step, tile.seq, next, tile.kv_head);
-    for (int64_t line = 0; line < 2 * head_bytes(op); line += 64) __builtin_prefetch(block + line);
+    for (int64_t line = 0; line < head_bytes(op); line += 64) __builtin_prefetch(block + line);
   }
-  if (!op.is_half)
-    attend_tile(op, tile, cached_tile<float>(op, step, tile, first, count), first, count, s, sums);
-  else if (tile.rows <= kPassRows)
-    attend_tile(op, tile, cached_tile<uint16_t>(op, step, tile, first, count), first, count, s, sums);
-  else
-    attend_tile(op, tile, converted_tile(op, step, tile, first, count, s), first, count, s, sums);
+  switch (op.kv_type) {
+    case KvType::F32:
+      return attend_tile(op, tile, cached_tile<float>(op, step, tile.seq, tile.kv_head, first, count), first, count, s,
+                         sums);
+    case KvType::F16:
+      return attend_narrow(op, tile, cached_tile<uint16_t>(op, step, tile.seq, tile.kv_head, first, count), first,
+                           count, s, sums);
+    case KvType::I8:
+      return attend_narrow(op, tile, cached_tile<int8_t>(op, step, tile.seq, tile.kv_head, first, count), first, count,
+                           s, sums);
+  }
 }
 
 // One split from scratch: keys [split * 256, split * 256 + 256).
@@ -268,7 +271,11 @@ static void merge_split(const SoftmaxSums& split, int rows, int D, SoftmaxSums& 
 
 static void write_head(const AttentionOp& op, const Step& step, int64_t token, int head, float* total, float sum) {
   const int D = op.head_dim;
-  const VF inverse = set1(1.0f / sum);
+  VF inverse = set1(1.0f / sum);
+  if (op.kv_type == KvType::I8) {
+    rotate_head_values(total, D);
+    inverse = inverse * set1(1.0f / static_cast<float>(head_rotation(D)));
+  }
   for (int d = 0; d < D; d += W) store(total + d, load(total + d) * inverse);
   if (op.quantize) {
     Q8Group* groups = op.y.row<Q8Group>(step, token) + int64_t{head} * D / kGroup;

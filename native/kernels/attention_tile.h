@@ -10,6 +10,7 @@ constexpr int kTileBlocks = kKeyTile / kBlockTokens;
 
 static inline VF load_any(const float* p) { return load(p); }
 static inline VF load_any(const uint16_t* p) { return load_half(p); }
+static inline VF load_any(const int8_t* p) { return load_scales(p); }
 
 // Rows that one pass takes together, and blocks of keys (or strips of values): enough independent sums to hide the
 // latency of a fused multiply-add, few enough to stay in registers.
@@ -20,9 +21,10 @@ constexpr int pass_width(int rows) {
   return rows * kParts * 4 <= kPassSums ? 4 : rows * kParts * 2 <= kPassSums ? 2 : 1;
 }
 
-// scores[ROWS][WIDTH * 16] = queries x WIDTH blocks of keys [D][16].
+// scores[ROWS][WIDTH * 16] = queries x WIDTH blocks of keys [D][16], each key's times its factor.
 template <int ROWS, int WIDTH, class T>
-static inline void score_blocks(const float* queries, const T* const* keys, int D, float scale, float* scores) {
+static inline void score_blocks(const float* queries, const T* const* keys, int D, const float* factors,
+                                float* scores) {
   VF acc[ROWS][WIDTH][kParts];
   for (int r = 0; r < ROWS; ++r)
     for (int b = 0; b < WIDTH; ++b)
@@ -34,20 +36,22 @@ static inline void score_blocks(const float* queries, const T* const* keys, int 
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) acc[r][b][p] = fma(k, set1(queries[r * D + d]), acc[r][b][p]);
       }
-  for (int r = 0; r < ROWS; ++r)
-    for (int b = 0; b < WIDTH; ++b)
-      for (int p = 0; p < kParts; ++p)
-        store(scores + r * kKeyTile + b * kBlockTokens + p * W, acc[r][b][p] * set1(scale));
+  for (int b = 0; b < WIDTH; ++b)
+    for (int p = 0; p < kParts; ++p) {
+      const int first = b * kBlockTokens + p * W;
+      for (int r = 0; r < ROWS; ++r) store(scores + r * kKeyTile + first, acc[r][b][p] * load(factors + first));
+    }
 }
 
 template <int ROWS, class T>
-static inline void score_rows(const float* queries, const T* const* keys, int blocks, int D, float scale,
+static inline void score_rows(const float* queries, const T* const* keys, int blocks, int D, const float* factors,
                               float* scores) {
   constexpr int width = pass_width(ROWS);
   int b = 0;
   for (; b + width <= blocks; b += width)
-    score_blocks<ROWS, width>(queries, keys + b, D, scale, scores + b * kBlockTokens);
-  for (; b < blocks; ++b) score_blocks<ROWS, 1>(queries, keys + b, D, scale, scores + b * kBlockTokens);
+    score_blocks<ROWS, width>(queries, keys + b, D, factors + b * kBlockTokens, scores + b * kBlockTokens);
+  for (; b < blocks; ++b)
+    score_blocks<ROWS, 1>(queries, keys + b, D, factors + b * kBlockTokens, scores + b * kBlockTokens);
 }
 
 // values[ROWS][WIDTH * 16 of D] = values * factor + probabilities x strips of the values of keys [begin, end).
@@ -83,13 +87,13 @@ static inline void weigh_rows(const float* scores, const float* factors, const T
 }
 
 template <int ROWS, class T>
-static inline void score_rest(const float* queries, const T* const* keys, int blocks, int D, float scale, float* scores,
-                              int rows) {
+static inline void score_rest(const float* queries, const T* const* keys, int blocks, int D, const float* factors,
+                              float* scores, int rows) {
   if constexpr (ROWS > 0) {
     if (rows == ROWS)
-      score_rows<ROWS>(queries, keys, blocks, D, scale, scores);
+      score_rows<ROWS>(queries, keys, blocks, D, factors, scores);
     else
-      score_rest<ROWS - 1>(queries, keys, blocks, D, scale, scores, rows);
+      score_rest<ROWS - 1>(queries, keys, blocks, D, factors, scores, rows);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "quantize.h"
 #include "panel_matmul.h"
 #include "attention_tile.h"
+#include "kv_codes.h"
 #include "transpose.h"
 
 #include "linear.inc.cpp"
@@ -19,6 +20,7 @@
 #include "pool.inc.cpp"
 #include "head.inc.cpp"
 #include "kv_write.inc.cpp"
+#include "kv_read.inc.cpp"
 #include "attention.inc.cpp"
 #include "sample.inc.cpp"
 

@@ -2,16 +2,16 @@
 
 namespace lepton::LEPTON_ISA {
 
-constexpr int kMaxHeadDim = 256;
-
+// Bytes of a block's keys and values of one KV head.
 static inline int64_t head_bytes(const AttentionOp& op) {
-  return int64_t{kBlockTokens} * op.head_dim * (op.is_half ? 2 : 4);
+  if (op.kv_type == KvType::I8) return coded_head_bytes(op.head_dim);
+  return int64_t{2} * kBlockTokens * op.head_dim * (op.kv_type == KvType::F16 ? 2 : 4);
 }
 
 static inline uint8_t* block_address(const AttentionOp& op, const Step& step, int seq, int64_t position, int kv_head) {
   const int32_t id =
       step.block_tables[op.group][int64_t{seq} * step.block_table_stride[op.group] + position / kBlockTokens];
-  return step.kv_layers[op.layer] + id * step.kv_strides[op.layer] + kv_head * 2 * head_bytes(op);
+  return step.kv_layers[op.layer] + id * step.kv_strides[op.layer] + kv_head * head_bytes(op);
 }
 
 static inline int find_seq(const Step& step, int64_t token) {
@@ -34,65 +34,154 @@ static inline const float* key_of(const AttentionOp& op, const Step& step, int64
   return scratch;
 }
 
-static inline uint16_t* values_of(const AttentionOp& op, uint8_t* block, int slot) {
-  return reinterpret_cast<uint16_t*>(block + head_bytes(op)) + slot * op.head_dim;
+template <class T>
+static inline T* values_of(const AttentionOp& op, uint8_t* block, int slot) {
+  return reinterpret_cast<T*>(block) + (kBlockTokens + slot) * op.head_dim;
 }
 
 static inline void store_halves(uint16_t* to, const float* x, int count) {
   for (int i = 0; i < count; i += W) store_half(to + i, load(x + i));
 }
 
+// The key of a token's head, rotated as codes take it.
+static inline void coded_key_of(const AttentionOp& op, const Step& step, int64_t token, int head, float* to) {
+  const float* k = key_of(op, step, token, head, to);
+  if (k != to) __builtin_memcpy(to, k, sizeof(float) * op.head_dim);
+  rotate_head_values(to, op.head_dim);
+}
+
+static void write_value_codes(const AttentionOp& op, const Step& step, int64_t token, int head, CodedHead& to,
+                              int slot) {
+  const int D = op.head_dim;
+  float codes[kMaxHeadDim];
+  __builtin_memcpy(codes, op.v.row(step, token) + head * D, sizeof(float) * D);
+  rotate_head_values(codes, D);
+  to.value_scales[slot] = round_head(codes, D);
+  store_head_codes(codes, D, to.values + slot * D);
+}
+
+// The base of a block that a token is written to, and its scale: out of the cache, unless the block's first token is of
+// the same step. Who writes that one may be another thread, so that it is made again here.
+static float base_of(const AttentionOp& op, const Step& step, int64_t token, int slot, bool is_of_step, int head,
+                     const CodedHead& block, float* base) {
+  const int D = op.head_dim;
+  if (is_of_step) {
+    float key[kMaxHeadDim];
+    coded_key_of(op, step, token - slot, head, key);
+    return make_base(key, D, base);
+  }
+  for (int d = 0; d < D; d += W) store(base + d, load_any(block.base + d));
+  return *block.base_scale;
+}
+
+static void write_token_codes(const AttentionOp& op, const Step& step, int64_t token, int slot, bool is_base_of_step,
+                              int head, CodedHead to) {
+  const int D = op.head_dim;
+  float key[kMaxHeadDim], base[kMaxHeadDim];
+  const float base_scale = base_of(op, step, token, slot, is_base_of_step, head, to, base);
+  if (slot == 0) {
+    store_head_codes(base, D, to.base);
+    *to.base_scale = base_scale;
+  }
+  coded_key_of(op, step, token, head, key);
+  to.key_scales[slot] = round_key(key, base, base_scale, D);
+  for (int d = 0; d < D; ++d) to.keys[d * kBlockTokens + slot] = static_cast<int8_t>(key[d]);
+  write_value_codes(op, step, token, head, to, slot);
+}
+
+static int64_t first_position(const Step& step, int seq) {
+  return step.kv_lengths[seq] - (step.query_offsets[seq + 1] - step.query_offsets[seq]);
+}
+
 static void write_token(const AttentionOp& op, const Step& step, int seq, int64_t token, int64_t position) {
   const int D = op.head_dim, slot = static_cast<int>(position % kBlockTokens);
   for (int h = 0; h < op.num_kv_heads; ++h) {
     uint8_t* block = block_address(op, step, seq, position, h);
+    if (op.kv_type == KvType::I8) {
+      const bool is_base_of_step = position - slot >= first_position(step, seq);
+      write_token_codes(op, step, token, slot, is_base_of_step, h, CodedHead(block, D));
+      continue;
+    }
     float rotated[kMaxHeadDim];
     const float* k = key_of(op, step, token, h, rotated);
     const float* v = op.v.row(step, token) + h * D;
-    if (op.is_half) {
+    if (op.kv_type == KvType::F16) {
       uint16_t* keys = reinterpret_cast<uint16_t*>(block);
       uint16_t halves[kMaxHeadDim];
       store_halves(halves, k, D);
       for (int d = 0; d < D; ++d) keys[d * kBlockTokens + slot] = halves[d];
-      store_halves(values_of(op, block, slot), v, D);
+      store_halves(values_of<uint16_t>(op, block, slot), v, D);
     } else {
       float* keys = reinterpret_cast<float*>(block);
       for (int d = 0; d < D; ++d) keys[d * kBlockTokens + slot] = k[d];
-      __builtin_memcpy(reinterpret_cast<float*>(block + head_bytes(op)) + slot * D, v, sizeof(float) * D);
+      __builtin_memcpy(values_of<float>(op, block, slot), v, sizeof(float) * D);
     }
   }
 }
 
 // A whole block of halves at once: its keys are transposed in registers.
-static void write_block(const AttentionOp& op, const Step& step, int seq, int64_t first_token, int64_t position) {
+static void write_block_of_halves(const AttentionOp& op, const Step& step, int64_t first_token, int head,
+                                  uint8_t* block) {
   const int D = op.head_dim;
+  uint16_t* keys = reinterpret_cast<uint16_t*>(block);
+  for (int slot = 0; slot < kBlockTokens; slot += W) {
+    float rotated[W][kMaxHeadDim];
+    const float* k[W];
+    for (int i = 0; i < W; ++i) {
+      const int64_t token = first_token + slot + i;
+      k[i] = key_of(op, step, token, head, rotated[i]);
+      store_halves(values_of<uint16_t>(op, block, slot + i), op.v.row(step, token) + head * D, D);
+    }
+    for (int d = 0; d < D; d += W) {
+      VF lanes[W];
+      for (int i = 0; i < W; ++i) lanes[i] = load(k[i] + d);
+      transpose(lanes);
+      for (int i = 0; i < W; ++i) store_half(keys + (d + i) * kBlockTokens + slot, lanes[i]);
+    }
+  }
+}
+
+// The same of codes.
+static void write_block_of_codes(const AttentionOp& op, const Step& step, int64_t first_token, int head,
+                                 uint8_t* block) {
+  constexpr int parts = kBlockTokens / W;
+  const int D = op.head_dim;
+  CodedHead to(block, D);
+  float codes[kBlockTokens][kMaxHeadDim], base[kMaxHeadDim];
+  for (int slot = 0; slot < kBlockTokens; ++slot) {
+    coded_key_of(op, step, first_token + slot, head, codes[slot]);
+    if (slot == 0) *to.base_scale = make_base(codes[0], D, base);
+    to.key_scales[slot] = round_key(codes[slot], base, *to.base_scale, D);
+    write_value_codes(op, step, first_token + slot, head, to, slot);
+  }
+  store_head_codes(base, D, to.base);
+  for (int d = 0; d < D; d += W) {
+    VF lanes[parts][W];
+    for (int p = 0; p < parts; ++p) {
+      for (int i = 0; i < W; ++i) lanes[p][i] = load(codes[p * W + i] + d);
+      transpose(lanes[p]);
+    }
+    for (int i = 0; i < W; i += 2) {
+      VF two[2 * parts];  // the codes of two channels of all tokens
+      for (int p = 0; p < parts; ++p) two[p] = lanes[p][i], two[parts + p] = lanes[p][i + 1];
+      store_codes(to.keys + (d + i) * kBlockTokens, two);
+    }
+  }
+}
+
+static void write_block(const AttentionOp& op, const Step& step, int seq, int64_t first_token, int64_t position) {
   for (int h = 0; h < op.num_kv_heads; ++h) {
     uint8_t* block = block_address(op, step, seq, position, h);
-    uint16_t* keys = reinterpret_cast<uint16_t*>(block);
-    for (int slot = 0; slot < kBlockTokens; slot += W) {
-      float rotated[W][kMaxHeadDim];
-      const float* k[W];
-      for (int i = 0; i < W; ++i) {
-        k[i] = key_of(op, step, first_token + slot + i, h, rotated[i]);
-        store_halves(values_of(op, block, slot + i), op.v.row(step, first_token + slot + i) + h * D, D);
-      }
-      for (int d = 0; d < D; d += W) {
-        VF lanes[W];
-        for (int i = 0; i < W; ++i) lanes[i] = load(k[i] + d);
-        transpose(lanes);
-        for (int i = 0; i < W; ++i) store_half(keys + (d + i) * kBlockTokens + slot, lanes[i]);
-      }
-    }
+    if (op.kv_type == KvType::I8)
+      write_block_of_codes(op, step, first_token, h, block);
+    else
+      write_block_of_halves(op, step, first_token, h, block);
   }
 }
 
 // Keys of neighbouring tokens lie in the same cache lines: where there are many, a chunk is what a block gets of a
 // sequence, else a token.
 static bool writes_blocks(const Step& step) { return step.num_tokens > 2 * kBlockTokens; }
-
-static int64_t first_position(const Step& step, int seq) {
-  return step.kv_lengths[seq] - (step.query_offsets[seq + 1] - step.query_offsets[seq]);
-}
 
 static int64_t blocks_written(const Step& step, int seq) {
   const int64_t begin = first_position(step, seq), end = step.kv_lengths[seq];
@@ -117,7 +206,7 @@ static void kv_write_run(const OpRecord& record, const Step& step, int64_t chunk
   const int64_t first = first_position(step, seq), block = (first / kBlockTokens + chunk) * kBlockTokens;
   const int64_t begin = block < first ? first : block, end = min64(step.kv_lengths[seq], block + kBlockTokens);
   const int64_t token = step.query_offsets[seq] - first;  // of position 0
-  if (op.is_half && end - begin == kBlockTokens) return write_block(op, step, seq, token + begin, begin);
+  if (op.kv_type != KvType::F32 && end - begin == kBlockTokens) return write_block(op, step, seq, token + begin, begin);
   for (int64_t position = begin; position < end; ++position) write_token(op, step, seq, token + position, position);
 }
 

@@ -9,7 +9,11 @@ namespace lepton::LEPTON_ISA {
 
 // Below this a group is zero: the inverse of its largest value could overflow.
 static inline bool is_tiny(float amax) { return amax < 0x1p-100f; }
+static inline bool is_finite(float amax) { return amax <= 3.4028235e38f; }
 static inline float quantize_factor(float amax) { return is_tiny(amax) ? 0.0f : 127.0f / amax; }
+static inline float quantize_scale(float amax) {
+  return !is_finite(amax) ? __builtin_nanf("") : is_tiny(amax) ? 0.0f : amax / 127.0f;
+}
 
 static inline void set_sums(int32_t first_half, int32_t second_half, float scale, Q8Group* group) {
   group->scale = scale;
@@ -25,15 +29,11 @@ static inline void quantize_group(const float* x, Q8Group* group) {
   for (int i = 0; i < kGroup; i += W) largest = max_abs(largest, load(x + i));
   const float amax = reduce_max_abs(largest);
   int32_t sums[2] = {0, 0};
-  float scale;
-  if (amax <= 3.4028235e38f) {
-    scale = is_tiny(amax) ? 0.0f : amax / 127.0f;
+  if (is_finite(amax))
     quantize_values(x, set1(quantize_factor(amax)), group->q, sums);
-  } else {
-    scale = __builtin_nanf("");
+  else
     __builtin_memset(group->q, 0, kGroup);
-  }
-  set_sums(sums[0], sums[1], scale, group);
+  set_sums(sums[0], sums[1], quantize_scale(amax), group);
 }
 
 // What quantize_group left of x, in 256ths of its steps: rest = min(127, round_half_even((x * factor - q) * 256)).
@@ -42,7 +42,7 @@ static inline void quantize_rest(const float* x, const Q8Group& first, Q8Group* 
   for (int i = 0; i < kGroup; i += W) largest = max_abs(largest, load(x + i));
   const float amax = reduce_max_abs(largest);
   int32_t sums[2] = {0, 0};
-  if (amax <= 3.4028235e38f) {
+  if (is_finite(amax)) {
     const VF factor = set1(quantize_factor(amax));
     alignas(64) float rest[kGroup];
     for (int i = 0; i < kGroup; i += W) {
@@ -65,16 +65,16 @@ static inline LEPTON_INLINE void quantize_rotated(RotationBlock block, Q8Group* 
   VF largest[4] = {}, totals[4] = {};
   for (int i = 0; i < kRotation / W; ++i) largest[i % 4] = max_abs(largest[i % 4], block.v[i]);
   const float amax = reduce_max_abs(max_abs(max_abs(largest[0], largest[1]), max_abs(largest[2], largest[3])));
-  const bool is_finite = amax <= 3.4028235e38f;
+  const bool has_codes = is_finite(amax);
   const VF factor = set1(quantize_factor(amax));
 #pragma GCC unroll 32
   for (int i = 0; i < kRotation / W; ++i) {
-    block.v[i] = is_finite ? round(block.v[i] * factor) : set1(0.0f);
+    block.v[i] = has_codes ? round(block.v[i] * factor) : set1(0.0f);
     totals[i % 4] = totals[i % 4] + block.v[i];  // exact: of 128 integers
   }
   const float total = reduce_add((totals[0] + totals[1]) + (totals[2] + totals[3]));
   for (int g = 0; g < kRotationGroups; ++g) store_codes(groups[g].q, block.v + g * (kGroup / W));
-  groups[0].scale = !is_finite ? __builtin_nanf("") : is_tiny(amax) ? 0.0f : amax / 127.0f * kInverseRotation;
+  groups[0].scale = quantize_scale(amax) * kInverseRotation;
   groups[0].offset = -8 * static_cast<int32_t>(total);
 }
 

@@ -20,30 +20,32 @@ struct RotationBlock {
 };
 
 // Sums and differences of lanes that are D apart, in every vector.
-template <int D>
-static inline LEPTON_INLINE void add_lanes(RotationBlock& block) {
+template <int D, int N>
+static inline LEPTON_INLINE void add_lanes(VF (&v)[N]) {
   const VF sign = pair_signs<D>();
 #pragma GCC unroll 32
-  for (VF& x : block.v) x = fma(x, sign, swap_lanes<D>(x));
+  for (VF& x : v) x = fma(x, sign, swap_lanes<D>(x));
 }
 
-// The transform of 128 values, not normalised: longer by sqrt(128). Distances of 64, 32, ... 1 in turn, in f32: the
-// same bits on every instruction set.
-static inline LEPTON_INLINE void rotate(RotationBlock& block) {
-  constexpr int vectors = kRotation / W;
+// The transform of N * W values, a power of two, not normalised: longer by the square root of their number. Distances
+// of half of them, a quarter, ... 1 in turn, in f32: the same bits on every instruction set.
+template <int N>
+static inline LEPTON_INLINE void rotate(VF (&v)[N]) {
 #pragma GCC unroll 8
-  for (int distance = vectors / 2; distance > 0; distance /= 2)
+  for (int distance = N / 2; distance > 0; distance /= 2)
 #pragma GCC unroll 32
-    for (int i = 0; i < vectors; ++i)
+    for (int i = 0; i < N; ++i)
       if (!(i & distance)) {
-        const VF a = block.v[i], b = block.v[i + distance];
-        block.v[i] = a + b;
-        block.v[i + distance] = a - b;
+        const VF a = v[i], b = v[i + distance];
+        v[i] = a + b;
+        v[i + distance] = a - b;
       }
-  if constexpr (W > 8) add_lanes<8>(block);
-  if constexpr (W > 4) add_lanes<4>(block);
-  add_lanes<2>(block);
-  add_lanes<1>(block);
+  if constexpr (W > 8) add_lanes<8>(v);
+  if constexpr (W > 4) add_lanes<4>(v);
+  add_lanes<2>(v);
+  add_lanes<1>(v);
 }
+
+static inline LEPTON_INLINE void rotate(RotationBlock& block) { rotate(block.v); }
 
 }  // namespace lepton::LEPTON_ISA

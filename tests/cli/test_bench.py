@@ -40,6 +40,31 @@ def test_for_people(lepton: Lepton, model: str) -> None:
     assert any(line.startswith("decode_tokens_per_s ") for line in lines)
 
 
+@pytest.mark.parametrize(("kv_dtype", "held"), [(None, "f16"), ("int8", "int8")])
+def test_kv_memory(lepton: Lepton, model: str, kv_dtype: str | None, held: str) -> None:
+    options = ["--prompt-tokens", "20", "--output-tokens", "13", "--repeat", "1"]
+    options += [] if kv_dtype is None else ["--kv-dtype", kv_dtype]
+    per_token = 2 * 2 * (2 * 16 * 2 if held == "f16" else 2 * (16 + 4) + 2)
+    # 33 tokens, of which the last is never computed.
+    enough, short = 2 * 16 * per_token, 2 * 16 * per_token - 1
+    assert lepton("bench", model, *options, "--kv-memory", str(enough), "--json").json()["kv_dtype"] == held
+    refused = lepton("bench", model, *options, "--kv-memory", f"{short}B")
+    assert refused.status == 1 and "kv_memory_bytes: 33 tokens need" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--kv-memory", "many", "--kv-memory: expected a number of bytes, such as 512MiB or 2GB, got 'many'"),
+        ("--kv-memory", "0", "kv_memory_bytes: expected a positive integer, got 0"),
+        ("--kv-dtype", "q4", "kv_dtype: expected one of f32, f16, int8, got 'q4'"),
+    ],
+)
+def test_what_no_cache_can_be(lepton: Lepton, model: str, option: str, value: str, message: str) -> None:
+    result = lepton("bench", model, option, value)
+    assert result.status == 2 and message in result.err
+
+
 def test_more_than_the_context(lepton: Lepton, model: str) -> None:
     result = lepton("bench", model, "--prompt-tokens", "250", "--output-tokens", "20")
     assert result.status == 2 and "max_model_len: expected 2 to 256" in result.err
@@ -59,6 +84,8 @@ def test_figures_of_an_encoder(lepton: Lepton, tmp_path: Path) -> None:
     assert isinstance(texts, float) and texts > 0 and tokens == pytest.approx(40 * texts)
     refused = lepton("bench", path, *options, "--output-tokens", "3")
     assert refused.status == 2 and "--output-tokens: expected none for an encoder" in refused.err
+    kept = lepton("bench", path, *options, "--kv-dtype", "int8")
+    assert kept.status == 2 and "kv_dtype: expected none for an encoder" in kept.err
     beyond = lepton("bench", path, "--prompt-tokens", "49")
     assert beyond.status == 2 and "max_model_len: expected 1 to 48" in beyond.err
 

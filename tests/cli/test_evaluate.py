@@ -48,6 +48,13 @@ def test_against_itself_there_is_no_distance(lepton: Lepton, folder: Path) -> No
     assert number(value["perplexity"]) == pytest.approx(number(plain["perplexity"]), rel=1e-4)
 
 
+def test_what_8_bits_of_the_cache_cost(lepton: Lepton, folder: Path) -> None:
+    options = ["--text", str(folder / "text.txt"), "--max-tokens", "300", "--kv-dtype", "int8", "--json"]
+    value = lepton("eval", str(folder / "tiny.gguf"), *options, "--against", "auto").json()
+    assert 0 < number(value["kl_divergence"]) < 3e-3
+    assert (value["kv_dtype"], value["policy"]) == ("int8", "auto")
+
+
 def test_against_another_model(lepton: Lepton, folder: Path) -> None:
     options = ["--text", str(folder / "text.txt"), "--against", str(folder / "other.gguf"), "--json"]
     value = lepton("eval", str(folder / "tiny.gguf"), *options).json()

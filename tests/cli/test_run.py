@@ -59,6 +59,16 @@ def test_one_answer_as_json(lepton: Lepton, model: str) -> None:
     assert isinstance(value["time_to_first_token_s"], float) and isinstance(value["decode_tokens_per_s"], float)
 
 
+def test_options_of_the_cache(lepton: Lepton, model: str) -> None:
+    options = ["--prompt", "hello", "--max-tokens", "20", "--temperature", "0", "--kv-dtype", "int8"]
+    with LLM(model, kv_dtype="int8") as llm:
+        params = SamplingParams(max_tokens=20, temperature=0.0, top_p=0.95)
+        text = llm.chat([{"role": "user", "content": "hello"}], params).text
+    assert lepton("run", model, *options, "--kv-memory", "1MiB").out == text + "\n"
+    refused = lepton("run", model, *options, "--kv-memory", "1kB")
+    assert refused.status == 1 and "kv_memory_bytes: " in refused.err
+
+
 def test_options_reach_the_sampler(lepton: Lepton, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[SamplingParams | None] = []
     chat_stream = LLM.chat_stream

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -196,6 +197,20 @@ def test_a_config_that_is_not_run(tmp_path: Path, old: bytes, new: bytes, messag
     files = _changed(published_bert(head="ForSequenceClassification", labels=2), old, new)
     with pytest.raises(InvalidModel, match=message):
         LLM(write_files(tmp_path / "model", files))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kv_dtype": "int8"}, "kv_dtype: expected none for an encoder, which keeps no KV, got int8"),
+        ({"kv_memory_bytes": 1 << 20}, "kv_memory_bytes: expected none for an encoder, which keeps no KV, got 1048576"),
+    ],
+)
+def test_an_encoder_keeps_no_kv(llm: LLM, sentence_path: Path, options: dict[str, Any], message: str) -> None:
+    assert llm.model_info.kv_dtype is None
+    with pytest.raises(InvalidRequest, match=message) as raised:
+        LLM(sentence_path, **options)
+    assert raised.value.param in options
 
 
 def test_an_encoder_does_not_generate(llm: LLM, sentence_path: Path) -> None:

@@ -82,3 +82,13 @@ def test_kv_groups_come_in_the_order_of_their_first_layer() -> None:
 
 def test_bytes_per_token_count_keys_and_values() -> None:
     assert (KVSpec(3, 64).bytes_per_token, KVSpec(3, 64, DType.F16).bytes_per_token) == (1536, 768)
+    # Codes and a scale, twice; of the base, a 16th.
+    assert KVSpec(3, 64, DType.I8).bytes_per_token == 3 * (2 * (64 + 4) + 5)
+    assert KVSpec(1, 256, DType.I8).bytes_per_token == 2 * (256 + 4) + 17
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "rotation"), [(16, 16), (48, 16), (64, 64), (80, 16), (96, 32), (128, 128), (192, 64), (256, 256)]
+)
+def test_whole_parts_of_a_head_are_rotated(head_dim: int, rotation: int) -> None:
+    assert (KVSpec(1, head_dim, DType.I8).rotation, KVSpec(1, head_dim, DType.F16).rotation) == (rotation, 1)

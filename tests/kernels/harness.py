@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from tests.models.tiny import MemoryStore
 
-from lepton_ai.backends.base import Backend, KVCache, KVGroupInputs, SamplingInputs, StepInputs, StepOutputs
+from lepton_ai.backends.base import Backend, Executable, KVCache, KVGroupInputs, SamplingInputs, StepInputs, StepOutputs
 from lepton_ai.backends.cpu.backend import CpuBackend
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.reference.backend import ReferenceBackend
@@ -41,15 +41,23 @@ class Case:
     policy: Policy = Policy.EXACT
     limits: Limits = LIMITS
     taps: tuple[str, ...] = ()
+    kv_dtype: DType | None = None
 
     def store(self) -> MemoryStore:
         """The weights by name."""
         return MemoryStore({t.name: t for t in self.tensors})
 
     def allocate_kv(self, backend: Backend, num_blocks: int) -> KVCache:
-        """A cache for the graph's layers, in the policy's element type: ``num_blocks`` of each group."""
-        specs = [replace(spec, dtype=kv_dtype(self.policy)) for spec in kv_specs(self.graph)]
+        """A cache for the graph's layers, in the case's element type, or the policy's: ``num_blocks`` of each group."""
+        dtype = kv_dtype(self.policy, self.kv_dtype)
+        specs = [replace(spec, dtype=dtype) for spec in kv_specs(self.graph)]
         return backend.allocate_kv(specs, [num_blocks] * len(kv_groups(specs)))
+
+    def compile_on(self, backend: Backend) -> Executable:
+        """The graph, compiled."""
+        return backend.compile(
+            self.graph, self.store(), self.limits, policy=self.policy, taps=self.taps, kv_dtype=self.kv_dtype
+        )
 
     def on_cpu(self, device: CpuDevice, steps: Iterable[StepInputs], *, num_blocks: int = 0) -> list[Outputs]:
         """The outputs of each step."""
@@ -60,7 +68,7 @@ class Case:
         return self._run(ReferenceBackend(), steps, num_blocks)
 
     def _run(self, backend: Backend, steps: Iterable[StepInputs], num_blocks: int) -> list[Outputs]:
-        executable = backend.compile(self.graph, self.store(), self.limits, policy=self.policy, taps=self.taps)
+        executable = self.compile_on(backend)
         cache = self.allocate_kv(backend, num_blocks)
         return [copied(executable.run(step, cache).result()) for step in steps]
 

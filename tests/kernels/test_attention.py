@@ -60,7 +60,7 @@ class Shape:
         return {name: normal((num_tokens, size), seed + i) for i, (name, size) in enumerate(self.inputs.items())}
 
     def case(
-        self, policy: Policy, *, rope: bool | None = None, quantised: bool = False, limits: Limits | None = None
+        self, kv: DType, *, rope: bool | None = None, quantised: bool = False, limits: Limits | None = None
     ) -> Case:
         """The graph; ``rope`` interleaves or not, None does not rotate; ``quantised`` sends the output through q8."""
         trace = Trace()
@@ -80,7 +80,8 @@ class Shape:
         tensors = [identity(size)] if quantised else []
         if self.has_bias:
             tensors.append(stored("bias", normal((BUCKETS.count, self.kv_heads * self.heads), 9)))
-        case = Case(trace.finish([y]), tuple(tensors), policy)
+        policy = Policy.AUTO if quantised else Policy.EXACT
+        case = Case(trace.finish([y]), tuple(tensors), policy, kv_dtype=kv)
         return case if limits is None else replace(case, limits=limits)
 
     def attend(self, q: Value, k: Value, v: Value, *, layer: int = 0, name: str = "y") -> Value:
@@ -102,14 +103,22 @@ class Shape:
         )
 
 
-def on_poisoned_cpu(case: Case, device: CpuDevice, steps: Iterable[StepInputs], num_blocks: int) -> list[Outputs]:
-    """The steps on a cache of NaN: garbage that a block still holds must not reach any output."""
-    backend = CpuBackend(device)
-    executable = backend.compile(case.graph, case.store(), case.limits, policy=case.policy)
+KV_DTYPES = pytest.mark.parametrize("kv", [DType.F32, DType.F16, DType.I8], ids=lambda dtype: dtype.value)
+
+
+def poisoned(case: Case, backend: CpuBackend, num_blocks: int) -> CpuKVCache:
+    """A cache of NaN; of codes, the scales are NaN."""
     blocks = case.allocate_kv(backend, num_blocks)
     assert isinstance(blocks, CpuKVCache)
     for region in blocks._regions:
         region.fill(0xFF)
+    return blocks
+
+
+def on_poisoned_cpu(case: Case, device: CpuDevice, steps: Iterable[StepInputs], num_blocks: int) -> list[Outputs]:
+    """The steps on a cache of NaN: garbage that a block still holds must not reach any output."""
+    backend = CpuBackend(device)
+    executable, blocks = case.compile_on(backend), poisoned(case, backend, num_blocks)
     return [copied(executable.run(step, blocks).result()) for step in steps]
 
 
@@ -131,9 +140,9 @@ def steps_of(shape: Shape, chunks: Sequence[Sequence[Chunk]]) -> list[StepInputs
 
 
 @cache
-def expected(shape: Shape, policy: Policy, rope: bool | None = None, quantised: bool = False) -> list[Outputs]:
+def expected(shape: Shape, kv: DType, rope: bool | None = None, quantised: bool = False) -> list[Outputs]:
     """The reference's outputs of the ragged steps."""
-    return shape.case(policy, rope=rope, quantised=quantised).on_reference(steps_of(shape, RAGGED), num_blocks=20)
+    return shape.case(kv, rope=rope, quantised=quantised).on_reference(steps_of(shape, RAGGED), num_blocks=20)
 
 
 SHAPES = [
@@ -142,6 +151,7 @@ SHAPES = [
     Shape(2, 3, 64),
     Shape(1, 7, 80, window=20),
     Shape(2, 1, 128, window=64),
+    Shape(1, 2, 96),
     Shape(1, 3, 256, window=33),
     Shape(2, 7, 32, window=1),
     Shape(1, 32, 16),
@@ -152,29 +162,30 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO], ids=["f32", "f16"])
+@KV_DTYPES
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_ragged_requests_with_scattered_blocks(device: CpuDevice, shape: Shape, policy: Policy) -> None:
-    got = on_poisoned_cpu(shape.case(policy), device, steps_of(shape, RAGGED), 20)
-    for outputs, want in zip(got, expected(shape, policy), strict=True):
+def test_ragged_requests_with_scattered_blocks(device: CpuDevice, shape: Shape, kv: DType) -> None:
+    got = on_poisoned_cpu(shape.case(kv), device, steps_of(shape, RAGGED), 20)
+    for outputs, want in zip(got, expected(shape, kv), strict=True):
         np.testing.assert_allclose(outputs["y"], want["y"], rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO], ids=["f32", "f16"])
+@KV_DTYPES
 @pytest.mark.parametrize("rope", [True, False], ids=["interleaved", "halves"])
-def test_rotation_inside_the_op(device: CpuDevice, rope: bool, policy: Policy) -> None:
+def test_rotation_inside_the_op(device: CpuDevice, rope: bool, kv: DType) -> None:
     shape = Shape(2, 3, 32)
-    got = on_poisoned_cpu(shape.case(policy, rope=rope), device, steps_of(shape, RAGGED), 20)
-    # A rotated key near the middle of two f16 numbers may be stored as either.
-    tolerance = TOLERANCE if policy is Policy.EXACT else 2e-3
-    for outputs, want in zip(got, expected(shape, policy, rope), strict=True):
+    got = on_poisoned_cpu(shape.case(kv, rope=rope), device, steps_of(shape, RAGGED), 20)
+    # A rotated key near the middle of two f16 numbers, or of two codes, may be stored as either.
+    tolerance = {DType.F32: TOLERANCE, DType.F16: 2e-3, DType.I8: 2e-2}[kv]
+    for outputs, want in zip(got, expected(shape, kv, rope), strict=True):
         np.testing.assert_allclose(outputs["y"], want["y"], rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("kv", [DType.F16, DType.I8], ids=["f16", "int8"])
 @pytest.mark.parametrize("shape", [Shape(2, 3, 32), Shape(1, 2, 64), Shape(2, 1, 48)], ids=str)
-def test_output_in_8_bits(device: CpuDevice, shape: Shape) -> None:
-    got = on_poisoned_cpu(shape.case(Policy.AUTO, quantised=True), device, steps_of(shape, RAGGED), 20)
-    for outputs, want in zip(got, expected(shape, Policy.AUTO, quantised=True), strict=True):
+def test_output_in_8_bits(device: CpuDevice, shape: Shape, kv: DType) -> None:
+    got = on_poisoned_cpu(shape.case(kv, quantised=True), device, steps_of(shape, RAGGED), 20)
+    for outputs, want in zip(got, expected(shape, kv, quantised=True), strict=True):
         assert_same_codes(outputs["out"], want["out"])
 
 
@@ -209,7 +220,7 @@ def whole_and_pieces(shape: Shape, length: int, tail: int) -> tuple[list[StepInp
     return [cached_step(tensors, [(0, length, blocks)])], pieces
 
 
-@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO], ids=["f32", "f16"])
+@KV_DTYPES
 @pytest.mark.parametrize(
     ("length", "window", "is_causal"),
     [
@@ -223,13 +234,13 @@ def whole_and_pieces(shape: Shape, length: int, tail: int) -> tuple[list[StepInp
         (1100, None, False),
     ],
 )
-def test_long_contexts(device: CpuDevice, length: int, window: int | None, policy: Policy, is_causal: bool) -> None:
+def test_long_contexts(device: CpuDevice, length: int, window: int | None, kv: DType, is_causal: bool) -> None:
     # Up to 8 tokens over more than 512 keys are split over threads: bits must be those of the whole prompt.
     shape = Shape(1, 3, 16, window, is_causal)
-    case = shape.case(policy, limits=LONG)
+    case = shape.case(kv, limits=LONG)
     whole, _ = whole_and_pieces(shape, length, 1)
     (together,) = on_poisoned_cpu(case, device, whole, 75)
-    np.testing.assert_allclose(together["y"], expected_long(shape, length, policy), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(together["y"], expected_long(shape, length, kv), rtol=0, atol=TOLERANCE)
     for tail in (1, 8, 9):
         _, pieces = whole_and_pieces(shape, length, tail)
         last = on_poisoned_cpu(case, device, pieces, 75)[1]
@@ -237,24 +248,24 @@ def test_long_contexts(device: CpuDevice, length: int, window: int | None, polic
 
 
 @cache
-def expected_long(shape: Shape, length: int, policy: Policy) -> Floats:
-    (outputs,) = shape.case(policy, limits=LONG).on_reference(whole_and_pieces(shape, length, 1)[0], num_blocks=75)
+def expected_long(shape: Shape, length: int, kv: DType) -> Floats:
+    (outputs,) = shape.case(kv, limits=LONG).on_reference(whole_and_pieces(shape, length, 1)[0], num_blocks=75)
     return outputs["y"]
 
 
 WINDOWED = [*(shape for shape in SHAPES if shape.window), Shape(1, 3, 16, window=300)]
 
 
-@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO], ids=["f32", "f16"])
+@KV_DTYPES
 @pytest.mark.parametrize("shape", WINDOWED, ids=str)
-def test_blocks_out_of_the_window_may_hold_anything(device: CpuDevice, shape: Shape, policy: Policy) -> None:
+def test_blocks_out_of_the_window_may_hold_anything(device: CpuDevice, shape: Shape, kv: DType) -> None:
     # The pieces take each way through the op: few rows and many, split over threads and not.
     window = shape.window or 0
     sizes = [300, 1, 8, 9, 48, 1, 200, 1, 33, 1]
     table = np.random.default_rng(window).permutation(np.arange(1, 40)).tolist()
-    tensors, case = shape.tensors(sum(sizes), 5), shape.case(policy, limits=LONG)
+    tensors, case = shape.tensors(sum(sizes), 5), shape.case(kv, limits=LONG)
     backend = CpuBackend(device)
-    executable = backend.compile(case.graph, case.store(), case.limits, policy=case.policy)
+    executable = case.compile_on(backend)
 
     def run(*, is_given_back: bool, num_too_many: int = 0) -> Floats:
         cache = case.allocate_kv(backend, 40)
@@ -279,7 +290,7 @@ def test_blocks_out_of_the_window_may_hold_anything(device: CpuDevice, shape: Sh
 
 def test_scores_of_any_size(device: CpuDevice) -> None:
     shape = Shape(1, 1, 16)
-    case = shape.case(Policy.EXACT)
+    case = shape.case(DType.F32)
     tensors = shape.tensors(100, 1)
     tensors["q"][:50] *= 1e4
     tensors["q"][50:] *= 1e-20
@@ -290,9 +301,10 @@ def test_scores_of_any_size(device: CpuDevice) -> None:
     np.testing.assert_allclose(got["y"][50:], want["y"][50:], rtol=0, atol=TOLERANCE)
 
 
-def test_a_request_with_nan_spares_the_others(device: CpuDevice) -> None:
+@KV_DTYPES
+def test_a_request_with_nan_spares_the_others(device: CpuDevice, kv: DType) -> None:
     shape = Shape(2, 2, 16)
-    case, step = shape.case(Policy.EXACT), steps_of(shape, RAGGED)[0]
+    case, step = shape.case(kv), steps_of(shape, RAGGED)[0]
     broken = {name: rows.copy() for name, rows in step.tensors.items()}
     broken["v"][71], broken["k"][72, 3] = np.nan, np.inf
     (clean,), (got,) = (on_poisoned_cpu(case, device, [s], 20) for s in (step, replace(step, tensors=broken)))
@@ -301,15 +313,15 @@ def test_a_request_with_nan_spares_the_others(device: CpuDevice) -> None:
     assert np.isnan(got["y"][71:75]).all(axis=1).any()
 
 
-@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO], ids=["f32", "f16"])
+@KV_DTYPES
 @pytest.mark.parametrize("length", [1, 5, 33, 70])
-def test_whole_sequences_have_the_bits_they_have_alone(device: CpuDevice, length: int, policy: Policy) -> None:
+def test_whole_sequences_have_the_bits_they_have_alone(device: CpuDevice, length: int, kv: DType) -> None:
     shape = Shape(2, 3, 32, is_causal=False, has_bias=True)
     tensors = shape.tensors(length + 60, 3)
     mine = slice(20, 20 + length)
     together = cached_step(tensors, [(0, 20, [6, 9]), (0, length, A[:5]), (0, 40, C)])
     alone = cached_step({name: rows[mine] for name, rows in tensors.items()}, [(0, length, B + C)])
-    first, second = on_poisoned_cpu(shape.case(policy), device, [together, alone], 20)
+    first, second = on_poisoned_cpu(shape.case(kv), device, [together, alone], 20)
     assert np.array_equal(first["y"][mine], second["y"])
 
 
@@ -318,23 +330,20 @@ def test_without_a_direction_the_order_of_keys_is_no_matter(single: CpuDevice) -
     tensors, order = shape.tensors(50, 4), np.random.default_rng(1).permutation(50)
     shuffled = {name: rows[order] for name, rows in tensors.items()}
     steps = [cached_step(t, [(0, 50, A[:4])]) for t in (tensors, shuffled)]
-    first, second = on_poisoned_cpu(shape.case(Policy.EXACT), single, steps, 20)
+    first, second = on_poisoned_cpu(shape.case(DType.F32), single, steps, 20)
     np.testing.assert_allclose(second["y"], first["y"][order], rtol=0, atol=TOLERANCE)
 
 
 def test_a_bias_may_be_replaced(single: CpuDevice) -> None:
     shape = Shape(1, 2, 16, is_causal=False, has_bias=True)
-    case, (step, *_) = shape.case(Policy.EXACT), steps_of(shape, RAGGED)
+    case, (step, *_) = shape.case(DType.F32), steps_of(shape, RAGGED)
     got = []
     for backend in (CpuBackend(single), ReferenceBackend()):
-        executable, cache = (
-            backend.compile(case.graph, case.store(), case.limits, policy=case.policy),
-            case.allocate_kv(backend, 20),
-        )
+        executable, cache = case.compile_on(backend), case.allocate_kv(backend, 20)
         executable.set_weight("bias", normal((BUCKETS.count, 2), 5))
         got.append(copied(executable.run(step, cache).result())["y"])
     np.testing.assert_allclose(got[0], got[1], rtol=0, atol=TOLERANCE)
-    (before, *_) = expected(shape, Policy.EXACT)
+    (before, *_) = expected(shape, DType.F32)
     assert np.abs(got[0] - before["y"]).max() > 0.1
 
 

@@ -20,6 +20,7 @@ from lepton_ai.backends.cpu.executable import CpuExecutable
 from lepton_ai.backends.reference.weights import hold
 from lepton_ai.config import Limits, Policy
 from lepton_ai.graph.passes.precision import kv_specs
+from lepton_ai.graph.tensor import DType
 from lepton_ai.models.decoder import DecoderModel
 from lepton_ai.weights.formats import WeightType
 from lepton_ai.weights.store import StoredTensor
@@ -30,7 +31,7 @@ TOKENS = [int(i) for i in np.random.default_rng(1).integers(0, 50, 70)]
 BLOCKS = [9, 2, 14, 5, 0]
 OTHERS = [[20 + 2 * i, 21 + 2 * i] for i in range(63)]
 NUM_BLOCKS = 150
-Setting = tuple[str, Policy]
+Setting = tuple[str, Policy, DType | None]
 
 
 def tamed(tensor: StoredTensor) -> StoredTensor:
@@ -59,10 +60,10 @@ def quantised_model(architecture: str) -> tuple[DecoderModel, MemoryStore]:
 
 @cache
 def compiled(isa: str, num_threads: int, setting: Setting) -> CpuExecutable:
-    architecture, policy = setting
+    architecture, policy, kv_dtype = setting
     model, store = quantised_model(architecture)
     backend = CpuBackend(CpuDevice(num_threads=num_threads, isa=isa))
-    return backend.compile(model.build(head="logits"), store, LIMITS, policy=policy)
+    return backend.compile(model.build(head="logits"), store, LIMITS, policy=policy, kv_dtype=kv_dtype)
 
 
 def logits_of(executable: CpuExecutable, steps: Sequence[StepInputs]) -> list[Floats]:
@@ -77,11 +78,14 @@ def alone(isa: str, setting: Setting) -> Floats:
     return logits_of(compiled(isa, 1, setting), [step([(0, TOKENS, BLOCKS)])])[0]
 
 
-@pytest.fixture(params=[(a, p) for a in ("llama", "qwen2") for p in (Policy.AUTO, Policy.EXACT)], ids=str)
+PRECISIONS = ((Policy.AUTO, None), (Policy.EXACT, None), (Policy.AUTO, DType.I8))
+
+
+@pytest.fixture(params=[(a, *p) for a in ("llama", "qwen2") for p in PRECISIONS], ids=str)
 def setting(request: pytest.FixtureRequest) -> Setting:
-    """Architecture and policy."""
-    architecture, policy = request.param
-    return architecture, policy
+    """Architecture, policy, and what the cache holds instead of the policy's own."""
+    architecture, policy, kv_dtype = request.param
+    return architecture, policy, kv_dtype
 
 
 @pytest.fixture

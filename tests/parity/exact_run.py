@@ -18,6 +18,7 @@ from lepton_ai.engine.encoder import EncoderInput, make_encoder
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.graph.attrs import AttentionAttrs, kv_groups
 from lepton_ai.graph.graph import Graph
+from lepton_ai.graph.tensor import DType
 from lepton_ai.models.base import Head
 from lepton_ai.models.encoder import EncoderHead, EncoderModel
 from lepton_ai.models.family import as_decoder
@@ -38,7 +39,14 @@ class RescalingBackend(CpuBackend):
         self._factor = factor
 
     def compile(
-        self, graph: Graph, weights: WeightStore, limits: Limits, *, policy: Policy, taps: Sequence[str] = ()
+        self,
+        graph: Graph,
+        weights: WeightStore,
+        limits: Limits,
+        *,
+        policy: Policy,
+        taps: Sequence[str] = (),
+        kv_dtype: DType | None = None,
     ) -> CpuExecutable:
         """See ``Backend.compile``."""
         nodes = []
@@ -46,7 +54,8 @@ class RescalingBackend(CpuBackend):
             if isinstance(node.attrs, AttentionAttrs):
                 node = replace(node, attrs=replace(node.attrs, scale=node.attrs.scale * self._factor))
             nodes.append(node)
-        return super().compile(replace(graph, nodes=tuple(nodes)), weights, limits, policy=policy, taps=taps)
+        rescaled = replace(graph, nodes=tuple(nodes))
+        return super().compile(rescaled, weights, limits, policy=policy, taps=taps, kv_dtype=kv_dtype)
 
 
 def run_exact(

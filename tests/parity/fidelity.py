@@ -17,6 +17,9 @@ MAX_ERROR_RATIO = 2.0
 MAX_KL_NATS = 0.005
 """Of the policy auto from exact, a token."""
 
+MAX_KV_KL_NATS = 0.001
+"""Of a KV cache in 8 bits from one in f16, a token."""
+
 MAX_UNDECIDED_GAP = 1e-3
 """Where the two likeliest tokens lie closer than this in f64, either may be chosen."""
 

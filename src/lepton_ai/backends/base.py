@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lepton_ai.config import Limits, Policy
-from lepton_ai.graph.attrs import KVSpec
+from lepton_ai.graph.attrs import BASE_TOKENS, KVSpec
 from lepton_ai.graph.graph import Graph
+from lepton_ai.graph.tensor import DType
 from lepton_ai.weights.store import WeightStore
 
 Int32Array = npt.NDArray[np.int32]
@@ -19,6 +20,8 @@ Float32Array = npt.NDArray[np.float32]
 
 BLOCK_SIZE = 16
 """Tokens in one KV block."""
+
+assert BLOCK_SIZE == BASE_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +188,19 @@ class Backend(Protocol):
     name: str
 
     def compile(
-        self, graph: Graph, weights: WeightStore, limits: Limits, *, policy: Policy, taps: Sequence[str] = ()
+        self,
+        graph: Graph,
+        weights: WeightStore,
+        limits: Limits,
+        *,
+        policy: Policy,
+        taps: Sequence[str] = (),
+        kv_dtype: DType | None = None,
     ) -> Executable:
         """Run the passes for this backend and make the graph runnable.
 
         ``graph`` is as traced. Tensors named in ``taps`` are kept and returned in ``StepOutputs.tensors``; no fusion
-        crosses them.
+        crosses them. ``kv_dtype`` is the element type of the caches it will run with, None that of ``policy``.
         """
         ...
 

@@ -14,7 +14,7 @@ import typer
 
 from lepton_ai.backends.base import Int32Array
 from lepton_ai.cli.loading import OnDemandProgress, open_llm
-from lepton_ai.cli.options import AllowConfigKeys, Json, ModelName, PolicyOption, Threads
+from lepton_ai.cli.options import AllowConfigKeys, Json, KVDType, KVMemory, ModelName, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_line, print_note
 from lepton_ai.cli.random_prompts import RandomPrompts
 from lepton_ai.cli.trace import check_trace_path, trace_load
@@ -84,6 +84,8 @@ def bench(
     trace: Trace = None,
     threads: Threads = None,
     policy: PolicyOption = Policy.AUTO,
+    kv_dtype: KVDType = None,
+    kv_memory: KVMemory = None,
     allow_config_key: AllowConfigKeys = None,
     json: Json = False,
 ) -> None:
@@ -107,14 +109,16 @@ def bench(
         _refuse_beside_trace(lengths | {"concurrency": concurrency, "repeat": repeat})
         check_trace_path(trace)
     options = _Options(
-        model,
-        prompt_tokens or _PROMPT_TOKENS,
-        concurrency or _CONCURRENCY,
-        repeat or _REPEAT,
-        seed,
-        threads,
-        policy,
-        tuple(allow_config_key or ()),
+        model=model,
+        prompt_tokens=prompt_tokens or _PROMPT_TOKENS,
+        concurrency=concurrency or _CONCURRENCY,
+        repeat=repeat or _REPEAT,
+        seed=seed,
+        threads=threads,
+        policy=policy,
+        kv_dtype=kv_dtype,
+        kv_memory_bytes=kv_memory,
+        allow_config_keys=tuple(allow_config_key or ()),
     )
     if trace is not None:
         result = _trace(options, trace)
@@ -134,7 +138,7 @@ def bench(
             print_line(f"{label:<25} {_shown(each)}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Options:
     """The arguments that both kinds of models have."""
 
@@ -145,6 +149,8 @@ class _Options:
     seed: int
     threads: int | None
     policy: Policy
+    kv_dtype: str | None
+    kv_memory_bytes: int | None
     allow_config_keys: tuple[str, ...]
 
     def load(self, max_model_len: int) -> LLM:
@@ -155,6 +161,8 @@ class _Options:
             policy=self.policy,
             max_num_seqs=self.concurrency,
             max_model_len=max_model_len,
+            kv_dtype=self.kv_dtype,
+            kv_memory_bytes=self.kv_memory_bytes,
             allow_config_keys=self.allow_config_keys,
         )
 
@@ -173,6 +181,7 @@ def _described(info: ModelInfo) -> dict[str, object]:
         "model": info.name,
         "digest": info.digest,
         "policy": info.policy,
+        "kv_dtype": info.kv_dtype,
         "num_threads": info.num_threads,
         "isa": info.isa,
     }

@@ -12,7 +12,7 @@ import typer
 
 from lepton_ai.backends.base import Int32Array
 from lepton_ai.cli.loading import open_llm
-from lepton_ai.cli.options import Json, ModelName, PolicyOption, Threads
+from lepton_ai.cli.options import Json, KVDType, KVMemory, ModelName, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_line
 from lepton_ai.config import Policy
 from lepton_ai.engine.llm import LLM
@@ -37,13 +37,15 @@ def evaluate(
     max_tokens: MaxTokens = None,
     against: Against = None,
     policy: PolicyOption = Policy.AUTO,
+    kv_dtype: KVDType = None,
+    kv_memory: KVMemory = None,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
     """Measure perplexity on a text and, against a reference, KL(reference || model) in nats a token.
 
     The text is cut into windows of 512 tokens, each with a BOS in front if the model wants one. A MODEL given as
-    reference runs under the policy exact.
+    reference runs under the policy exact. Its KV cache is always as its policy says.
 
     \b
     Examples:
@@ -51,7 +53,7 @@ def evaluate(
       lepton eval small.gguf --text wiki.txt --against large.gguf
     """
     with ExitStack() as stack:
-        llm = stack.enter_context(_open(model, policy, threads))
+        llm = stack.enter_context(_open(model, policy, threads, kv_dtype=kv_dtype, kv_memory_bytes=kv_memory))
         windows = _windows(llm, _read(text), max_tokens)
         if against is None:
             result = _perplexity(llm, windows)
@@ -59,8 +61,9 @@ def evaluate(
             reference = stack.enter_context(_open_reference(against, model, threads))
             _check_same_vocabulary(llm, reference)
             result = _compare(llm, reference, windows)
-        result |= {"model": llm.model_info.name, "digest": llm.model_info.digest, "policy": policy.value}
-        result |= {"against": against, "num_threads": llm.model_info.num_threads, "isa": llm.model_info.isa}
+        info = llm.model_info
+        result |= {"model": info.name, "digest": info.digest, "policy": policy.value, "kv_dtype": info.kv_dtype}
+        result |= {"against": against, "num_threads": info.num_threads, "isa": info.isa}
     if json:
         print_json(result)
         return
@@ -68,8 +71,22 @@ def evaluate(
         print_line(f"{name:<16} {f'{value:.6g}' if isinstance(value, float) else value}")
 
 
-def _open(model: str, policy: Policy, threads: int | None) -> LLM:
-    return open_llm(model, threads=threads, policy=policy, max_num_seqs=1)
+def _open(
+    model: str,
+    policy: Policy,
+    threads: int | None,
+    *,
+    kv_dtype: str | None = None,
+    kv_memory_bytes: int | None = None,
+) -> LLM:
+    return open_llm(
+        model,
+        threads=threads,
+        policy=policy,
+        max_num_seqs=1,
+        kv_dtype=kv_dtype,
+        kv_memory_bytes=kv_memory_bytes,
+    )
 
 
 def _open_reference(against: str, model: str, threads: int | None) -> LLM:

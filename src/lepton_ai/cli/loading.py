@@ -20,6 +20,8 @@ def open_llm(
     allow_config_keys: Sequence[str] | None = None,
     max_num_seqs: int | None = None,
     max_model_len: int | None = None,
+    kv_dtype: str | None = None,
+    kv_memory_bytes: int | None = None,
 ) -> LLM:
     """The model of a verb's options. Raises like ``LLM``."""
     from lepton_ai.engine.llm import LLM  # verbs that only fetch should not wait for it
@@ -30,6 +32,8 @@ def open_llm(
         policy=policy,
         max_num_seqs=max_num_seqs,
         max_model_len=max_model_len,
+        kv_memory_bytes=kv_memory_bytes,
+        kv_dtype=kv_dtype,
         allow_config_keys=allow_config_keys or (),
         progress=OnDemandProgress(),
     )

@@ -10,7 +10,7 @@ import typer
 from lepton_ai.cli.answer import take_answer, write_text
 from lepton_ai.cli.chat_loop import ChatLoop
 from lepton_ai.cli.loading import open_llm
-from lepton_ai.cli.options import AllowConfigKeys, Json, ModelName, PolicyOption, Threads
+from lepton_ai.cli.options import AllowConfigKeys, Json, KVDType, KVMemory, ModelName, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_note
 from lepton_ai.config import Policy
 from lepton_ai.engine.llm import LLM
@@ -47,6 +47,8 @@ def run(
     raw: Raw = False,
     threads: Threads = None,
     policy: PolicyOption = Policy.AUTO,
+    kv_dtype: KVDType = None,
+    kv_memory: KVMemory = None,
     allow_config_key: AllowConfigKeys = None,
     json: Json = False,
 ) -> None:
@@ -73,7 +75,15 @@ def run(
     text = sys.stdin.read() if prompt == "-" else prompt
     if text is not None and not text.strip():
         raise InvalidRequest("--prompt: expected some text, got none", param="prompt")
-    with open_llm(model, threads=threads, policy=policy, max_num_seqs=1, allow_config_keys=allow_config_key) as llm:
+    with open_llm(
+        model,
+        threads=threads,
+        policy=policy,
+        max_num_seqs=1,
+        kv_dtype=kv_dtype,
+        kv_memory_bytes=kv_memory,
+        allow_config_keys=allow_config_key,
+    ) as llm:
         if not llm.has_chat_template and not raw:
             raw = _continue_texts(system)
         if text is None:

@@ -10,6 +10,7 @@ from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.memory import available_memory_bytes, plan_kv
 from lepton_ai.graph.attrs import KVSpec, kv_groups
 from lepton_ai.graph.passes.precision import kv_dtype
+from lepton_ai.graph.tensor import DType
 from lepton_ai.models.base import Head
 from lepton_ai.models.decoder import DecoderModel
 from lepton_ai.weights.store import WeightStore, check_strict
@@ -17,12 +18,13 @@ from lepton_ai.weights.store import WeightStore, check_strict
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """``executable`` gives logits; ``cache`` is that for generating."""
+    """``executable`` gives logits; ``cache`` is that for generating, of elements ``kv_dtype``."""
 
     model: DecoderModel
     store: WeightStore
     backend: Backend
     policy: Policy
+    kv_dtype: DType
     limits: Limits
     executable: Executable
     kv_specs: tuple[KVSpec, ...]
@@ -35,7 +37,8 @@ class Decoder:
 
     def compile(self, head: Head, limits: Limits) -> Executable:
         """The model with another head or other limits; weights that are packed already are shared."""
-        return self.backend.compile(self.model.build(head=head), self.store, limits, policy=self.policy)
+        graph = self.model.build(head=head)
+        return self.backend.compile(graph, self.store, limits, policy=self.policy, kv_dtype=self.kv_dtype)
 
     def allocate_kv(self, num_blocks: int) -> KVCache:
         """Another KV cache, of ``num_blocks`` blocks in each group."""
@@ -46,7 +49,8 @@ def make_decoder(model: DecoderModel, store: WeightStore, backend: Backend, opti
     """Compile ``model`` and size its KV cache. Raises WeightMismatch, InvalidRequest, OutOfMemory."""
     graph = model.build(head="logits")
     check_strict(store, graph.weights(), model.ignorable_names())
-    specs = tuple(replace(spec, dtype=kv_dtype(options.policy)) for spec in model.kv_specs())
+    dtype = kv_dtype(options.policy, options.kv_dtype)
+    specs = tuple(replace(spec, dtype=dtype) for spec in model.kv_specs())
     kv_plan = plan_kv(
         specs,
         model.config.context_length,
@@ -62,8 +66,9 @@ def make_decoder(model: DecoderModel, store: WeightStore, backend: Backend, opti
         store=store,
         backend=backend,
         policy=options.policy,
+        kv_dtype=dtype,
         limits=limits,
-        executable=backend.compile(graph, store, limits, policy=options.policy),
+        executable=backend.compile(graph, store, limits, policy=options.policy, kv_dtype=dtype),
         kv_specs=specs,
         cache=backend.allocate_kv(specs, kv_plan.num_blocks),
     )

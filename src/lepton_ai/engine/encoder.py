@@ -113,6 +113,7 @@ def make_encoder(
 
     Raises WeightMismatch, InvalidModel or UnsupportedModel for a checkpoint, InvalidRequest for ``options``.
     """
+    _check_keeps_no_kv(options)
     defaults = sentence_defaults(model, checkpoint)
     encoder = Encoder(model, store, backend, options, defaults)
     encoder.prepare(usual_heads(model, defaults.pooling))
@@ -148,6 +149,13 @@ def sentence_defaults(model: EncoderModel, checkpoint: Checkpoint) -> SentenceDe
         return SentenceDefaults(config.pooling, config.context_length)
     pooling = Pooling(declared.pooling, declared.is_normalized)
     return SentenceDefaults(pooling, min(declared.max_length or config.context_length, config.context_length))
+
+
+def _check_keeps_no_kv(options: LoadOptions) -> None:
+    dtype = None if options.kv_dtype is None else options.kv_dtype.value
+    for name, value in (("kv_dtype", dtype), ("kv_memory_bytes", options.kv_memory_bytes)):
+        if value is not None:
+            raise InvalidRequest(f"{name}: expected none for an encoder, which keeps no KV, got {value}", param=name)
 
 
 def _max_model_len(model: EncoderModel, options: LoadOptions) -> int:

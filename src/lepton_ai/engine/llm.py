@@ -43,10 +43,11 @@ class LLM:
     most ``max_tokens_per_step`` tokens (an encoder at least one whole text) of at most ``max_num_seqs`` requests; None
     takes 16 of them, or as many texts as fit. ``max_model_len`` None takes the model's context, or less if the KV
     memory holds less. ``kv_memory_bytes`` None takes room for ``max_num_seqs`` requests of ``max_model_len``; if that
-    is None too, for one full context or 16,384 tokens, whichever is more; but at most a quarter of the free memory (an
-    encoder keeps no KV from step to step). ``allow_config_keys`` are keys of a ``config.json`` that no family knows and
-    that, you vouch, change nothing. On a ``device`` models share threads and memory. ``progress`` is told of downloads
-    and packing.
+    is None too, for one full context or 16,384 tokens, whichever is more; but at most a quarter of the free memory.
+    ``kv_dtype`` is what that memory holds: "f32", "f16" or "int8"; None takes the policy's own, f32 for exact, else
+    f16. An encoder keeps no KV from step to step, and takes neither. ``allow_config_keys`` are keys of a
+    ``config.json`` that no family knows and that, you vouch, change nothing. On a ``device`` models share threads and
+    memory. ``progress`` is told of downloads and packing.
 
     Raises ModelNotFound, DownloadFailed, InvalidModel, HardwareUnsupported, StorageError, OutOfMemory, and
     InvalidRequest for an argument out of range. After ``close``, generating raises InvalidRequest.
@@ -63,6 +64,7 @@ class LLM:
         max_tokens_per_step: int = 512,
         max_model_len: int | None = None,
         kv_memory_bytes: int | None = None,
+        kv_dtype: str | None = None,
         allow_config_keys: Sequence[str] = (),
         device: Device | None = None,
         progress: Progress | None = None,
@@ -76,6 +78,7 @@ class LLM:
             "max_tokens_per_step": max_tokens_per_step,
             "max_model_len": max_model_len,
             "kv_memory_bytes": kv_memory_bytes,
+            "kv_dtype": kv_dtype,
             "allow_config_keys": tuple(allow_config_keys),
         }
         self._name = str(model)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from lepton_ai.config import Environment, Limits, Policy
 from lepton_ai.errors import InvalidRequest
+from lepton_ai.graph.attrs import KV_DTYPES
+from lepton_ai.graph.tensor import DType
 from lepton_ai.weights.sources.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
@@ -16,6 +18,17 @@ if TYPE_CHECKING:
 _MAX_REQUESTS = 16
 _MIN_ROWS = 64
 """Rows of a step, whatever the number of sequences: who reads the logits of a whole prompt wants many at once."""
+
+
+def parse_kv_dtype(name: str | None) -> DType | None:
+    """An element type of the KV cache from its name; None leaves it to the policy. Raises InvalidRequest."""
+    if name is None:
+        return None
+    for dtype in KV_DTYPES:
+        if dtype.value == name:
+            return dtype
+    names = ", ".join(dtype.value for dtype in KV_DTYPES)
+    raise InvalidRequest(f"kv_dtype: expected one of {names}, got {name!r:.40}", param="kv_dtype")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +45,7 @@ class LoadOptions:
     max_tokens_per_step: int = 512
     max_model_len: int | None = None
     kv_memory_bytes: int | None = None
+    kv_dtype: DType | None = None
     allow_config_keys: tuple[str, ...] = ()
     device: Device | None = None
     progress: Progress = field(default_factory=NoProgress)
@@ -41,7 +55,6 @@ class LoadOptions:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InvalidRequest(f"{name}: expected a positive integer, got {value!r}", param=name)
-
         if self.device is not None and (self.num_threads is not None or self.backend != "cpu"):
             name = "backend" if self.num_threads is None else "num_threads"
             raise InvalidRequest(f"{name}: expected none beside a device, which has its own", param=name)
@@ -51,11 +64,13 @@ class LoadOptions:
         cls, values: Mapping[str, object], environment: Environment, *, device: Device | None, progress: Progress | None
     ) -> LoadOptions:
         """From the arguments of ``LLM`` that are plain values. Raises InvalidRequest for an unknown name."""
-        if unknown := values.keys() - {each.name for each in fields(cls)}:
+        plain = {each.name for each in fields(cls)} - {"device", "progress"}
+        if unknown := values.keys() - plain:
             raise InvalidRequest(f"options: expected arguments of LLM, got {min(unknown)!r:.60}", param="options")
         known = dict(values)
         if "policy" in known:
             known["policy"] = Policy.parse(known["policy"])  # type: ignore[arg-type]  # it checks the type
+        known["kv_dtype"] = parse_kv_dtype(known.get("kv_dtype"))  # type: ignore[arg-type]  # it checks the type
         if known.get("num_threads") is None and device is None:
             known["num_threads"] = environment.num_threads
         known["allow_config_keys"] = _strings("allow_config_keys", known.get("allow_config_keys", ()))

@@ -88,11 +88,30 @@ class RopeAttrs(Attrs):
     interleaved: bool
 
 
+KV_DTYPES = (DType.F32, DType.F16, DType.I8)
+"""What a KV cache may hold."""
+
+BASE_TOKENS = 16
+"""Tokens, from a multiple of it on, whose keys have one base in a cache of ``I8``; a KV block holds as many."""
+
+_SCALE_BYTES = 4
+
+
 @dataclass(frozen=True, slots=True)
 class KVSpec:
     """What one layer keeps per token; layers with equal specs form a KV group.
 
     ``window``: the number of last positions a query sees, itself included; None sees all.
+
+    With the dtype ``I8``, each head of a key or value is kept as 8-bit codes with one f32 scale, by the rule that
+    ``graph/passes/precision.py`` states for groups of 32. All is f32:
+
+    1. Heads of keys, values and queries are rotated (QuaRot, Ashkboos et al. 2024): each ``rotation`` values by the
+       Walsh-Hadamard transform (sums and differences at distances ``rotation / 2, ... 1``), so that no channel stands
+       out. Products of rotated heads are ``rotation`` times larger; what attention makes of values is rotated back.
+    2. The key of the first of each ``BASE_TOKENS`` tokens is quantised: ``base = code * scale``, rounded.
+    3. Keys less their base are quantised, that of the first too. What all keys have in common, as biases make it (those
+       of Qwen2 are a hundred times what else is in a key), is in the base and coarsens no code.
     """
 
     num_heads: int
@@ -103,7 +122,15 @@ class KVSpec:
     @property
     def bytes_per_token(self) -> int:
         """Bytes of keys and values of one token in one layer."""
-        return 2 * self.num_heads * self.head_dim * (4 if self.dtype is DType.F32 else 2)
+        if self.dtype is not DType.I8:
+            return 2 * self.num_heads * self.head_dim * self.dtype.itemsize
+        coded = self.head_dim + _SCALE_BYTES
+        return self.num_heads * (2 * coded + -(-coded // BASE_TOKENS))
+
+    @property
+    def rotation(self) -> int:
+        """Values of a head that are rotated together: the largest power of two that divides ``head_dim``; else 1."""
+        return self.head_dim & -self.head_dim if self.dtype is DType.I8 else 1
 
 
 def kv_groups(specs: Sequence[KVSpec]) -> dict[KVSpec, tuple[int, ...]]:

@@ -160,10 +160,11 @@ def attention(
     """Attention over each request's cache. q [T, H*D], k and v [T, K*D] -> [T, H*D].
 
     New keys and values are written to the cache of ``layer`` after rounding to ``kv.dtype`` (so a token sees its own
-    rounded key). Query head ``h`` reads KV head ``h * K // H``. A query at position ``p`` sees positions
-    ``max(0, p - window + 1) ... p`` of its own request; without ``is_causal``, all that the request has after this step
-    (an encoder runs a sequence whole, in one step), and there is no window. Softmax and sums are f32. Keys are
-    processed in tiles at fixed absolute positions, so that the result does not depend on how a prompt was cut.
+    rounded key; ``KVSpec`` has the rule of 8 bits). Query head ``h`` reads KV head ``h * K // H``. A query at position
+    ``p`` sees positions ``max(0, p - window + 1) ... p`` of its own request; without ``is_causal``, all that the
+    request has after this step (an encoder runs a sequence whole, in one step), and there is no window. Softmax and
+    sums are f32. Keys are processed in tiles at fixed absolute positions, so that the result does not depend on how a
+    prompt was cut.
 
     ``bias`` (buckets, heads) is added to the scaled scores, by the bucket of the distance from query to key. Layers may
     share one cache, ``layer``, where none reads it in a later step.

@@ -196,8 +196,9 @@ def test_blocks_out_of_the_window_may_hold_anything() -> None:
         cache = ReferenceBackend().allocate_kv(kv_specs(executable.plan.graph), [4])
         executable.run(step([(0, [*TOKENS, *TOKENS][:38], [3, 1, 2])]), cache)
         if garbage is not None:
-            for array in (*cache._keys, *cache._values):
-                array[3 * 16 : 4 * 16] = garbage  # positions 0 to 15; that after 38 sees those above 18
+            for heads in (*cache._keys, *cache._values):
+                for array in heads.arrays:
+                    array[3] = garbage  # positions 0 to 15; that after 38 sees those above 18
         inputs = step([(38, [TOKENS[0], TOKENS[1]], [3, 1, 2])])
         rows.append(executable.run(inputs, cache).result().tensors["logits"])
     assert np.array_equal(rows[0], rows[1]) and np.array_equal(rows[0], rows[2])

@@ -5,7 +5,7 @@ from tests.models.tiny import tiny_model
 
 from lepton_ai.config import Policy
 from lepton_ai.graph import ops
-from lepton_ai.graph.attrs import KVSpec, LinearAttrs, PoolMode
+from lepton_ai.graph.attrs import KV_DTYPES, KVSpec, LinearAttrs, PoolMode
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.passes.precision import apply_precision, kv_dtype, kv_specs, narrowed_matrices
 from lepton_ai.graph.tensor import DType, Weight, symbol
@@ -181,6 +181,15 @@ def test_cache_dtype_follows_the_policy(policy: Policy, dtype: DType) -> None:
     assert kv_dtype(policy) is dtype
     specs = kv_specs(apply_precision(GRAPH, types(WeightType.Q4_0), policy))
     assert [(s.num_heads, s.head_dim, s.dtype) for s in specs] == [(2, 16, dtype)] * 2
+
+
+@pytest.mark.parametrize("policy", Policy)
+@pytest.mark.parametrize("wanted", KV_DTYPES)
+def test_a_cache_dtype_that_is_asked_for(policy: Policy, wanted: DType) -> None:
+    assert kv_dtype(policy, wanted) is wanted
+    graph = apply_precision(GRAPH, types(WeightType.Q4_0), policy, cache_dtype=wanted)
+    assert {spec.dtype for spec in kv_specs(graph)} == {wanted}
+    assert num_terms(graph) == num_terms(apply_precision(GRAPH, types(WeightType.Q4_0), policy))
 
 
 def test_the_head_of_whole_sequences_reads_two_terms() -> None:

@@ -74,8 +74,8 @@ class AttentionArgs:
         window: int,
         max_splits: int,
         scale: float,
+        kv_type: str,
         interleaved: bool,
-        is_half: bool,
         is_causal: bool,
         quantize: bool,
     ) -> None: ...

@@ -11,6 +11,7 @@ from lepton_ai.config import Limits, Policy
 from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.passes import lower
+from lepton_ai.graph.tensor import DType
 from lepton_ai.weights.packed import PackedCache
 from lepton_ai.weights.sources.progress import NoProgress, Progress
 from lepton_ai.weights.store import WeightStore
@@ -28,11 +29,18 @@ class CpuBackend:
         self._packer = Packer(self.device, cache=cache, progress=progress or NoProgress())
 
     def compile(
-        self, graph: Graph, weights: WeightStore, limits: Limits, *, policy: Policy, taps: Sequence[str] = ()
+        self,
+        graph: Graph,
+        weights: WeightStore,
+        limits: Limits,
+        *,
+        policy: Policy,
+        taps: Sequence[str] = (),
+        kv_dtype: DType | None = None,
     ) -> CpuExecutable:
         """Lower ``graph``, pack its weights, encode its program."""
         types = {w.name: weights.get(w.name).type for w in graph.weights()}
-        plan = lower(graph, types, policy, limits=limits, taps=taps)
+        plan = lower(graph, types, policy, limits=limits, taps=taps, kv_dtype=kv_dtype)
         return CpuExecutable(plan, self._packer.pack(plan.graph, weights), self.device)
 
     def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: Sequence[int]) -> CpuKVCache:

@@ -237,8 +237,8 @@ def _attention(state: EncodingState, node: Node) -> None:
         window=attrs.kv.window or 0,
         max_splits=_max_splits(state.plan),
         scale=attrs.scale,
+        kv_type=attrs.kv.dtype.value,
         interleaved=attrs.rope.interleaved if attrs.rope else False,
-        is_half=attrs.kv.dtype is DType.F16,
         is_causal=attrs.is_causal,
         quantize=attrs.quantize,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from lepton_ai.backends.base import Float32Array, StepInputs
-from lepton_ai.backends.reference.kv import ReferenceKVCache, slots_of
+from lepton_ai.backends.reference.kv import Float64Array, ReferenceKVCache, slots_of
+from lepton_ai.backends.reference.weights import rotate
 from lepton_ai.graph.attrs import AttentionAttrs, RopeAttrs
 
 
@@ -44,22 +45,23 @@ def attention(
         slots = slots_of(tables[index], np.arange(length, dtype=np.int32))
         places = np.arange(length - (rows.stop - rows.start), length)
         cache.write(layer, slots[places], keys[rows], values[rows])
-        out[rows] = _attend(queries[rows], *cache.read(layer, slots), places, attrs, bias)
+        rotated = rotate(queries[rows], attrs.kv.rotation)
+        attended = _attend(rotated, *cache.read(layer, slots), places, attrs, bias)
+        out[rows] = rotate(attended, attrs.kv.rotation) / np.float32(attrs.kv.rotation)
     return out.reshape(q.shape)
 
 
 def _attend(
     queries: Float32Array,
-    keys: Float32Array,
-    values: Float32Array,
+    keys: Float64Array,
+    values: Float64Array,
     places: np.ndarray[tuple[int], np.dtype[np.int64]],
     attrs: AttentionAttrs,
     bias: Float32Array | None,
 ) -> Float32Array:
-    """One sequence: queries ``[n, H, D]`` at ``places`` over ``[L, K, D]``. Sums in f64."""
+    """One sequence: queries ``[n, H, D]`` at ``places`` over ``[L, K, D]``, all rotated or none. Sums in f64."""
     share = attrs.num_heads // attrs.kv.num_heads
-    all_keys = np.repeat(keys, share, axis=1).astype(np.float64)
-    all_values = np.repeat(values, share, axis=1).astype(np.float64)
+    all_keys, all_values = np.repeat(keys, share, axis=1), np.repeat(values, share, axis=1)
     distance = places[:, None] - np.arange(len(keys))
     is_seen = np.ones_like(distance, bool)
     if attrs.is_causal:
@@ -67,7 +69,7 @@ def _attend(
     # Blocks that have left every query's window may hold anything, and 0 times NaN is not 0.
     is_hidden = ~is_seen.any(axis=0)
     all_keys[is_hidden] = all_values[is_hidden] = 0.0
-    scores = np.einsum("nhd,lhd->hnl", queries.astype(np.float64), all_keys) * attrs.scale
+    scores = np.einsum("nhd,lhd->hnl", queries.astype(np.float64), all_keys) * (attrs.scale / attrs.kv.rotation)
     if bias is not None and attrs.buckets is not None:
         buckets = [[attrs.buckets.bucket(-d) for d in row] for row in distance.tolist()]
         scores += bias.astype(np.float64)[np.array(buckets)].transpose(2, 0, 1)

@@ -13,6 +13,7 @@ from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.passes import lower
 from lepton_ai.graph.passes.precision import narrowed_matrices
+from lepton_ai.graph.tensor import DType
 from lepton_ai.weights.store import WeightStore
 
 
@@ -22,7 +23,14 @@ class ReferenceBackend:
     name = "reference"
 
     def compile(
-        self, graph: Graph, weights: WeightStore, limits: Limits, *, policy: Policy, taps: Sequence[str] = ()
+        self,
+        graph: Graph,
+        weights: WeightStore,
+        limits: Limits,
+        *,
+        policy: Policy,
+        taps: Sequence[str] = (),
+        kv_dtype: DType | None = None,
     ) -> ReferenceExecutable:
         """Run the passes and unpack the weights.
 
@@ -34,7 +42,7 @@ class ReferenceBackend:
             if stored.shape != weight.shape:
                 raise WeightMismatch(f"{weight.name} has shape {stored.shape}, expected {weight.shape}", param="model")
             types[weight.name] = stored.type
-        plan = lower(graph, types, policy, limits=limits, taps=taps)
+        plan = lower(graph, types, policy, limits=limits, taps=taps, kv_dtype=kv_dtype)
         narrowed = narrowed_matrices(plan.graph)
         held: dict[str, HeldWeight] = {}
         for name in types:

@@ -1,17 +1,119 @@
-"""The reference's KV cache: one array of keys and one of values for each layer, in blocks."""
+"""The reference's KV cache: keys and values of each layer in blocks, in the layer's dtype."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from lepton_ai.backends.base import BLOCK_SIZE, Float32Array, Int32Array
+from lepton_ai.backends.reference.weights import quantize_groups, rotate
 from lepton_ai.graph.attrs import KVSpec, kv_groups
 from lepton_ai.graph.tensor import DType
 
-_DTYPES = {DType.F32: np.float32, DType.F16: np.float16}
+Float64Array = npt.NDArray[np.float64]
+
+_FLOATS = {DType.F32: np.float32, DType.F16: np.float16}
+
+
+class Heads(Protocol):
+    """Heads ``[num_blocks * BLOCK_SIZE, K, D]`` as a layer keeps its keys, or its values."""
+
+    @property
+    def arrays(self) -> Sequence[npt.NDArray[np.generic]]:
+        """What is kept; the first axis is that of blocks."""
+        ...
+
+    def write(self, slots: Int32Array, heads: Float32Array) -> None:
+        """Store ``[n, K, D]`` at ``slots`` ``[n]``."""
+        ...
+
+    def read(self, slots: Int32Array) -> Float64Array:
+        """What they stand for, exactly."""
+        ...
+
+
+class FloatHeads:
+    """Heads as f32 or f16."""
+
+    def __init__(self, spec: KVSpec, num_blocks: int) -> None:
+        shape = num_blocks, BLOCK_SIZE, spec.num_heads, spec.head_dim
+        self._values: npt.NDArray[np.floating] = np.zeros(shape, _FLOATS[spec.dtype])
+
+    @property
+    def arrays(self) -> Sequence[npt.NDArray[np.generic]]:
+        """The values."""
+        return (self._values,)
+
+    def write(self, slots: Int32Array, heads: Float32Array) -> None:
+        """Round to the dtype."""
+        with np.errstate(over="ignore"):
+            self._values[_places(slots)] = heads
+
+    def read(self, slots: Int32Array) -> Float64Array:
+        """The values, wider."""
+        return self._values[_places(slots)].astype(np.float64)
+
+
+class CodedHeads:
+    """Rotated heads as 8-bit codes with a scale each, by the rule of ``graph.attrs.KVSpec``.
+
+    ``codes`` ``[num_blocks, BLOCK_SIZE, K, D]`` and ``scales`` ``[num_blocks, BLOCK_SIZE, K]``.
+    """
+
+    def __init__(self, spec: KVSpec, num_blocks: int) -> None:
+        self.codes = np.zeros((num_blocks, BLOCK_SIZE, spec.num_heads, spec.head_dim), np.int8)
+        self.scales = np.zeros((num_blocks, BLOCK_SIZE, spec.num_heads), np.float32)
+        self._rotation = spec.rotation
+
+    @property
+    def arrays(self) -> Sequence[npt.NDArray[np.generic]]:
+        """Codes and scales."""
+        return self.codes, self.scales
+
+    def write(self, slots: Int32Array, heads: Float32Array) -> None:
+        """Rotate and quantise."""
+        self._quantise(_places(slots), rotate(heads, self._rotation))
+
+    def read(self, slots: Int32Array) -> Float64Array:
+        """Codes times scales: rotated still."""
+        places = _places(slots)
+        return self.codes[places].astype(np.float64) * self.scales[places][..., None]
+
+    def _quantise(self, places: tuple[Int32Array, Int32Array], rotated: Float32Array) -> None:
+        self.codes[places], self.scales[places] = quantize_groups(rotated)
+
+
+class CodedKeys(CodedHeads):
+    """The same, each less the base of its block: ``base_codes`` ``[num_blocks, K, D]``, ``base_scales`` ``[num_blocks,
+    K]``. The first token of a block is written before the others, or with them.
+    """
+
+    def __init__(self, spec: KVSpec, num_blocks: int) -> None:
+        super().__init__(spec, num_blocks)
+        self.base_codes = np.zeros((num_blocks, spec.num_heads, spec.head_dim), np.int8)
+        self.base_scales = np.zeros((num_blocks, spec.num_heads), np.float32)
+
+    @property
+    def arrays(self) -> Sequence[npt.NDArray[np.generic]]:
+        """Codes and scales; those of bases."""
+        return self.codes, self.scales, self.base_codes, self.base_scales
+
+    def read(self, slots: Int32Array) -> Float64Array:
+        """Codes times scales and bases: rotated still."""
+        blocks, _ = _places(slots)
+        bases = self.base_codes[blocks].astype(np.float64) * self.base_scales[blocks][..., None]
+        return bases + super().read(slots)
+
+    def _quantise(self, places: tuple[Int32Array, Int32Array], rotated: Float32Array) -> None:
+        blocks, offsets = places
+        is_first = offsets == 0
+        self.base_codes[blocks[is_first]], self.base_scales[blocks[is_first]] = quantize_groups(rotated[is_first])
+        bases = self.base_codes[blocks].astype(np.float32) * self.base_scales[blocks][..., None]
+        with np.errstate(invalid="ignore"):
+            super()._quantise(places, rotated - bases)
 
 
 class ReferenceKVCache:
@@ -27,33 +129,39 @@ class ReferenceKVCache:
         self.group_of_layer = {
             layer: index for index, layers in enumerate(kv_groups(specs).values()) for layer in layers
         }
-        counts = [self.num_blocks[self.group_of_layer[layer]] * BLOCK_SIZE for layer in range(len(specs))]
-        shapes = [((n, s.num_heads, s.head_dim), _DTYPES[s.dtype]) for n, s in zip(counts, specs, strict=True)]
-        self._keys: list[npt.NDArray[np.floating]] = [np.zeros(shape, dtype) for shape, dtype in shapes]
-        self._values: list[npt.NDArray[np.floating]] = [np.zeros(shape, dtype) for shape, dtype in shapes]
+        self._keys: list[Heads] = []
+        self._values: list[Heads] = []
+        for layer, spec in enumerate(specs):
+            count = self.num_blocks[self.group_of_layer[layer]]
+            is_coded = spec.dtype is DType.I8
+            self._keys.append(CodedKeys(spec, count) if is_coded else FloatHeads(spec, count))
+            self._values.append(CodedHeads(spec, count) if is_coded else FloatHeads(spec, count))
 
     @property
     def num_bytes(self) -> int:
         """Bytes held."""
-        return sum(a.nbytes for a in (*self._keys, *self._values))
+        return sum(array.nbytes for heads in (*self._keys, *self._values) for array in heads.arrays)
 
     def copy_block(self, group: int, source: int, target: int) -> None:
         """Write the content of a block over another, in all layers of a group."""
-        to, of = (slice(b * BLOCK_SIZE, (b + 1) * BLOCK_SIZE) for b in (target, source))
         for layer, its_group in self.group_of_layer.items():
             if its_group == group:
-                self._keys[layer][to] = self._keys[layer][of]
-                self._values[layer][to] = self._values[layer][of]
+                for array in (*self._keys[layer].arrays, *self._values[layer].arrays):
+                    array[target] = array[source]
 
     def write(self, layer: int, slots: Int32Array, keys: Float32Array, values: Float32Array) -> None:
         """Store ``[n, K, D]`` keys and values at ``slots`` ``[n]``, rounded to the layer's dtype."""
-        with np.errstate(over="ignore"):
-            self._keys[layer][slots] = keys
-            self._values[layer][slots] = values
+        self._keys[layer].write(slots, keys)
+        self._values[layer].write(slots, values)
 
-    def read(self, layer: int, slots: Int32Array) -> tuple[Float32Array, Float32Array]:
-        """Keys and values at ``slots``, as f32."""
-        return self._keys[layer][slots].astype(np.float32), self._values[layer][slots].astype(np.float32)
+    def read(self, layer: int, slots: Int32Array) -> tuple[Float64Array, Float64Array]:
+        """Keys and values at ``slots``, exactly; those of ``I8`` are rotated."""
+        return self._keys[layer].read(slots), self._values[layer].read(slots)
+
+
+def _places(slots: Int32Array) -> tuple[Int32Array, Int32Array]:
+    """Blocks, and places in them."""
+    return slots // BLOCK_SIZE, slots % BLOCK_SIZE
 
 
 def slots_of(block_table: Int32Array, positions: Int32Array) -> Int32Array:

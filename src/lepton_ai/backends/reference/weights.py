@@ -94,9 +94,9 @@ def quantize_rotated(x: Float32Array) -> tuple[Codes, Float32Array]:
     return codes.reshape(x.shape), scales * np.float32(1 / np.sqrt(ROTATION))
 
 
-def rotate(x: Float32Array) -> Float32Array:
-    """The Walsh-Hadamard transform of each block of 128 of the last axis, not normalised."""
-    distance = ROTATION // 2
+def rotate(x: Float32Array, size: int = ROTATION) -> Float32Array:
+    """The Walsh-Hadamard transform of each block of ``size``, a power of two, of the last axis; not normalised."""
+    distance = size // 2
     with np.errstate(invalid="ignore", over="ignore"):
         while distance:
             pairs = x.reshape(-1, 2, distance)

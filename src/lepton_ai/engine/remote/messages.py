@@ -127,7 +127,7 @@ class Loaded(_Message):
     """A model runs; ``info`` is its ModelInfo."""
 
     name: str
-    info: dict[str, int | str]
+    info: dict[str, int | str | None]
 
 
 class LoadFailed(_Message):

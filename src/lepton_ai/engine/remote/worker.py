@@ -43,7 +43,8 @@ class ModelLoader:
         environment = Environment.read()
         options = LoadOptions.from_values(command.options, environment, device=self._device, progress=progress)
         loaded = load(command.model, options, environment)
-        info = {k: v if isinstance(v, int) else str(v) for k, v in asdict(model_info(command.model, loaded)).items()}
+        known = asdict(model_info(command.model, loaded))
+        info = {k: v if v is None or isinstance(v, int) else str(v) for k, v in known.items()}
         event = Loaded(command.name, info)
         runtime, texts = loaded.runtime, loaded.texts
         if isinstance(runtime, Decoder):

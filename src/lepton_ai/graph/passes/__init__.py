@@ -12,6 +12,7 @@ from lepton_ai.graph.passes.plan import Plan
 from lepton_ai.graph.passes.plan import plan as plan_graph
 from lepton_ai.graph.passes.precision import StorageType, apply_precision
 from lepton_ai.graph.passes.rows import narrow_rows
+from lepton_ai.graph.tensor import DType
 
 __all__ = ["lower"]
 
@@ -23,10 +24,11 @@ def lower(
     *,
     limits: Limits,
     taps: Sequence[str] = (),
+    kv_dtype: DType | None = None,
 ) -> Plan:
     """Precision, narrowing of rows, fusion and planning of a traced graph.
 
-    Tensors in ``taps`` are kept whole, in f32, and live to the end.
+    Tensors in ``taps`` are kept whole, in f32, and live to the end. ``kv_dtype`` None is that of ``policy``.
 
     Raises InvalidRequest for a tap that names no tensor made by ``graph``.
     """
@@ -34,5 +36,5 @@ def lower(
     unknown = [name for name in taps if name not in made]
     if unknown:
         raise InvalidRequest(f"taps: the graph makes no tensor called {unknown[0]!r}", param="taps")
-    precise = apply_precision(graph, weight_types, policy)
+    precise = apply_precision(graph, weight_types, policy, cache_dtype=kv_dtype)
     return plan_graph(fuse_graph(narrow_rows(precise, taps), taps), limits, taps)

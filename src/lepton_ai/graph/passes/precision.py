@@ -57,9 +57,9 @@ class StorageType(Protocol):
         ...
 
 
-def kv_dtype(policy: Policy) -> DType:
-    """Element type of the KV cache under ``policy``."""
-    return DType.F32 if policy is Policy.EXACT else DType.F16
+def kv_dtype(policy: Policy, wanted: DType | None = None) -> DType:
+    """Element type of the KV cache: ``wanted``, or that of ``policy``."""
+    return wanted or (DType.F32 if policy is Policy.EXACT else DType.F16)
 
 
 def kv_specs(graph: Graph) -> tuple[KVSpec, ...]:
@@ -78,8 +78,10 @@ def narrowed_matrices(graph: Graph) -> dict[str, DType]:
     }
 
 
-def apply_precision(graph: Graph, weight_types: Mapping[str, StorageType], policy: Policy) -> Graph:
-    """Fix the dtype of activations, weights and cache under ``policy``.
+def apply_precision(
+    graph: Graph, weight_types: Mapping[str, StorageType], policy: Policy, *, cache_dtype: DType | None = None
+) -> Graph:
+    """Fix the dtype of activations, weights and cache under ``policy``; ``cache_dtype`` replaces that of the cache.
 
     ``exact`` quantises nothing. ``auto`` quantises the input of each matrix product whose matrix is stored in at most
     8 bits. ``fast`` quantises the input of every matrix product and sets ``quantize_weights`` where the matrix is
@@ -93,7 +95,8 @@ def apply_precision(graph: Graph, weight_types: Mapping[str, StorageType], polic
     made: set[int] = set()
     for node in graph.nodes:
         if isinstance(node.attrs, AttentionAttrs):
-            nodes.append(replace(node, attrs=replace(node.attrs, kv=replace(node.attrs.kv, dtype=kv_dtype(policy)))))
+            spec = replace(node.attrs.kv, dtype=kv_dtype(policy, cache_dtype))
+            nodes.append(replace(node, attrs=replace(node.attrs, kv=spec)))
             continue
         if node.name not in terms:
             nodes.append(node)
