@@ -131,7 +131,11 @@ def bench(
     result["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if json:
         print_json(result)
-        return
+    else:
+        _print_lines(result)
+
+
+def _print_lines(result: dict[str, object]) -> None:
     for name, value in result.items():
         parts = {f"{name}, {part}": each for part, each in value.items()} if isinstance(value, dict) else {name: value}
         for label, each in parts.items():
