@@ -20,8 +20,8 @@ from bench.cases import FIRST_ORDINARY_ID
 from bench.figures import Figure, add_output_options, report
 from lepton_ai import LLM, SamplingParams
 from lepton_ai.backends.base import BLOCK_SIZE
-from lepton_ai.engine.kv_group import KVGroup, num_blocks_for
-from lepton_ai.engine.kv_manager import KVManager
+from lepton_ai.engine.kv.group import KVGroup, num_blocks_for
+from lepton_ai.engine.kv.manager import KVManager
 from lepton_ai.engine.request import Request
 
 MAX_CACHED_SHARE = 0.1

@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.progress import track
 
 from lepton_ai import Constraint, LeptonError, Tokenizer
-from lepton_ai.engine.constraint_compiler import ConstraintCompiler
-from lepton_ai.engine.token_matcher import TokenMatcher
+from lepton_ai.engine.constraints.compiler import ConstraintCompiler
+from lepton_ai.engine.constraints.token_matcher import TokenMatcher
 
 Schema: TypeAlias = Mapping[str, Any] | bool
 

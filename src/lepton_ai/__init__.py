@@ -18,7 +18,7 @@ from lepton_ai.version import __version__
 
 if TYPE_CHECKING:
     from lepton_ai.engine.async_llm import AsyncLLM
-    from lepton_ai.engine.constraint import Constraint
+    from lepton_ai.engine.constraints.constraint import Constraint
     from lepton_ai.engine.llm import LLM
     from lepton_ai.engine.outputs import (
         Chunk,
@@ -81,7 +81,7 @@ def __getattr__(name: str) -> object:
         case "BertModel" | "CausalOutput" | "EncoderOutput" | "GPTModel":
             module = "lepton_ai.engine.pretrained"
         case "Constraint":
-            module = "lepton_ai.engine.constraint"
+            module = "lepton_ai.engine.constraints.constraint"
         case "RequestOptions":
             module = "lepton_ai.engine.request_options"
         case "EngineStats":

@@ -11,7 +11,8 @@ import msgspec
 from tests.engine.fakes import EOS_ID, VOCAB_SIZE, ByteDecoder, FakeCache, FakeExecutable, config, no_constraints
 
 from lepton_ai.engine.client import EngineClient
-from lepton_ai.engine.constraint import Constraint
+from lepton_ai.engine.constraints.constraint import Constraint
+from lepton_ai.engine.constraints.token_matcher import TokenMatcher
 from lepton_ai.engine.engine import Engine
 from lepton_ai.engine.generation import Generation
 from lepton_ai.engine.local_client import LocalClient
@@ -24,7 +25,6 @@ from lepton_ai.engine.remote.link import Link
 from lepton_ai.engine.remote.messages import Command, Event, Loaded, LoadModel
 from lepton_ai.engine.remote.worker import serve
 from lepton_ai.engine.sampling_params import SamplingParams
-from lepton_ai.engine.token_matcher import TokenMatcher
 from lepton_ai.weights.sources.progress import NoProgress
 
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from lepton_ai.backends.base import BLOCK_SIZE, Float32Array, KVCache, SampledTokens, StepInputs, StepOutputs
 from lepton_ai.config import Limits
-from lepton_ai.engine.constraint import Constraint
+from lepton_ai.engine.constraints.constraint import Constraint
+from lepton_ai.engine.constraints.token_matcher import TokenMatcher
 from lepton_ai.engine.engine import EngineConfig
-from lepton_ai.engine.token_matcher import TokenMatcher
 
 VOCAB_SIZE = 128
 EOS_ID = 0

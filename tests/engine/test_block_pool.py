@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lepton_ai.engine.block_pool import BlockHash, BlockPool
+from lepton_ai.engine.kv.block_pool import BlockHash, BlockPool
 
 A, B, C = BlockHash(b"a"), BlockHash(b"b"), BlockHash(b"c")
 

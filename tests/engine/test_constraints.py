@@ -12,7 +12,7 @@ import pytest
 from tests.engine.tiny_gguf import tiny_gguf
 
 from lepton_ai import LLM, Constraint, SamplingParams
-from lepton_ai.engine.token_matcher import TokenMatcher
+from lepton_ai.engine.constraints.token_matcher import TokenMatcher
 from lepton_ai.errors import ConstraintTooComplex, InvalidRequest
 
 SCHEMA = {

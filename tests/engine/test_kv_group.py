@@ -6,9 +6,9 @@ import pytest
 from tests.engine.test_scheduler import request, step
 
 from lepton_ai.config import Limits
-from lepton_ai.engine.kv_group import KVGroup, most_held, most_useful, num_blocks_for
-from lepton_ai.engine.kv_manager import KVManager
-from lepton_ai.engine.scheduler import Scheduler
+from lepton_ai.engine.kv.group import KVGroup, most_held, most_useful, num_blocks_for
+from lepton_ai.engine.kv.manager import KVManager
+from lepton_ai.engine.scheduling.scheduler import Scheduler
 from lepton_ai.errors import OutOfMemory
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lepton_ai.engine.kv_group import KVGroup
-from lepton_ai.engine.kv_manager import KVManager
+from lepton_ai.engine.kv.group import KVGroup
+from lepton_ai.engine.kv.manager import KVManager
 from lepton_ai.engine.request import Request
 from lepton_ai.engine.sampling_params import SamplingParams
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.engine.test_kv_manager import compute, computed_leader, request
 
-from lepton_ai.engine.kv_group import KVGroup
-from lepton_ai.engine.kv_manager import KVManager
+from lepton_ai.engine.kv.group import KVGroup
+from lepton_ai.engine.kv.manager import KVManager
 
 PROMPT = list(range(100))
 

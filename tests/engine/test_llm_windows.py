@@ -10,10 +10,10 @@ import pytest
 from tests.engine.tiny_gguf import tiny_gguf
 
 from lepton_ai import LLM, SamplingParams
-from lepton_ai.engine.kv_group import KVGroup
-from lepton_ai.engine.kv_manager import KVManager
+from lepton_ai.engine.kv.group import KVGroup
+from lepton_ai.engine.kv.manager import KVManager
+from lepton_ai.engine.kv.prefix_cache import block_hash, root_hash
 from lepton_ai.engine.outputs import Completion
-from lepton_ai.engine.prefix_cache import block_hash, root_hash
 
 WINDOW = 24
 LONG = SamplingParams(temperature=0.0, max_tokens=60, logprobs=2, ignore_eos=True)

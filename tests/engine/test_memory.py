@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lepton_ai.engine.memory import KVPlan, available_memory_bytes, plan_kv
+from lepton_ai.engine.kv.sizing import KVPlan, available_memory_bytes, plan_kv
 from lepton_ai.errors import InvalidRequest, OutOfMemory
 from lepton_ai.graph.attrs import KVSpec
 

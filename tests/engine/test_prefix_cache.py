@@ -4,9 +4,9 @@ import random
 
 import numpy as np
 
-from lepton_ai.engine.block_pool import BlockHash, BlockPool
-from lepton_ai.engine.kv_group import KVGroup
-from lepton_ai.engine.prefix_cache import block_hash, longest_hit, root_hash
+from lepton_ai.engine.kv.block_pool import BlockHash, BlockPool
+from lepton_ai.engine.kv.group import KVGroup
+from lepton_ai.engine.kv.prefix_cache import block_hash, longest_hit, root_hash
 
 HASHES = [BlockHash(bytes([n])) for n in range(12)]
 

@@ -13,12 +13,12 @@ import pytest
 from tests.engine.clients import RemoteSetup
 from tests.engine.fakes import expected_tokens, greedy_text
 
-from lepton_ai.engine.constraint import Constraint
+from lepton_ai.engine.constraints.constraint import Constraint
+from lepton_ai.engine.constraints.token_matcher import TokenMatcher
 from lepton_ai.engine.remote.link import MAX_MESSAGE_BYTES, Link, LinkClosed, ProtocolError
 from lepton_ai.engine.remote.messages import Cancel, Command, Pause, Submit, decode_params, encode_params
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
-from lepton_ai.engine.token_matcher import TokenMatcher
 from lepton_ai.errors import (
     ConstraintTooComplex,
     EngineDied,

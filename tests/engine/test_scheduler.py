@@ -5,15 +5,15 @@ import pytest
 
 from lepton_ai.backends.base import SampledTokens
 from lepton_ai.config import Limits
-from lepton_ai.engine.kv_group import KVGroup
-from lepton_ai.engine.kv_manager import KVManager
+from lepton_ai.engine.kv.group import KVGroup
+from lepton_ai.engine.kv.manager import KVManager
 from lepton_ai.engine.outputs import TokenLogprob
 from lepton_ai.engine.plan import StepPlan, TokenOutput
 from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
-from lepton_ai.engine.scheduler import Scheduler
-from lepton_ai.engine.scheduling_policy import SchedulingPolicy
+from lepton_ai.engine.scheduling.policy import SchedulingPolicy
+from lepton_ai.engine.scheduling.scheduler import Scheduler
 from lepton_ai.errors import ContextLengthExceeded, InvalidRequest, OutOfMemory
 
 

@@ -12,14 +12,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.engine.fakes import FakeCache, FakeExecutable, expected_prompt_logprobs, expected_tokens
 
 from lepton_ai.config import Limits
-from lepton_ai.engine.kv_group import KVGroup, most_held, num_blocks_for
-from lepton_ai.engine.kv_manager import KVManager
+from lepton_ai.engine.kv.group import KVGroup, most_held, num_blocks_for
+from lepton_ai.engine.kv.manager import KVManager
 from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.runner import Runner
 from lepton_ai.engine.sampling_params import SamplingParams
-from lepton_ai.engine.scheduler import Scheduler
-from lepton_ai.engine.scheduling_policy import SchedulingPolicy
+from lepton_ai.engine.scheduling.policy import SchedulingPolicy
+from lepton_ai.engine.scheduling.scheduler import Scheduler
 
 MAX_MODEL_LEN, MAX_OVERTAKES = 96, 2
 MAX_PROMPT, MAX_OUTPUT = 60, 30

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tests.engine.test_scheduler import request, shape, step
 
 from lepton_ai.config import Limits
-from lepton_ai.engine.kv_group import KVGroup
-from lepton_ai.engine.kv_manager import KVManager
-from lepton_ai.engine.scheduler import Scheduler
+from lepton_ai.engine.kv.group import KVGroup
+from lepton_ai.engine.kv.manager import KVManager
+from lepton_ai.engine.scheduling.scheduler import Scheduler
 
 
 def scheduler(*groups: KVGroup, max_tokens: int = 32, max_seqs: int = 2) -> Scheduler:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from lepton_ai.engine.tenant_service import TenantService
+from lepton_ai.engine.scheduling.tenant_service import TenantService
 
 
 def test_a_counter_grows_with_tokens_and_outlives_a_pause() -> None:

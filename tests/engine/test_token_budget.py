@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lepton_ai.engine.token_budget import allot
+from lepton_ai.engine.scheduling.token_budget import allot
 
 
 @pytest.mark.parametrize(

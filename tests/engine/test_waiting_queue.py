@@ -5,9 +5,9 @@ import numpy as np
 from lepton_ai.engine.request import Request
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
-from lepton_ai.engine.scheduling_policy import SchedulingPolicy
-from lepton_ai.engine.tenant_service import TenantService
-from lepton_ai.engine.waiting_queue import WaitingQueue
+from lepton_ai.engine.scheduling.policy import SchedulingPolicy
+from lepton_ai.engine.scheduling.tenant_service import TenantService
+from lepton_ai.engine.scheduling.waiting_queue import WaitingQueue
 
 POLICY = SchedulingPolicy(ageing_s=10.0, window=4, max_overtakes=2)
 

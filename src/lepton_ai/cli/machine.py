@@ -13,7 +13,7 @@ from pathlib import Path
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import MEASURED_ISAS, cgroup_cores, choose_isa, usable_cores
 from lepton_ai.config import Environment
-from lepton_ai.engine.memory import available_memory_bytes
+from lepton_ai.engine.kv.sizing import available_memory_bytes
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.version import __version__
 from lepton_ai.weights.packed import DEFAULT_MAX_BYTES, PackedCache

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from lepton_ai.backends.base import Backend, Executable, KVCache
 from lepton_ai.config import Limits, Policy
+from lepton_ai.engine.kv.sizing import available_memory_bytes, plan_kv
 from lepton_ai.engine.load_options import LoadOptions
-from lepton_ai.engine.memory import available_memory_bytes, plan_kv
 from lepton_ai.graph.attrs import KVSpec, kv_groups
 from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.graph.tensor import DType

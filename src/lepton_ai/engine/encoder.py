@@ -9,7 +9,7 @@ import numpy as np
 
 from lepton_ai.backends.base import BLOCK_SIZE, Backend, Executable, Float32Array, Int32Array, KVGroupInputs, StepInputs
 from lepton_ai.config import Limits
-from lepton_ai.engine.kv_group import num_blocks_for
+from lepton_ai.engine.kv.group import num_blocks_for
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.turns import Turns
 from lepton_ai.errors import InvalidRequest

@@ -9,15 +9,15 @@ import numpy as np
 
 from lepton_ai.backends.base import Executable, Int32Array, KVCache
 from lepton_ai.config import Limits
-from lepton_ai.engine.kv_group import KVGroup
-from lepton_ai.engine.kv_manager import KVManager
+from lepton_ai.engine.constraints.token_matcher import TokenMatcher
+from lepton_ai.engine.kv.group import KVGroup
+from lepton_ai.engine.kv.manager import KVManager
 from lepton_ai.engine.plan import TokenOutput
 from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.runner import Runner
 from lepton_ai.engine.sampling_params import SamplingParams
-from lepton_ai.engine.scheduler import Scheduler
-from lepton_ai.engine.token_matcher import TokenMatcher
+from lepton_ai.engine.scheduling.scheduler import Scheduler
 from lepton_ai.engine.trace import StepObserver, StepTracer
 from lepton_ai.errors import ContextLengthExceeded, InvalidRequest
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lepton_ai.engine.constraint_compiler import ConstraintCompiler
+from lepton_ai.engine.constraints.compiler import ConstraintCompiler
 from lepton_ai.engine.decoder import Decoder
 from lepton_ai.engine.engine import Engine, EngineConfig
 from lepton_ai.engine.evaluator import Evaluator

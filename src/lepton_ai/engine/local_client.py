@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 from lepton_ai.backends.base import Int32Array
 from lepton_ai.engine.client import check_single
-from lepton_ai.engine.constraint import Constraint
+from lepton_ai.engine.constraints.constraint import Constraint
+from lepton_ai.engine.constraints.token_matcher import TokenMatcher
 from lepton_ai.engine.engine import Engine
 from lepton_ai.engine.generation import Generation, TextDecoder
 from lepton_ai.engine.outputs import Chunk
@@ -21,7 +22,6 @@ from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stats import EngineStats
-from lepton_ai.engine.token_matcher import TokenMatcher
 from lepton_ai.engine.trace import StepObserver
 from lepton_ai.engine.turns import Turns
 from lepton_ai.errors import InvalidRequest

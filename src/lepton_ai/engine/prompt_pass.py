@@ -14,7 +14,7 @@ import numpy as np
 
 from lepton_ai.backends.base import Executable, Float32Array, Int32Array, KVCache, KVGroupInputs, StepInputs
 from lepton_ai.config import Limits
-from lepton_ai.engine.kv_group import num_blocks_for
+from lepton_ai.engine.kv.group import num_blocks_for
 
 
 @dataclass(frozen=True, slots=True)

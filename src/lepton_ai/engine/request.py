@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lepton_ai.backends.base import Float32Array, Int32Array
-from lepton_ai.engine.block_pool import BlockHash
+from lepton_ai.engine.constraints.token_matcher import TokenMatcher
+from lepton_ai.engine.kv.block_pool import BlockHash
 from lepton_ai.engine.outputs import TokenLogprob
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
-from lepton_ai.engine.token_matcher import TokenMatcher
 from lepton_ai.errors import ConstraintTooComplex, LeptonError
 
 

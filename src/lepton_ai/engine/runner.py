@@ -16,7 +16,7 @@ from lepton_ai.backends.base import (
     StepInputs,
 )
 from lepton_ai.config import Limits
-from lepton_ai.engine.kv_group import num_blocks_for
+from lepton_ai.engine.kv.group import num_blocks_for
 from lepton_ai.engine.plan import ScheduledSequence, StepPlan
 from lepton_ai.engine.sampling_inputs import SamplingInputsBuilder
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lepton_ai.backends.base import MAX_LOGPROBS
-from lepton_ai.engine.constraint import Constraint
+from lepton_ai.engine.constraints.constraint import Constraint
 from lepton_ai.errors import InvalidRequest
 
 _MAX_INT32 = 2**31 - 1

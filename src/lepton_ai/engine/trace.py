@@ -11,7 +11,7 @@ from lepton_ai.backends.base import Executable, TimedExecutable
 from lepton_ai.engine.plan import ScheduledSequence, StepPlan, TokenOutput
 from lepton_ai.engine.request import Request
 from lepton_ai.engine.runner import Runner
-from lepton_ai.engine.scheduler import Scheduler
+from lepton_ai.engine.scheduling.scheduler import Scheduler
 from lepton_ai.engine.stats import EngineStats
 
 

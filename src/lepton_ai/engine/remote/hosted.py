@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lepton_ai.engine.constraint import Constraint
+from lepton_ai.engine.constraints.constraint import Constraint
+from lepton_ai.engine.constraints.token_matcher import TokenMatcher
 from lepton_ai.engine.engine import Engine
 from lepton_ai.engine.plan import TokenOutput
 from lepton_ai.engine.remote.messages import (
@@ -30,7 +31,6 @@ from lepton_ai.engine.remote.messages import (
 from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.text_encoder import TextEncoder
-from lepton_ai.engine.token_matcher import TokenMatcher
 
 
 class HostedGenerator:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import msgspec
 import numpy as np
 
-from lepton_ai.engine.constraint import Constraint, ConstraintKind
+from lepton_ai.engine.constraints.constraint import Constraint, ConstraintKind
 from lepton_ai.engine.outputs import Classification, LabeledToken, TokenLogprob
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams

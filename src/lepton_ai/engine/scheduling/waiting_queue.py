@@ -15,8 +15,8 @@ from bisect import insort
 from collections.abc import Callable, Iterator
 
 from lepton_ai.engine.request import Request
-from lepton_ai.engine.scheduling_policy import SchedulingPolicy
-from lepton_ai.engine.tenant_service import TenantService
+from lepton_ai.engine.scheduling.policy import SchedulingPolicy
+from lepton_ai.engine.scheduling.tenant_service import TenantService
 
 Rate = Callable[[Request], int | None]
 """How much there is for running a request now: more is better, None means that it had better wait."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lepton_ai.backends.base import BLOCK_SIZE
-from lepton_ai.engine.kv_group import KVGroup, most_useful, num_blocks_for
+from lepton_ai.engine.kv.group import KVGroup, most_useful, num_blocks_for
 from lepton_ai.errors import InvalidRequest, OutOfMemory
 from lepton_ai.graph.attrs import KVSpec, kv_groups
 

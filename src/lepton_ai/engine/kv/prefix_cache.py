@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Sequence
 
 from lepton_ai.backends.base import BLOCK_SIZE, Int32Array
-from lepton_ai.engine.block_pool import BlockHash, BlockPool
-from lepton_ai.engine.kv_group import KVGroup
+from lepton_ai.engine.kv.block_pool import BlockHash, BlockPool
+from lepton_ai.engine.kv.group import KVGroup
 
 _DIGEST_BYTES = 16
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from lepton_ai.engine.constraint import Constraint, ConstraintKind
-from lepton_ai.engine.token_matcher import TokenMatcher
+from lepton_ai.engine.constraints.constraint import Constraint, ConstraintKind
+from lepton_ai.engine.constraints.token_matcher import TokenMatcher
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.text.tokenizer import Tokenizer
 

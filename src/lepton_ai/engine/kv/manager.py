@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from lepton_ai.backends.base import BLOCK_SIZE
 from lepton_ai.config import Limits
-from lepton_ai.engine.block_pool import BlockHash, BlockPool
-from lepton_ai.engine.kv_group import KVGroup, num_blocks_for
+from lepton_ai.engine.kv.block_pool import BlockHash, BlockPool
+from lepton_ai.engine.kv.group import KVGroup, num_blocks_for
+from lepton_ai.engine.kv.prefix_cache import block_hash, longest_hit, root_hash
 from lepton_ai.engine.plan import BlockCopy
-from lepton_ai.engine.prefix_cache import block_hash, longest_hit, root_hash
 from lepton_ai.engine.request import Request
 
 

@@ -15,15 +15,15 @@ from dataclasses import asdict
 
 from lepton_ai.backends.base import BLOCK_SIZE, SampledTokens
 from lepton_ai.config import Limits
-from lepton_ai.engine.kv_manager import KVManager
+from lepton_ai.engine.kv.manager import KVManager
 from lepton_ai.engine.outputs import TokenLogprob
 from lepton_ai.engine.plan import ScheduledSequence, StepPlan, TokenOutput
 from lepton_ai.engine.request import FinishReason, Request
-from lepton_ai.engine.scheduling_policy import SchedulingPolicy
+from lepton_ai.engine.scheduling.policy import SchedulingPolicy
+from lepton_ai.engine.scheduling.tenant_service import TenantService
+from lepton_ai.engine.scheduling.token_budget import allot
+from lepton_ai.engine.scheduling.waiting_queue import WaitingQueue
 from lepton_ai.engine.stats import Counters, EngineStats
-from lepton_ai.engine.tenant_service import TenantService
-from lepton_ai.engine.token_budget import allot
-from lepton_ai.engine.waiting_queue import WaitingQueue
 from lepton_ai.errors import ContextLengthExceeded, OutOfMemory
 
 

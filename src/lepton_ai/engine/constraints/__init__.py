@@ -1,0 +1,1 @@
+"""What a text must look like, compiled for a vocabulary and followed token by token."""

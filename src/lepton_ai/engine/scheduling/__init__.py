@@ -1,0 +1,1 @@
+"""Who runs next: order, fairness, priorities, and a step's budget of tokens."""
