@@ -19,7 +19,7 @@ from lepton_ai.weights.sources.resolve import resolve
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = tuple(sorted((ROOT / "examples").glob("*.ipynb")))
-PAGES = tuple(ROOT / "docs" / name for name in ("index.md", "first-run.md", "python.md", "tokenizers.md"))
+PAGES = tuple(ROOT / "docs" / name for name in ("index.md", "first-run.md", "python.md", "engine.md", "tokenizers.md"))
 PYTHON = re.compile(r"^ *```python\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 

@@ -33,7 +33,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "models": frozenset({"errors", "config", "graph", "weights"}),
     "backends": frozenset({"errors", "config", "graph", "weights"}),
     "engine": frozenset({"errors", "config", "graph", "weights", "text", "models", "backends"}),
-    "cli": frozenset({"version", "errors", "config", "graph", "weights", "text", "models", "backends", "engine"}),
+    "serve": frozenset({"version", "errors", "config", "weights", "text", "engine"}),
+    "cli": frozenset(
+        {"version", "errors", "config", "graph", "weights", "text", "models", "backends", "engine", "serve"}
+    ),
     "__main__": frozenset({"cli"}),
 }
 

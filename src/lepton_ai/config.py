@@ -52,6 +52,7 @@ class Environment:
     num_threads: int | None
     cpu_isa: str | None
     index_url: str | None
+    api_key: str | None = None
 
     @classmethod
     def read(cls) -> Environment:
@@ -68,4 +69,5 @@ class Environment:
             num_threads=int(threads) if threads else None,
             cpu_isa=os.environ.get("LEPTON_CPU_ISA") or None,
             index_url=os.environ.get("LEPTON_INDEX_URL") or None,
+            api_key=os.environ.get("LEPTON_API_KEY") or None,
         )

@@ -136,7 +136,8 @@ def test_the_death_of_the_process_is_told(model_path: Path) -> None:
 def test_the_process_ends_when_its_client_does(model_path: Path) -> None:
     process = EngineProcess(num_threads=1)
     llm = asyncio.run(AsyncLLM.start(model_path, process=process))
-    os.kill(process.pid, signal.SIGINT)  # as a terminal does; the client decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # as terminals and service managers do; the client decides
+        os.kill(process.pid, number)
     assert asyncio.run(llm.generate("hello", GREEDY))
     process.connection.close()
     assert process._process.wait(60) == 0

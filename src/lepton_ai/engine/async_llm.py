@@ -121,10 +121,22 @@ class AsyncLLM:
         A reader who is 256 pieces behind makes the request wait, without memory, until half of them are read. Raises
         like ``LLM.stream``, before the first piece.
         """
+        check_single(params or self.default_params)
+        (stream,) = await self.streams(prompt, params, options=options)
+        return stream
+
+    async def streams(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, options: RequestOptions | None = None
+    ) -> list[Stream]:
+        """The same for each of the ``params.n`` completions of a prompt. The best of more cannot be streamed.
+
+        Raises like ``stream``.
+        """
         params = params or self.default_params
-        check_single(params)
-        (generation,) = await self._submit(await self._encode(prompt), params, options, max_unread=_MAX_UNREAD)
-        return Stream(self._client, generation)
+        if params.num_generations > params.n:
+            raise InvalidRequest(f"best_of: expected at most n in a stream, got {params.best_of}", param="best_of")
+        generations = await self._submit(await self._encode(prompt), params, options, max_unread=_MAX_UNREAD)
+        return [Stream(self._client, generation) for generation in generations]
 
     async def chat(
         self,

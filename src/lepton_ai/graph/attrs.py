@@ -110,8 +110,8 @@ class KVSpec:
        Walsh-Hadamard transform (sums and differences at distances ``rotation / 2, ... 1``), so that no channel stands
        out. Products of rotated heads are ``rotation`` times larger; what attention makes of values is rotated back.
     2. The key of the first of each ``BASE_TOKENS`` tokens is quantised: ``base = code * scale``, rounded.
-    3. Keys less their base are quantised, that of the first too. What all keys have in common, as biases make it (those
-       of Qwen2 are a hundred times what else is in a key), is in the base and coarsens no code.
+    3. Keys less their base are quantised, that of the first too. What all keys have in common is in the base and
+       coarsens no code: the biases of Qwen2.5 make it up to a hundred times as long as the rest of a key.
     """
 
     num_heads: int

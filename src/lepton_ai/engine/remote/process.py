@@ -47,8 +47,7 @@ class EngineProcess:
                 [sys.executable, "-m", "lepton_ai.engine.remote.worker", *arguments],
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
-                # So that a file in the working directory does not pass for a module.
-                env={**os.environ, "PYTHONSAFEPATH": "1"},
+                env=_environment(),
             )
         link: Link[Command, Event] = Link(mine, msgspec.msgpack.Decoder(Event).decode)
         self.connection = Connection(link, self._how_it_ended)
@@ -88,6 +87,12 @@ class EngineProcess:
         except subprocess.TimeoutExpired:
             return "it no longer answers"
         return f"status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
+
+
+def _environment() -> dict[str, str]:
+    """That of this process, but for its secret; and a file in the working directory does not pass for a module."""
+    kept = {name: value for name, value in os.environ.items() if name != "LEPTON_API_KEY"}
+    return kept | {"PYTHONSAFEPATH": "1"}
 
 
 def _plain(value: OptionValue) -> bool | int | str | list[str] | None:

@@ -100,8 +100,9 @@ def serve(link: Link[Event, Command], host: EngineHost) -> None:
 
 def main(arguments: list[str]) -> None:
     """``FD``, then the number of threads and the bytes of memory, 0 for what the machine has."""
-    # A terminal sends its interrupts to all processes in it; the client decides what becomes of this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Terminals and service managers send these to a whole group; the client decides what becomes of this process.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     fd, num_threads, memory_bytes = map(int, arguments)
     link: Link[Event, Command] = Link(socket.socket(fileno=fd), msgspec.msgpack.Decoder(Command).decode)
     device = Device(num_threads=num_threads or None, memory_bytes=memory_bytes or None)

@@ -1,0 +1,102 @@
+"""``lepton serve``."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lepton_ai.cli.loading import OnDemandProgress
+from lepton_ai.cli.options import AllowConfigKeys, Json, KVDType, KVMemory, PolicyOption, Threads
+from lepton_ai.cli.output import print_json, print_note
+from lepton_ai.config import Environment, Policy
+from lepton_ai.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from lepton_ai.serve.access import KeyRing
+    from lepton_ai.serve.service import Service
+
+Models = Annotated[list[str], typer.Argument(help="Short names, files or folders.", metavar="MODEL...")]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")]
+ApiKeys = Annotated[
+    Path | None, typer.Option("--api-keys", help="File with the names and digests of keys.", metavar="FILE")
+]
+NoAuth = Annotated[bool, typer.Option("--no-auth", help="Serve everyone on this machine without a key.")]
+MaxModelLen = Annotated[int | None, typer.Option("--max-model-len", min=2, help="Longest request, in tokens.")]
+MaxNumSeqs = Annotated[int | None, typer.Option("--max-num-seqs", min=1, help="Requests that run together.")]
+
+
+def serve(
+    models: Models,
+    *,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    api_keys: ApiKeys = None,
+    no_auth: NoAuth = False,
+    max_model_len: MaxModelLen = None,
+    max_num_seqs: MaxNumSeqs = None,
+    threads: Threads = None,
+    policy: PolicyOption = Policy.AUTO,
+    kv_dtype: KVDType = None,
+    kv_memory: KVMemory = None,
+    allow_config_key: AllowConfigKeys = None,
+    json: Json = False,
+) -> None:
+    """Serve models over HTTP, by the interface that clients of OpenAI's speak.
+
+    Who asks needs a key: that in LEPTON_API_KEY, or one of a file {"keys": [{"name": "me", "sha256": "..."}]} that has
+    the SHA-256 of each. Without keys, --no-auth serves this machine alone. Ctrl-C lets what is under way end.
+
+    \b
+    Examples:
+      lepton serve smollm2 --no-auth
+      LEPTON_API_KEY=... lepton serve smollm2 minilm --host 0.0.0.0
+    """
+    try:
+        from lepton_ai.serve.server import ServeOptions
+        from lepton_ai.serve.server import serve as serve_models
+    except ImportError as error:
+        raise InvalidRequest(f"serve: expected what pip install 'lepton-ai[serve]' brings: {error}") from None
+    options = ServeOptions(
+        models=models,
+        host=host,
+        port=port,
+        keys=_keys(api_keys, is_open=no_auth),
+        num_threads=threads,
+        model_options={
+            "policy": policy,
+            "kv_dtype": kv_dtype,
+            "kv_memory_bytes": kv_memory,
+            "max_model_len": max_model_len,
+            "max_num_seqs": max_num_seqs,
+            "allow_config_keys": tuple(allow_config_key or ()),
+        },
+        progress=OnDemandProgress(),
+    )
+
+    def tell(service: Service) -> None:
+        names, url = list(service.models), f"http://{host}:{port}"
+        if json:
+            print_json({"url": url, "models": names})
+        else:
+            print_note(f"serving {', '.join(names)} at {url}")
+
+    asyncio.run(serve_models(options, tell))
+
+
+def _keys(path: Path | None, *, is_open: bool) -> KeyRing | None:
+    from lepton_ai.serve.access import KeyRing
+
+    secret = Environment.read().api_key
+    if is_open:
+        if path is not None or secret is not None:
+            raise InvalidRequest("--no-auth: expected no keys beside it", param="no_auth")
+        return None
+    if path is not None:
+        return KeyRing.read(path)
+    if secret is None:
+        raise InvalidRequest("api_keys: expected LEPTON_API_KEY, --api-keys or --no-auth", param="api_keys")
+    return KeyRing.of_secret(secret)

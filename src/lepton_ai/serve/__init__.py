@@ -1,0 +1,1 @@
+"""The service: engines behind the HTTP interface that clients of OpenAI's speak."""

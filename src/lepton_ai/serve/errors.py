@@ -1,0 +1,82 @@
+"""Errors as the original's clients read them: ``{"error": {"message", "type", "param", "code"}}``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from lepton_ai.errors import InvalidRequest, LeptonError
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+
+def error_object(error: LeptonError) -> dict[str, dict[str, object]]:
+    """The body of an answer, or an event in a stream."""
+    kind = _TYPES.get(error.status, "server_error")
+    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+
+
+def error_response(error: LeptonError, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer with the error's status."""
+    return json_response(error_object(error), status=error.status, headers=headers)
+
+
+def json_response(content: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer in JSON."""
+    body = msgspec.json.encode(content)
+    return Response(body, status_code=status, media_type="application/json", headers=dict(headers or {}))
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every error in this form."""
+    app.add_exception_handler(LeptonError, _on_ours)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+
+
+async def _on_ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, LeptonError)
+    return error_response(error)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return error_response(_invalid(error.errors()))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """What the framework refuses: no such route, a method that a route does not have."""
+    assert isinstance(error, HTTPException)
+    made = LeptonError(f"{request.method} {request.url.path}: {error.detail}")
+    made.status, made.code = error.status_code, "not_found" if error.status_code == 404 else "http_error"
+    return error_response(made, error.headers)
+
+
+def _invalid(problems: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+    """The first problem, by the name of its field. What came is not repeated: it may be long, or secret."""
+    first = problems[0]
+    if first["type"] == "json_invalid":
+        return InvalidRequest(f"body: expected JSON, got what is none: {first['ctx']['error']}")
+    if first["type"] == "unsupported":
+        return InvalidRequest(first["msg"], param=first["ctx"]["name"])
+    place = [str(part) for part in first["loc"] if part != "body"]
+    name = ".".join(place) or "body"
+    if first["type"] == "extra_forbidden":
+        return InvalidRequest(f"{name}: expected no such field", param=name)
+    if first["type"] == "missing":
+        return InvalidRequest(f"{name}: expected a value, got none", param=name)
+    return InvalidRequest(f"{name}: {first['msg']}", param=name)

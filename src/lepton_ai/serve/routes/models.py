@@ -1,0 +1,66 @@
+"""What is served: models, their tokens, and how the server is."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lepton_ai.engine.prompts import encode_prompt
+from lepton_ai.serve.errors import json_response
+from lepton_ai.serve.protocol.embeddings import DetokenizeRequest, TokenizeRequest
+from lepton_ai.serve.service import Service, service_of
+from lepton_ai.version import __version__
+
+router = APIRouter()
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> Response:
+    """All of them."""
+    service = service_of(request)
+    return json_response({"object": "list", "data": [_model(service, name) for name in service.models]})
+
+
+@router.get("/v1/models/{name:path}")
+async def model(name: str, request: Request) -> Response:
+    """One of them."""
+    return json_response(_model(service_of(request), name))
+
+
+@router.post("/tokenize")
+async def tokenize(body: TokenizeRequest, request: Request) -> Response:
+    """Cut a text into tokens."""
+    llm = service_of(request).model(body.model)
+    ids = llm.tokenizer.encode(body.prompt, add_special_tokens=body.add_special_tokens)
+    return json_response({"tokens": ids, "count": len(ids), "max_model_len": llm.model_info.max_model_len})
+
+
+@router.post("/detokenize")
+async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
+    """Join tokens into a text."""
+    tokenizer = service_of(request).model(body.model).tokenizer
+    return json_response({"prompt": tokenizer.decode(encode_prompt(body.tokens, tokenizer, name="tokens").tolist())})
+
+
+@router.get("/health")
+async def health() -> Response:
+    """Whether the process answers."""
+    return json_response({"status": "ok"})
+
+
+@router.get("/version")
+async def version() -> Response:
+    """The version of Lepton."""
+    return json_response({"version": __version__})
+
+
+def _model(service: Service, name: str) -> dict[str, object]:
+    info = service.model(name).model_info
+    return {
+        "id": name,
+        "object": "model",
+        "created": service.created,
+        "owned_by": "lepton",
+        "max_model_len": info.max_model_len,
+    }

@@ -1,0 +1,98 @@
+"""What the routes share: models by name, and whose a request is."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from lepton_ai.engine.async_llm import AsyncLLM
+from lepton_ai.engine.outputs import Chunk
+from lepton_ai.engine.request_options import RequestOptions
+from lepton_ai.engine.stream import Stream
+from lepton_ai.errors import LeptonError, ModelNotFound
+
+ResultT = TypeVar("ResultT")
+
+
+class ClientLeft(LeptonError):
+    """Nobody waits for the answer any more; nobody reads this."""
+
+    status, code = 499, "client_left"
+
+
+@dataclass(frozen=True)
+class Service:
+    """The models that are served, by the names that requests call them by. ``created`` is the time of the start, s."""
+
+    models: Mapping[str, AsyncLLM]
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def model(self, name: str) -> AsyncLLM:
+        """The model of this name. Raises ModelNotFound."""
+        if name not in self.models:
+            raise ModelNotFound(f"model: expected one of {', '.join(self.models)}, got {name!r:.80}", param="model")
+        return self.models[name]
+
+    def options(self, request: Request, *, user: str | None, priority: int | None) -> RequestOptions:
+        """Whose the request is, and how urgent. Raises InvalidRequest."""
+        tenant = getattr(request.state, "tenant", "")
+        return RequestOptions(tenant=f"{tenant}/{user or ''}"[:256], priority=priority or 0)
+
+
+def service_of(request: Request) -> Service:
+    """That of the application."""
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service
+
+
+def new_id(prefix: str) -> str:
+    """An id that no other answer has."""
+    return f"{prefix}-{secrets.token_hex(12)}"
+
+
+async def while_connected(request: Request, work: Awaitable[ResultT]) -> ResultT:
+    """The result of ``work``, which is cancelled when the client leaves. Raises ClientLeft then."""
+    task = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientLeft("the client has left")
+        return task.result()
+    finally:
+        leaving.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def merged(streams: Sequence[Stream]) -> AsyncGenerator[tuple[int, Chunk], None]:
+    """Chunks of several streams as they come, each with the number of its stream."""
+    try:
+        if len(streams) == 1:
+            async for chunk in streams[0]:
+                yield 0, chunk
+            return
+        waiting = {asyncio.ensure_future(anext(stream, None)): index for index, stream in enumerate(streams)}
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                index, piece = waiting.pop(task), task.result()
+                if piece is not None:
+                    waiting[asyncio.ensure_future(anext(streams[index], None))] = index
+                    yield index, piece
+    finally:
+        for stream in streams:
+            stream.cancel()
