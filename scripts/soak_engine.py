@@ -16,6 +16,7 @@ import resource
 import sys
 import threading
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -47,11 +48,11 @@ class Spec:
 
 
 class Answer(NamedTuple):
-    """What came of a request: its tokens, and how it ended."""
+    """What came of a request: its tokens, and how it ended. In little memory, for that is what is watched."""
 
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    prompt_logprobs: tuple[float, ...]
+    token_ids: array[int]
+    logprobs: array[float]
+    prompt_logprobs: array[float]
     finish_reason: str
 
 
@@ -108,7 +109,7 @@ def answer(llm: LLM, spec: Spec) -> Answer:
         prompt_logprobs += [entry.logprob for entry in chunk.prompt_logprobs or () if entry]
         reasons += [chunk.finish_reason] if chunk.finish_reason else []
     (reason,) = reasons
-    return Answer(tuple(token_ids), tuple(logprobs), tuple(prompt_logprobs), reason)
+    return Answer(array("i", token_ids), array("d", logprobs), array("d", prompt_logprobs), reason)
 
 
 def work(llm: LLM, specs: Iterator[tuple[int, Spec]], lock: threading.Lock, record: Record, tick: object) -> None:
