@@ -13,6 +13,7 @@ import uvicorn
 from lepton_ai import AsyncLLM, EngineProcess
 from lepton_ai.serve.access import KeyRing
 from lepton_ai.serve.app import create_app
+from lepton_ai.serve.served_model import ServedModel
 from lepton_ai.serve.service import Service
 
 
@@ -52,7 +53,7 @@ class Running:
     async def _serve(self) -> None:
         with EngineProcess(num_threads=1) as process:
             models = {name: await AsyncLLM.start(path, process=process) for name, path in self._models.items()}
-            self.service = Service(models)
+            self.service = Service({name: ServedModel(name, llm) for name, llm in models.items()})
             app = create_app(self.service, self._keys, max_body_bytes=self._max_body_bytes)
             self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
             task = asyncio.create_task(self._server.serve())

@@ -241,7 +241,7 @@ def test_leaving_a_stream_ends_its_request(client: openai.OpenAI, server: Runnin
     headers = {"authorization": f"Bearer {SECRET}"}
     for _ in range(500):
         assert server.service is not None
-        if server.service.models["tiny"]._client._connection._generations == {}:
+        if server.service.models["tiny"]._llm._client._connection._generations == {}:
             break
         time.sleep(0.01)
     else:

@@ -17,6 +17,7 @@ from lepton_ai.engine.remote.process import EngineProcess
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.serve.access import KeyRing
 from lepton_ai.serve.app import create_app
+from lepton_ai.serve.served_model import ServedModel
 from lepton_ai.serve.service import Service
 from lepton_ai.weights.sources.progress import NoProgress, Progress
 
@@ -60,10 +61,11 @@ async def serve(options: ServeOptions, on_ready: Callable[[Service], None]) -> N
     """Serve until an interrupt or SIGTERM; requests under way then have half a minute to end. Raises like ``LLM``."""
     async with AsyncExitStack() as stack:
         process = stack.enter_context(EngineProcess(num_threads=options.num_threads, memory_bytes=options.memory_bytes))
-        models: dict[str, AsyncLLM] = {}
+        models: dict[str, ServedModel] = {}
         for model in options.models:
             llm = await AsyncLLM.start(model, process=process, progress=options.progress, **options.model_options)
-            models[served_name(model)] = await stack.enter_async_context(llm)
+            name = served_name(model)
+            models[name] = ServedModel(name, await stack.enter_async_context(llm))
         service = Service(models)
         config = uvicorn.Config(
             create_app(service, options.keys),

@@ -1,4 +1,4 @@
-"""What the routes share: models by name, and whose a request is."""
+"""What the routes share: models by name, whose a request is, and what becomes of it when its client leaves."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from lepton_ai.engine.async_llm import AsyncLLM
 from lepton_ai.engine.outputs import Chunk
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.stream import Stream
 from lepton_ai.errors import LeptonError, ModelNotFound
+from lepton_ai.serve.served_model import ServedModel
 
 ResultT = TypeVar("ResultT")
 
@@ -30,10 +30,10 @@ class ClientLeft(LeptonError):
 class Service:
     """The models that are served, by the names that requests call them by. ``created`` is the time of the start, s."""
 
-    models: Mapping[str, AsyncLLM]
+    models: Mapping[str, ServedModel]
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def model(self, name: str) -> AsyncLLM:
+    def model(self, name: str) -> ServedModel:
         """The model of this name. Raises ModelNotFound."""
         if name not in self.models:
             raise ModelNotFound(f"model: expected one of {', '.join(self.models)}, got {name!r:.80}", param="model")

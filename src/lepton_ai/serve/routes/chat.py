@@ -9,13 +9,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lepton_ai.engine.async_llm import AsyncLLM
 from lepton_ai.engine.outputs import TokenLogprob, Usage
 from lepton_ai.engine.stream import Stream
 from lepton_ai.serve.errors import json_response
 from lepton_ai.serve.protocol.answers import Head, chat_choice, chat_end, chat_piece, chat_start, usage_of
 from lepton_ai.serve.protocol.chat import ChatRequest
 from lepton_ai.serve.protocol.logprobs import Logprobs, LogprobsWriter
+from lepton_ai.serve.served_model import ServedModel
 from lepton_ai.serve.service import merged, new_id, service_of, while_connected
 from lepton_ai.serve.sse import DONE, EventStream, event
 
@@ -26,29 +26,29 @@ router = APIRouter()
 async def chat_completions(body: ChatRequest, request: Request) -> Response:
     """Answer a conversation, whole or as a stream of events."""
     service = service_of(request)
-    llm = service.model(body.model)
-    params = body.params(llm.default_params)
-    ids = llm.chat_prompt(body.template_messages())
+    model = service.model(body.model)
+    params = body.params(model.default_params)
+    ids = model.chat_prompt(body.template_messages())
     options = service.options(request, user=body.user, priority=body.priority)
     if body.is_streamed:
-        streams = await llm.streams(ids, params, options=options)
+        streams = await model.streams(ids, params, options)
         head = Head(new_id("chatcmpl"), "chat.completion.chunk", int(time.time()), body.model)
-        return EventStream(_events(llm, streams, head, includes_usage=body.includes_usage))
-    completions = await while_connected(request, llm.generate(ids, params, options=options))
+        return EventStream(_events(model, streams, head, includes_usage=body.includes_usage))
+    completions = await while_connected(request, model.generate(ids, params, options))
     head = Head(new_id("chatcmpl"), "chat.completion", int(time.time()), body.model)
-    choices = [chat_choice(i, each, _logprobs(llm, each.logprobs)) for i, each in enumerate(completions)]
+    choices = [chat_choice(i, each, _logprobs(model, each.logprobs)) for i, each in enumerate(completions)]
     return json_response(head.answer(choices, usage_of([[each.usage for each in completions]])))
 
 
 async def _events(
-    llm: AsyncLLM, streams: Sequence[Stream], head: Head, *, includes_usage: bool
+    model: ServedModel, streams: Sequence[Stream], head: Head, *, includes_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     usages: list[Usage] = []
     for index in range(len(streams)):
         yield event(head.piece([chat_start(index)]))
     async for index, chunk in merged(streams):
         if chunk.text or chunk.logprobs:
-            yield event(head.piece([chat_piece(index, chunk, _logprobs(llm, chunk.logprobs))]))
+            yield event(head.piece([chat_piece(index, chunk, _logprobs(model, chunk.logprobs))]))
         if chunk.finish_reason is not None and chunk.usage is not None:
             usages.append(chunk.usage)
             yield event(head.piece([chat_end(index, chunk.finish_reason)]))
@@ -57,5 +57,5 @@ async def _events(
     yield DONE
 
 
-def _logprobs(llm: AsyncLLM, entries: Sequence[TokenLogprob] | None) -> Logprobs | None:
-    return None if entries is None else LogprobsWriter(llm.tokenizer).chat(entries)
+def _logprobs(model: ServedModel, entries: Sequence[TokenLogprob] | None) -> Logprobs | None:
+    return None if entries is None else LogprobsWriter(model.tokenizer).chat(entries)

@@ -10,7 +10,6 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lepton_ai.engine.async_llm import AsyncLLM
 from lepton_ai.engine.outputs import Chunk, Completion, TokenLogprob, Usage
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
@@ -20,6 +19,7 @@ from lepton_ai.serve.protocol.answers import Head, Json, text_choice, usage_of
 from lepton_ai.serve.protocol.base import Prompt
 from lepton_ai.serve.protocol.completions import CompletionRequest
 from lepton_ai.serve.protocol.logprobs import LogprobsWriter
+from lepton_ai.serve.served_model import ServedModel
 from lepton_ai.serve.service import merged, new_id, service_of, while_connected
 from lepton_ai.serve.sse import DONE, EventStream, event
 
@@ -30,18 +30,18 @@ router = APIRouter()
 async def completions(body: CompletionRequest, request: Request) -> Response:
     """Continue texts, whole or as a stream of events."""
     service = service_of(request)
-    llm = service.model(body.model)
-    params = body.params(llm.default_params)
+    model = service.model(body.model)
+    params = body.params(model.default_params)
     options = service.options(request, user=body.user, priority=body.priority)
     head = Head(new_id("cmpl"), "text_completion", int(time.time()), body.model)
-    echoes = [_Echo(llm, prompt) if body.echo else None for prompt in body.prompts]
+    echoes = [_Echo(model, prompt) if body.echo else None for prompt in body.prompts]
     if body.is_streamed:
-        opened = [await llm.streams(prompt, params, options=options) for prompt in body.prompts]
-        return EventStream(_events(llm, opened, echoes, head, params, includes_usage=body.includes_usage))
-    made = await while_connected(request, _generate_all(llm, body.prompts, params, options))
+        opened = [await model.streams(prompt, params, options) for prompt in body.prompts]
+        return EventStream(_events(model, opened, echoes, head, params, includes_usage=body.includes_usage))
+    made = await while_connected(request, _generate_all(model, body.prompts, params, options))
     choices: list[Json] = []
     for echo, group in zip(echoes, made, strict=True):
-        choices += [_whole(llm, len(choices) + i, each, params, echo) for i, each in enumerate(group)]
+        choices += [_whole(model, len(choices) + i, each, params, echo) for i, each in enumerate(group)]
     usage = usage_of([[each.usage for each in group] for group in made])
     return json_response(head.answer(choices, usage))
 
@@ -49,23 +49,23 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
 class _Echo:
     """A prompt that is given back before its continuation."""
 
-    def __init__(self, llm: AsyncLLM, prompt: Prompt) -> None:
-        self.ids = llm.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-        self.text = prompt if isinstance(prompt, str) else llm.tokenizer.decode(prompt)
+    def __init__(self, model: ServedModel, prompt: Prompt) -> None:
+        self.ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        self.text = prompt if isinstance(prompt, str) else model.tokenizer.decode(prompt)
 
 
 async def _generate_all(
-    llm: AsyncLLM, prompts: Sequence[Prompt], params: SamplingParams, options: RequestOptions
+    model: ServedModel, prompts: Sequence[Prompt], params: SamplingParams, options: RequestOptions
 ) -> list[list[Completion]]:
-    return await asyncio.gather(*(llm.generate(prompt, params, options=options) for prompt in prompts))
+    return await asyncio.gather(*(model.generate(prompt, params, options) for prompt in prompts))
 
 
-def _whole(llm: AsyncLLM, index: int, completion: Completion, params: SamplingParams, echo: _Echo | None) -> Json:
+def _whole(model: ServedModel, index: int, completion: Completion, params: SamplingParams, echo: _Echo | None) -> Json:
     text = completion.text if echo is None else echo.text + completion.text
     logprobs = None
     if params.logprobs is not None:
         entries = [(e.token_id, e) for e in completion.logprobs or ()]
-        logprobs = LogprobsWriter(llm.tokenizer).completion([*_of_prompt(echo, completion.prompt_logprobs), *entries])
+        logprobs = LogprobsWriter(model.tokenizer).completion([*_of_prompt(echo, completion.prompt_logprobs), *entries])
     return text_choice(index, text, logprobs, completion.finish_reason)
 
 
@@ -76,7 +76,7 @@ def _of_prompt(
 
 
 async def _events(
-    llm: AsyncLLM,
+    model: ServedModel,
     opened: Sequence[Sequence[Stream]],
     echoes: Sequence[_Echo | None],
     head: Head,
@@ -86,7 +86,7 @@ async def _events(
 ) -> AsyncGenerator[bytes, None]:
     group_of = [group for group, streams in enumerate(opened) for _ in streams]
     usages: list[list[Usage]] = [[] for _ in opened]
-    writers = [_PieceWriter(llm, params, echoes[group]) for group in group_of]
+    writers = [_PieceWriter(model, params, echoes[group]) for group in group_of]
     async for index, chunk in merged([stream for streams in opened for stream in streams]):
         if piece := writers[index].piece(index, chunk):
             yield event(head.piece([piece]))
@@ -100,8 +100,8 @@ async def _events(
 class _PieceWriter:
     """Pieces of one choice; the first has the prompt if it is echoed."""
 
-    def __init__(self, llm: AsyncLLM, params: SamplingParams, echo: _Echo | None) -> None:
-        self._logprobs = None if params.logprobs is None else LogprobsWriter(llm.tokenizer)
+    def __init__(self, model: ServedModel, params: SamplingParams, echo: _Echo | None) -> None:
+        self._logprobs = None if params.logprobs is None else LogprobsWriter(model.tokenizer)
         self._echo = echo
         self._offset = 0
 

@@ -19,9 +19,9 @@ router = APIRouter()
 @router.post("/v1/embeddings")
 async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
     """Turn texts into vectors, as lists of numbers or as the base64 of little-endian f32."""
-    llm = service_of(request).model(body.model)
+    model = service_of(request).model(body.model)
     texts = body.texts
-    vectors = await while_connected(request, llm.embed(texts))
+    vectors = await while_connected(request, model.embed(texts))
     if body.dimensions is not None and body.dimensions != vectors.shape[1]:
         raise InvalidRequest(
             f"dimensions: expected {vectors.shape[1]}, all that the model has, got {body.dimensions}",
@@ -29,7 +29,7 @@ async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
         )
     is_base64 = body.encoding_format == "base64"
     rows = [base64.b64encode(row.astype("<f4")).decode() if is_base64 else row.tolist() for row in vectors]
-    num_tokens = sum(len(llm.tokenizer.encode(text)) if isinstance(text, str) else len(text) for text in texts)
+    num_tokens = sum(len(model.tokenizer.encode(text)) if isinstance(text, str) else len(text) for text in texts)
     data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
     usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
     return json_response({"object": "list", "data": data, "model": body.model, "usage": usage})

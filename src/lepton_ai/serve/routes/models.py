@@ -31,9 +31,9 @@ async def model(name: str, request: Request) -> Response:
 @router.post("/tokenize")
 async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """Cut a text into tokens."""
-    llm = service_of(request).model(body.model)
-    ids = llm.tokenizer.encode(body.prompt, add_special_tokens=body.add_special_tokens)
-    return json_response({"tokens": ids, "count": len(ids), "max_model_len": llm.model_info.max_model_len})
+    model = service_of(request).model(body.model)
+    ids = model.tokenizer.encode(body.prompt, add_special_tokens=body.add_special_tokens)
+    return json_response({"tokens": ids, "count": len(ids), "max_model_len": model.info.max_model_len})
 
 
 @router.post("/detokenize")
@@ -56,7 +56,7 @@ async def version() -> Response:
 
 
 def _model(service: Service, name: str) -> dict[str, object]:
-    info = service.model(name).model_info
+    info = service.model(name).info
     return {
         "id": name,
         "object": "model",

@@ -1,0 +1,57 @@
+"""A model under the name that requests call it by: all work for it passes here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_ai.engine.async_llm import AsyncLLM
+from lepton_ai.engine.model_info import ModelInfo
+from lepton_ai.engine.outputs import Completion
+from lepton_ai.engine.prompts import Message, Prompt
+from lepton_ai.engine.request_options import RequestOptions
+from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.stream import Stream
+from lepton_ai.engine.text_encoder import Text
+from lepton_ai.text.tokenizer import Tokenizer
+
+
+class ServedModel:
+    """What routes ask of a model. Errors are those of ``AsyncLLM``."""
+
+    def __init__(self, name: str, llm: AsyncLLM) -> None:
+        self.name = name
+        self._llm = llm
+
+    @property
+    def info(self) -> ModelInfo:
+        """What was loaded, and how it runs."""
+        return self._llm.model_info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self._llm.tokenizer
+
+    @property
+    def default_params(self) -> SamplingParams:
+        """What holds where a request does not say."""
+        return self._llm.default_params
+
+    def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The token ids that an answer to a conversation continues."""
+        return self._llm.chat_prompt(messages)
+
+    async def generate(self, prompt: Prompt, params: SamplingParams, options: RequestOptions) -> list[Completion]:
+        """The ``params.n`` completions of a prompt."""
+        return await self._llm.generate(prompt, params, options=options)
+
+    async def streams(self, prompt: Prompt, params: SamplingParams, options: RequestOptions) -> list[Stream]:
+        """The same, each piece by piece, once the engine has taken them."""
+        return await self._llm.streams(prompt, params, options=options)
+
+    async def embed(self, texts: Sequence[Text]) -> NDArray[np.float32]:
+        """A vector for each text, ``[n, C]`` f32."""
+        return await self._llm.embed(texts)
