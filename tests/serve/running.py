@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from lepton_ai import AsyncLLM, EngineProcess
 from lepton_ai.serve.access import KeyRing
@@ -44,7 +45,7 @@ class Running:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            uvloop.run(self._serve())
         except BaseException as error:
             self._failed = error
             self._started.set()

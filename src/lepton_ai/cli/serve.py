@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,8 +55,7 @@ def serve(
       LEPTON_API_KEY=... lepton serve smollm2 minilm --host 0.0.0.0
     """
     try:
-        from lepton_ai.serve.server import ServeOptions
-        from lepton_ai.serve.server import serve as serve_models
+        from lepton_ai.serve.server import ServeOptions, run
     except ImportError as error:
         raise InvalidRequest(f"serve: expected what pip install 'lepton-ai[serve]' brings: {error}") from None
     options = ServeOptions(
@@ -84,7 +82,7 @@ def serve(
         else:
             print_note(f"serving {', '.join(names)} at {url}")
 
-    asyncio.run(serve_models(options, tell))
+    run(options, tell)
 
 
 def _keys(path: Path | None, *, is_open: bool) -> KeyRing | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+import uvloop
 
 from lepton_ai.engine.async_llm import AsyncLLM
 from lepton_ai.engine.remote.process import EngineProcess
@@ -71,15 +72,20 @@ async def serve(options: ServeOptions, on_ready: Callable[[Service], None]) -> N
             create_app(service, options.keys),
             host=options.host,
             port=options.port,
+            http="httptools",
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=_DRAIN_S,
-            h11_max_incomplete_event_size=64 << 10,
         )
         server = uvicorn.Server(config)
         ready = asyncio.create_task(_tell_when_started(server, lambda: on_ready(service)))
         await server.serve()
         ready.cancel()
+
+
+def run(options: ServeOptions, on_ready: Callable[[Service], None]) -> None:
+    """``serve``, in an event loop of its own: uvloop's, as asyncio's own takes half as much again for each token."""
+    uvloop.run(serve(options, on_ready))
 
 
 async def _tell_when_started(server: uvicorn.Server, tell: Callable[[], None]) -> None:

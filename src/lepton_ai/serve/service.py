@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -94,5 +94,10 @@ async def merged(streams: Sequence[Stream]) -> AsyncGenerator[tuple[int, Chunk],
                     waiting[asyncio.ensure_future(anext(streams[index], None))] = index
                     yield index, piece
     finally:
-        for stream in streams:
-            stream.cancel()
+        cancel_all(streams)
+
+
+def cancel_all(streams: Iterable[Stream]) -> None:
+    """End what has not ended."""
+    for stream in streams:
+        stream.cancel()

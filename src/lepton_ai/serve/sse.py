@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import msgspec
@@ -32,47 +32,41 @@ def event(content: object) -> bytes:
 class EventStream(Response):
     """Sends what ``events`` yields. A comment now and then tells proxies that a long prompt is not a dead connection.
 
-    If the reader leaves, ``events`` is closed. An error of ours in it becomes its last event, as the status is sent.
+    If the reader leaves, ``leave`` is called, and ``events`` is expected to end soon. An error of ours in it becomes
+    its last event, as the status is sent.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], leave: Callable[[], None]) -> None:
         super().__init__()
         self._events = events
+        self._leave = leave
+        self._is_quiet = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the end, or until the reader has left."""
+        """Send until the end of the events."""
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        leaving = asyncio.ensure_future(_disconnect(receive))
+        # Two tasks for the whole stream: waiting for one of several things takes several for each event.
+        beside = [asyncio.ensure_future(work) for work in (self._wait_for_leave(receive), self._ping(send))]
         try:
             async with aclosing(self._events):
-                await self._send_events(send, leaving)
-        finally:
-            leaving.cancel()
-
-    async def _send_events(self, send: Send, leaving: asyncio.Future[None]) -> None:
-        while True:
-            step = asyncio.ensure_future(self._next())
-            while True:
-                done, _ = await asyncio.wait((step, leaving), timeout=_PING_S, return_when=asyncio.FIRST_COMPLETED)
-                if done:
-                    break
-                await send({"type": "http.response.body", "body": _PING, "more_body": True})
-            if step not in done:
-                step.cancel()
-                await asyncio.wait((step,))
-                return
-            body = step.result()
-            await send({"type": "http.response.body", "body": body or b"", "more_body": body is not None})
-            if body is None:
-                return
-
-    async def _next(self) -> bytes | None:
-        try:
-            return await anext(self._events, None)
+                async for body in self._events:
+                    self._is_quiet = False
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
         except LeptonError as error:
-            return event(error_object(error))
+            await send({"type": "http.response.body", "body": event(error_object(error)), "more_body": True})
+        finally:
+            for task in beside:
+                task.cancel()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    async def _wait_for_leave(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
 
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    async def _ping(self, send: Send) -> None:
+        while True:
+            self._is_quiet = True
+            await asyncio.sleep(_PING_S)
+            if self._is_quiet:
+                await send({"type": "http.response.body", "body": _PING, "more_body": True})

@@ -86,6 +86,7 @@ class Connection:
         self._generations: dict[int, RemoteGeneration] = {}
         self._replies: dict[int, Future[Event]] = {}
         self._loading: dict[str, _Loading] = {}
+        self._woken: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         self._end: LeptonError | None = None
         self._threads = [
             threading.Thread(target=target, name=f"lepton-{target.__name__.strip('_')}", daemon=True)
@@ -185,7 +186,7 @@ class Connection:
                 with self._news:
                     for event in events:
                         self._take(event)
-                    self._news.notify_all()
+                    self._tell()
         except LinkClosed:
             self._fail(EngineDied(f"the engine's process has ended: {self._describe()}"))
         except ProtocolError as error:
@@ -203,7 +204,7 @@ class Connection:
                 if generation is not None:
                     generation.num_cached_tokens = num_cached_tokens
                     generation.finish(FinishReason.CANCELLED)
-                    _wake(generation)
+                    self._wake(generation)
             case Failed(id_, error):
                 self._refuse(id_, rebuild(error.code, error.message, error.param))
             case Working() | Worked():
@@ -226,7 +227,7 @@ class Connection:
             generation.prompt_logprobs = token.prompt_logprobs
         reason = None if token.finish_reason is None else FinishReason(token.finish_reason)
         generation.push(token.token_id, token.logprob, reason)
-        _wake(generation)
+        self._wake(generation)
         if generation.is_finished:
             del self._generations[token.id]
             if reason is None:
@@ -242,7 +243,7 @@ class Connection:
             reply.set_exception(error)
         if (generation := self._generations.pop(id_, None)) is not None:
             generation.fail(error)
-            _wake(generation)
+            self._wake(generation)
 
     def _fail(self, end: LeptonError) -> None:
         """Nothing comes any more: tell everyone who waits. The first reason stays."""
@@ -255,7 +256,7 @@ class Connection:
                     generation.finish(FinishReason.CANCELLED)
                 else:
                     generation.fail(end)
-                _wake(generation)
+                self._wake(generation)
             self._generations.clear()
             for reply in self._replies.values():
                 if not reply.done():
@@ -264,7 +265,21 @@ class Connection:
             for loading in self._loading.values():
                 loading.progress.finish()
                 loading.future.set_exception(end)
-            self._news.notify_all()
+            self._tell()
+
+    def _wake(self, generation: RemoteGeneration) -> None:
+        """Have ``_tell`` tell the coroutines that wait for the generation."""
+        for loop, future in generation.waiters:
+            self._woken.setdefault(loop, []).append(future)
+        generation.waiters.clear()
+
+    def _tell(self) -> None:
+        """Wake whoever has news: threads, and each event loop once, as that takes a system call."""
+        self._news.notify_all()
+        for loop, futures in self._woken.items():
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(_resolve, futures)
+        self._woken.clear()
 
 
 def _show(event: Working | Worked, progress: Progress) -> None:
@@ -279,13 +294,7 @@ def _show(event: Working | Worked, progress: Progress) -> None:
             progress.update(done_bytes)
 
 
-def _wake(generation: RemoteGeneration) -> None:
-    for loop, future in generation.waiters:
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(_resolve, future)
-    generation.waiters.clear()
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def _resolve(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():  # its coroutine was cancelled
+            future.set_result(None)

@@ -16,7 +16,7 @@ from lepton_ai.serve.protocol.answers import Head, chat_choice, chat_end, chat_p
 from lepton_ai.serve.protocol.chat import ChatRequest
 from lepton_ai.serve.protocol.logprobs import Logprobs, LogprobsWriter
 from lepton_ai.serve.served_model import ServedModel
-from lepton_ai.serve.service import merged, new_id, service_of, while_connected
+from lepton_ai.serve.service import cancel_all, merged, new_id, service_of, while_connected
 from lepton_ai.serve.sse import DONE, EventStream, event
 
 router = APIRouter()
@@ -33,7 +33,8 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     if body.is_streamed:
         streams = await model.streams(ids, params, options)
         head = Head(new_id("chatcmpl"), "chat.completion.chunk", int(time.time()), body.model)
-        return EventStream(_events(model, streams, head, includes_usage=body.includes_usage))
+        events = _events(model, streams, head, includes_usage=body.includes_usage)
+        return EventStream(events, lambda: cancel_all(streams))
     completions = await while_connected(request, model.generate(ids, params, options))
     head = Head(new_id("chatcmpl"), "chat.completion", int(time.time()), body.model)
     choices = [chat_choice(i, each, _logprobs(model, each.logprobs)) for i, each in enumerate(completions)]

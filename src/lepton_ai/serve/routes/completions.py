@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from itertools import chain
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -20,7 +21,7 @@ from lepton_ai.serve.protocol.base import Prompt
 from lepton_ai.serve.protocol.completions import CompletionRequest
 from lepton_ai.serve.protocol.logprobs import LogprobsWriter
 from lepton_ai.serve.served_model import ServedModel
-from lepton_ai.serve.service import merged, new_id, service_of, while_connected
+from lepton_ai.serve.service import cancel_all, merged, new_id, service_of, while_connected
 from lepton_ai.serve.sse import DONE, EventStream, event
 
 router = APIRouter()
@@ -37,7 +38,8 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     echoes = [_Echo(model, prompt) if body.echo else None for prompt in body.prompts]
     if body.is_streamed:
         opened = [await model.streams(prompt, params, options) for prompt in body.prompts]
-        return EventStream(_events(model, opened, echoes, head, params, includes_usage=body.includes_usage))
+        events = _events(model, opened, echoes, head, params, includes_usage=body.includes_usage)
+        return EventStream(events, lambda: cancel_all(chain.from_iterable(opened)))
     made = await while_connected(request, _generate_all(model, body.prompts, params, options))
     choices: list[Json] = []
     for echo, group in zip(echoes, made, strict=True):
