@@ -102,7 +102,7 @@ def run_streams(pid: int, port: int, prompts: Sequence[Sequence[int]], num_token
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Medians. ``slowdown``: the time of all streams over the engine's own. ``added_ms`` comes before the first token."""
+    """Medians. ``slowdown``: the time of all streams over the engine's own. ``added_ms``: to the first token."""
 
     server_us: float
     slowdown: float

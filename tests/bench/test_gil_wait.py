@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from bench.gil_wait import BODY_BYTES, distribution, make_body, outside_kernels, parsing_process, parsing_thread
-from tests.cli.traced import step
+from tests.cli.trace.traced import step
 
 
 def test_what_a_step_takes_outside_kernels() -> None:

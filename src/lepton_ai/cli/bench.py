@@ -17,8 +17,8 @@ from lepton_ai.cli.loading import OnDemandProgress, open_llm
 from lepton_ai.cli.options import AllowConfigKeys, Json, KVDType, KVMemory, ModelName, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_line, print_note
 from lepton_ai.cli.random_prompts import RandomPrompts
-from lepton_ai.cli.trace import check_trace_path, trace_load
-from lepton_ai.cli.trace_load import MAX_MODEL_LEN, MAX_NUM_SEQS
+from lepton_ai.cli.trace.load import MAX_MODEL_LEN, MAX_NUM_SEQS
+from lepton_ai.cli.trace.run import check_trace_path, trace_load
 from lepton_ai.config import Environment, Policy
 from lepton_ai.engine.llm import LLM
 from lepton_ai.engine.model_info import ModelInfo

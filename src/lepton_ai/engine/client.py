@@ -25,7 +25,9 @@ class EngineClient(Protocol):
     ) -> Generation:
         """Queue one generation. Raises what ``Engine.make_request`` raises, InvalidRequest if ``params`` ask for
         several or for a constraint that does not compile."""
-        ...
+        check_single(params)
+        (generation,) = self.submit_all([prompt_ids], [params], options)
+        return generation
 
     def submit_all(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from lepton_ai.backends.base import Int32Array
-from lepton_ai.engine.client import check_single
+from lepton_ai.engine.client import EngineClient
 from lepton_ai.engine.constraints.constraint import Constraint
 from lepton_ai.engine.constraints.token_matcher import TokenMatcher
 from lepton_ai.engine.engine import Engine
@@ -44,8 +44,8 @@ class LocalGeneration(Generation):
             self.prompt_logprobs = self.request.known_prompt_logprobs
 
 
-class LocalClient:
-    """An ``EngineClient``: submit, take chunks, cancel, each from any thread."""
+class LocalClient(EngineClient):
+    """Has the engine in its process."""
 
     def __init__(self, engine: Engine, make_decoder: MakeDecoder, compile_constraint: CompileConstraint) -> None:
         self._engine = engine
@@ -57,17 +57,6 @@ class LocalClient:
         self._cancelled: deque[LocalGeneration] = deque()
         self._active: dict[Request, LocalGeneration] = {}
         self._is_closed = False
-
-    def submit(
-        self,
-        prompt_ids: Sequence[int] | Int32Array,
-        params: SamplingParams,
-        options: RequestOptions | None = None,
-    ) -> LocalGeneration:
-        """Queue one generation; it advances whenever anybody waits. See ``EngineClient``."""
-        check_single(params)
-        (generation,) = self.submit_all([prompt_ids], [params], options)
-        return generation
 
     def submit_all(
         self,

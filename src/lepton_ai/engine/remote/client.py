@@ -11,7 +11,7 @@ from weakref import WeakSet
 import numpy as np
 
 from lepton_ai.backends.base import Float32Array, Int32Array
-from lepton_ai.engine.client import check_single
+from lepton_ai.engine.client import EngineClient
 from lepton_ai.engine.engine import check_token_ids
 from lepton_ai.engine.generation import Generation, TextDecoder
 from lepton_ai.engine.outputs import Chunk
@@ -46,7 +46,7 @@ class Submission:
     answer: Future[Event]
 
 
-class RemoteClient:
+class RemoteClient(EngineClient):
     """Requests to one model, called ``name`` there. ``eos_ids`` are its end tokens."""
 
     def __init__(
@@ -65,17 +65,6 @@ class RemoteClient:
         self._eos_ids = frozenset(i for i in eos_ids if i < vocab_size)
         self._generations: WeakSet[RemoteGeneration] = WeakSet()
         self._is_closed = False
-
-    def submit(
-        self,
-        prompt_ids: Sequence[int] | Int32Array,
-        params: SamplingParams,
-        options: RequestOptions | None = None,
-    ) -> RemoteGeneration:
-        """Queue one generation, and wait until the engine has taken it. See ``EngineClient``."""
-        check_single(params)
-        (generation,) = self.submit_all([prompt_ids], [params], options)
-        return generation
 
     def submit_all(
         self,

@@ -7,13 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lepton_ai.cli.chrome_trace import chrome_trace
 from lepton_ai.cli.output import printable
 from lepton_ai.cli.random_prompts import RandomPrompts
-from lepton_ai.cli.timeline import make_timeline
-from lepton_ai.cli.timeline_svg import draw_timeline
-from lepton_ai.cli.trace_load import mixed_load, run_load
-from lepton_ai.cli.trace_summary import TraceSummary, summarize
+from lepton_ai.cli.trace.chrome import chrome_trace
+from lepton_ai.cli.trace.load import mixed_load, run_load
+from lepton_ai.cli.trace.summary import TraceSummary, summarize
+from lepton_ai.cli.trace.timeline import make_timeline
+from lepton_ai.cli.trace.timeline_svg import draw_timeline
 from lepton_ai.engine.llm import LLM
 from lepton_ai.engine.trace import StepTrace
 from lepton_ai.errors import InvalidRequest, StorageError

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from lepton_ai.cli.trace_summary import origin_s
+from lepton_ai.cli.trace.summary import origin_s
 from lepton_ai.engine.trace import StepTrace
 
 _ENGINE, _REQUESTS = 1, 2

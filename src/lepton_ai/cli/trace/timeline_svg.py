@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lepton_ai.cli.svg import Svg, number
-from lepton_ai.cli.timeline import Bar, BarKind, Column, Lane, Timeline
-from lepton_ai.cli.trace_summary import ATTENTION, KERNELS, OTHER_OPS, PRODUCTS, PYTHON, TraceSummary
+from lepton_ai.cli.trace.summary import ATTENTION, KERNELS, OTHER_OPS, PRODUCTS, PYTHON, TraceSummary
+from lepton_ai.cli.trace.timeline import Bar, BarKind, Column, Lane, Timeline
 
 WIDTH = 1200
 _LEFT, _RIGHT = 210, 16

@@ -4,12 +4,12 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from tests.cli.traced import some_steps, step
+from tests.cli.trace.traced import some_steps, step
 
 from lepton_ai.cli.svg import Svg
-from lepton_ai.cli.timeline import make_timeline
-from lepton_ai.cli.timeline_svg import describe, draw_timeline
-from lepton_ai.cli.trace_summary import summarize
+from lepton_ai.cli.trace.summary import summarize
+from lepton_ai.cli.trace.timeline import make_timeline
+from lepton_ai.cli.trace.timeline_svg import describe, draw_timeline
 from lepton_ai.engine.trace import Arrival, StepTrace
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"

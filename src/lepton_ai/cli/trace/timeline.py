@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lepton_ai.cli.trace_summary import TimeSplit, origin_s, split_time
+from lepton_ai.cli.trace.summary import TimeSplit, origin_s, split_time
 from lepton_ai.engine.trace import RequestStep, StepTrace
 
 

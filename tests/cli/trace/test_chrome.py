@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.cli.traced import some_steps
+from tests.cli.trace.traced import some_steps
 
-from lepton_ai.cli.chrome_trace import chrome_trace
+from lepton_ai.cli.trace.chrome import chrome_trace
 
 
 def events(names: dict[int, str] | None = None) -> list[dict[str, Any]]:

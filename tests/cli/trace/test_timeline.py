@@ -3,10 +3,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from tests.cli.traced import some_steps, step
+from tests.cli.trace.traced import some_steps, step
 
-from lepton_ai.cli.timeline import Bar, BarKind, make_timeline
-from lepton_ai.cli.trace_summary import summarize
+from lepton_ai.cli.trace.summary import summarize
+from lepton_ai.cli.trace.timeline import Bar, BarKind, make_timeline
 from lepton_ai.engine.trace import Arrival
 
 WAITING, PROMPT, DECODE = BarKind.WAITING, BarKind.PROMPT, BarKind.DECODE
