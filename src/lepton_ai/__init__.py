@@ -19,6 +19,7 @@ from lepton_ai.version import __version__
 if TYPE_CHECKING:
     from lepton_ai.engine.async_llm import AsyncLLM
     from lepton_ai.engine.constraints.constraint import Constraint
+    from lepton_ai.engine.device import Device
     from lepton_ai.engine.llm import LLM
     from lepton_ai.engine.outputs import (
         Chunk,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from lepton_ai.engine.remote.process import EngineProcess
     from lepton_ai.engine.request_options import RequestOptions
     from lepton_ai.engine.sampling_params import SamplingParams
-    from lepton_ai.engine.shared_device import Device
     from lepton_ai.engine.stats import EngineStats
     from lepton_ai.engine.trace import StepTrace
     from lepton_ai.errors import LeptonError
@@ -75,7 +75,7 @@ def __getattr__(name: str) -> object:
         case "EngineProcess":
             module = "lepton_ai.engine.remote.process"
         case "Device":
-            module = "lepton_ai.engine.shared_device"
+            module = "lepton_ai.engine.device"
         case "Chunk" | "Classification" | "Completion" | "LabeledToken" | "Score" | "TokenLogprob" | "Usage":
             module = "lepton_ai.engine.outputs"
         case "BertModel" | "CausalOutput" | "EncoderOutput" | "GPTModel":

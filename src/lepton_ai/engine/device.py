@@ -1,41 +1,23 @@
-"""Which backend runs a model, and on what."""
+"""What models of one process share: threads and memory."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from lepton_ai.backends.base import Backend
+from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.config import Environment
-from lepton_ai.engine.load_options import LoadOptions
-from lepton_ai.errors import InvalidRequest
-from lepton_ai.weights.packed import PackedCache
 
 
-@dataclass(frozen=True, slots=True)
-class ChosenDevice:
-    """A backend with the threads it uses and the name of its instruction set."""
+class Device:
+    """The CPU with a budget of memory, for any number of models: ``LLM(..., device=device)``.
 
-    backend: Backend
-    num_threads: int
-    isa: str
+    Steps of models take turns, each with all threads, where models with threads of their own would get in each other's
+    way. ``num_threads`` None takes the cores that this process may use. ``memory_bytes`` is what weights and KV caches
+    may take together; None: what the machine has to spare when a model is loaded.
 
+    Raises InvalidRequest for a number out of range, HardwareUnsupported for an instruction set (``LEPTON_CPU_ISA``)
+    that the machine lacks.
+    """
 
-def choose_device(options: LoadOptions, environment: Environment) -> ChosenDevice:
-    """The backend called ``options.backend`` on its device. Raises InvalidRequest, HardwareUnsupported."""
-    match options.backend:
-        case "cpu":
-            from lepton_ai.backends.cpu.backend import CpuBackend
-            from lepton_ai.backends.cpu.device import CpuDevice
-
-            shared = options.device
-            device = (
-                CpuDevice(num_threads=options.num_threads, isa=environment.cpu_isa) if shared is None else shared.cpu
-            )
-            backend = CpuBackend(device, cache=PackedCache(environment.home), progress=options.progress)
-            return ChosenDevice(backend, device.num_threads, device.isa)
-        case "reference":
-            from lepton_ai.backends.reference.backend import ReferenceBackend
-
-            return ChosenDevice(ReferenceBackend(), 1, "numpy")
-        case other:
-            raise InvalidRequest(f"backend: expected cpu or reference, got {other!r}", param="backend")
+    def __init__(self, *, num_threads: int | None = None, memory_bytes: int | None = None) -> None:
+        environment = Environment.read()
+        threads = environment.num_threads if num_threads is None else num_threads
+        self.cpu = CpuDevice(num_threads=threads, isa=environment.cpu_isa, memory_bytes=memory_bytes)

@@ -12,6 +12,7 @@ from lepton_ai.backends.base import Float32Array, Int32Array
 from lepton_ai.config import Environment, Policy
 from lepton_ai.engine.choices import as_run, chosen
 from lepton_ai.engine.decoder import Decoder
+from lepton_ai.engine.device import Device
 from lepton_ai.engine.encoder import Encoder
 from lepton_ai.engine.generator import Generator
 from lepton_ai.engine.load_options import LoadOptions
@@ -22,7 +23,6 @@ from lepton_ai.engine.outputs import Classification, Completion, LabeledToken, S
 from lepton_ai.engine.prompts import Message, Prompt, as_list, check_length
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
-from lepton_ai.engine.shared_device import Device
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.stream import Stream
 from lepton_ai.engine.text_encoder import Text, TextEncoder

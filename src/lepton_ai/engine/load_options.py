@@ -13,7 +13,7 @@ from lepton_ai.graph.tensor import DType
 from lepton_ai.weights.sources.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
-    from lepton_ai.engine.shared_device import Device
+    from lepton_ai.engine.device import Device
 
 _MAX_REQUESTS = 16
 _MIN_ROWS = 64

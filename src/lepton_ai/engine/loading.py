@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lepton_ai.config import Environment
+from lepton_ai.engine.backend_choice import ChosenDevice, choose_device
 from lepton_ai.engine.decoder import Decoder, make_decoder
-from lepton_ai.engine.device import ChosenDevice, choose_device
 from lepton_ai.engine.encoder import Encoder, make_encoder
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.prompt_encoder import PromptEncoder

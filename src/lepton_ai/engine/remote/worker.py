@@ -17,6 +17,7 @@ import msgspec
 
 from lepton_ai.config import Environment
 from lepton_ai.engine.decoder import Decoder
+from lepton_ai.engine.device import Device
 from lepton_ai.engine.generator import make_compiler, make_engine
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.loading import load
@@ -25,7 +26,6 @@ from lepton_ai.engine.remote.host import EngineHost
 from lepton_ai.engine.remote.hosted import HostedEncoder, HostedGenerator, HostedModel
 from lepton_ai.engine.remote.link import Link, LinkClosed
 from lepton_ai.engine.remote.messages import Command, Event, Loaded, LoadModel, Worked, Working
-from lepton_ai.engine.shared_device import Device
 from lepton_ai.engine.text_encoder import TextEncoder
 
 _UPDATE_S = 0.1
