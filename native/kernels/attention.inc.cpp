@@ -9,6 +9,8 @@
 namespace lepton::LEPTON_ISA {
 
 constexpr int kSplitKeys = 256;
+constexpr int kSplitBlocks = kSplitKeys / kBlockTokens;
+static_assert(kSplitBlocks == kBlockTokens, "the bases of a split make one block of keys");
 constexpr int kQueryRows = 48;   // (token, head) pairs of one KV head that share each key read
 constexpr int kSplitTokens = 8;  // steps up to this many tokens may spread one request's keys over threads
 constexpr float kMasked = -__builtin_inff();
@@ -35,10 +37,11 @@ struct SoftmaxSums {
 
 // Working memory of one tile; the arrays are followed by each other in the thread's scratch.
 struct AttentionScratch {
-  float* queries;     // [rows][D], rotated by position, and as keys are where they are codes
-  float* scores;      // [rows][64]
-  float* keys_f32;    // [4 blocks][D][16]
-  float* values_f32;  // [64][D]
+  float* queries;      // [rows][D], rotated by position, and as keys are where they are codes
+  float* scores;       // [rows][64]
+  float* base_scores;  // [rows][16 blocks of a split]
+  float* keys_f32;     // [4 blocks][D][16]
+  float* values_f32;   // [64][D]
   SoftmaxSums total, split;
 };
 
@@ -47,6 +50,7 @@ static AttentionScratch carve(Scratch scratch, int D) {
   AttentionScratch s;
   s.queries = p, p += kQueryRows * D;
   s.scores = p, p += kQueryRows * kKeyTile;
+  s.base_scores = p, p += kQueryRows * kSplitBlocks;
   s.total.values = p, p += kQueryRows * D;
   s.split.values = p, p += kQueryRows * D;
   s.keys_f32 = p, p += kKeyTile * D;
@@ -151,21 +155,29 @@ static inline LEPTON_INLINE void softmax_row(float* scores, float row_max, float
   *row_sum = *row_sum * factor + reduce_add(total);
 }
 
-// Adds the products of queries with the bases of the tile's blocks to the scores of all rows.
-static void add_base_scores(const AttentionOp& op, const QueryTile& tile, const TileScales& scales, int blocks,
-                            const AttentionScratch& s) {
+// What the bases of a split's blocks of codes, the keys [first, last) of it, add to the scores of all rows.
+static void score_bases(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t split, int64_t first,
+                        int64_t last, const AttentionScratch& s) {
+  alignas(64) float factors[kSplitBlocks];
   const int D = op.head_dim;
-  for (int b = 0; b < blocks; ++b) {
-    float base[kMaxHeadDim];
-    for (int d = 0; d < D; d += W) store(base + d, load_any(scales.bases[b] + d));
-    for (int r = 0; r < tile.rows; ++r) {
-      VF sum = set1(0.0f);
-      for (int d = 0; d < D; d += W) sum = fma(load(base + d), load(s.queries + r * D + d), sum);
-      const VF score = set1(reduce_add(sum) * scales.base_factors[b]);
+  const float* keys = s.keys_f32;
+  read_bases(op, step, tile.seq, tile.kv_head, split * kSplitKeys, first, last, s.keys_f32, factors);
+  for (int r = 0; r < tile.rows; r += kNarrowPassRows)
+    score_rest<kNarrowPassRows>(s.queries + r * D, &keys, 1, D, factors, s.scores + r * kKeyTile,
+                                static_cast<int>(min64(kNarrowPassRows, tile.rows - r)));
+  for (int r = 0; r < tile.rows; ++r)
+    __builtin_memcpy(s.base_scores + r * kSplitBlocks, s.scores + r * kKeyTile, sizeof(float) * kSplitBlocks);
+}
+
+// Adds them to the scores of the tile whose first key is at `first`.
+static void add_base_scores(const QueryTile& tile, int64_t first, int blocks, const AttentionScratch& s) {
+  const int first_block = static_cast<int>(first % kSplitKeys) / kBlockTokens;
+  for (int r = 0; r < tile.rows; ++r)
+    for (int b = 0; b < blocks; ++b) {
+      const VF score = set1(s.base_scores[r * kSplitBlocks + first_block + b]);
       float* row = s.scores + r * kKeyTile + b * kBlockTokens;
       for (int j = 0; j < kBlockTokens; j += W) store(row + j, load(row + j) + score);
     }
-  }
 }
 
 // One tile of keys for all rows.
@@ -176,7 +188,7 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
   for (int r = 0; r < tile.rows; r += kPassRows)
     score_rest<kPassRows>(s.queries + r * D, kv.keys, blocks, D, kv.scales.key_factors, s.scores + r * kKeyTile,
                           static_cast<int>(min64(kPassRows, tile.rows - r)));
-  if (op.kv_type == KvType::I8) add_base_scores(op, tile, kv.scales, blocks, s);
+  if (op.kv_type == KvType::I8) add_base_scores(tile, first, blocks, s);
   if (op.bias) add_biases(op, tile, first, s.scores);
   alignas(64) float factors[kQueryRows] = {};
   for (int r = 0; r < tile.rows; ++r) {
@@ -244,8 +256,10 @@ static void attend_split(const AttentionOp& op, const Step& step, const QueryTil
   const int64_t end = tile.end(tile.rows - 1);
   const int64_t visible = op.window ? tile.first_position - op.window + 1 : 0;
   const int64_t last = min64(end, (split + 1) * kSplitKeys);
-  for (int64_t first = split * kSplitKeys; first < last; first += kKeyTile)
-    if (first + kKeyTile > visible) attend_keys(op, step, tile, first, end, s, sums);
+  int64_t first = split * kSplitKeys;
+  while (first < last && first + kKeyTile <= visible) first += kKeyTile;
+  if (op.kv_type == KvType::I8 && first < last) score_bases(op, step, tile, split, first, last, s);
+  for (; first < last; first += kKeyTile) attend_keys(op, step, tile, first, end, s, sums);
 }
 
 // One row of `D` values: those so far and those of one more split, each brought to the maximum of both.

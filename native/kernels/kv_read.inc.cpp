@@ -5,10 +5,7 @@ namespace lepton::LEPTON_ISA {
 // What a tile has beside keys and values. Of slots that nobody wrote, it may be NaN.
 struct TileScales {
   alignas(64) float key_factors[kKeyTile];  // of a product of a query with each key
-  // Of codes only.
-  float value_scales[kKeyTile];
-  const int8_t* bases[kTileBlocks];
-  float base_factors[kTileBlocks];
+  float value_scales[kKeyTile];             // of codes
 };
 
 // A tile of keys and values as the inner loops read it: in the cache itself, or converted to f32 in scratch.
@@ -26,8 +23,6 @@ static inline void read_scales(const AttentionOp& op, const CodedHead& block, in
     store(to.key_factors + j, set1(scale) * load(block.key_scales + i));
     store(to.value_scales + j, load(block.value_scales + i));
   }
-  to.bases[b] = block.base;
-  to.base_factors[b] = scale * *block.base_scale;
 }
 
 template <class T>
@@ -62,6 +57,31 @@ static KeyTile<float> converted_tile(const AttentionOp& op, const KeyTile<T>& so
     result.values[b] = v;
   }
   return result;
+}
+
+// The bases of the blocks of keys [first, last), at most 16, as if each were a key of one block: [D][16] in f32, and
+// the factors of products with them. The lanes of others are 0.
+static void read_bases(const AttentionOp& op, const Step& step, int seq, int kv_head, int64_t split_begin,
+                       int64_t first, int64_t last, float* keys, float* factors) {
+  static constexpr int8_t kNone[kMaxHeadDim] = {};
+  const int D = op.head_dim;
+  const int8_t* bases[kBlockTokens];
+  for (int b = 0; b < kBlockTokens; ++b) {
+    const int64_t position = split_begin + b * kBlockTokens;
+    bases[b] = kNone;
+    factors[b] = 0.0f;
+    if (position < first || position >= last) continue;
+    const CodedHead block(block_address(op, step, seq, position, kv_head), D);
+    bases[b] = block.base;
+    factors[b] = op.scale / static_cast<float>(head_rotation(D)) * *block.base_scale;
+  }
+  for (int d = 0; d < D; d += W)
+    for (int lane = 0; lane < kBlockTokens; lane += W) {
+      VF lanes[W];
+      for (int i = 0; i < W; ++i) lanes[i] = load_any(bases[lane + i] + d);
+      transpose(lanes);
+      for (int i = 0; i < W; ++i) store(keys + (d + i) * kBlockTokens + lane, lanes[i]);
+    }
 }
 
 }  // namespace lepton::LEPTON_ISA

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lepton_ai.backends.base import MAX_LOGPROBS, Float32Array
+from lepton_ai.backends.base import BLOCK_SIZE, MAX_LOGPROBS, Float32Array
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.attention_bias import AttentionBias
 from lepton_ai.backends.cpu.encoding_state import EncodingState, MatrixUse, Place, attrs_of, columns, row_symbol
@@ -225,7 +225,8 @@ def _attention(state: EncodingState, node: Node) -> None:
     heads = attrs.num_heads // num_kv_heads
     if heads > _QUERY_ROWS:
         raise UnsupportedModel(f"{node.name}: expected at most {_QUERY_ROWS} query heads for a KV head, got {heads}")
-    state.need_scratch(4 * (3 * _QUERY_ROWS * head_dim + _QUERY_ROWS * _KEY_TILE + 2 * _KEY_TILE * head_dim))
+    scores = _KEY_TILE + _SPLIT_KEYS // BLOCK_SIZE
+    state.need_scratch(4 * (3 * _QUERY_ROWS * head_dim + _QUERY_ROWS * scores + 2 * _KEY_TILE * head_dim))
     table = node.inputs[3] if attrs.rope else None
     args = _native.AttentionArgs(
         num_heads=attrs.num_heads,
