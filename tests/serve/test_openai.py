@@ -288,3 +288,7 @@ def test_tokens(server: Running) -> None:
     assert answer == {"tokens": [104, 105], "count": 2, "max_model_len": 256}
     back = httpx.post(f"{server.url}/detokenize", headers=headers, json={"model": "tiny", "tokens": [104, 105]})
     assert back.json() == {"prompt": "hi"}
+    refused = httpx.post(f"{server.url}/tokenize", headers=headers, json={"prompt": "hi"})
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "model"
+    info = httpx.get(f"{server.url}/tokenizer_info", headers=headers, params={"model": "tiny"}).json()
+    assert info == {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "vocab_size": 259}

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from lepton_ai.engine.outputs import Chunk
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.stream import Stream
-from lepton_ai.errors import LeptonError, ModelNotFound
+from lepton_ai.errors import InvalidRequest, LeptonError, ModelNotFound
 from lepton_ai.serve.served_model import ServedModel
 
 ResultT = TypeVar("ResultT")
@@ -38,6 +38,14 @@ class Service:
         if name not in self.models:
             raise ModelNotFound(f"model: expected one of {', '.join(self.models)}, got {name!r:.80}", param="model")
         return self.models[name]
+
+    def one(self, name: str | None) -> ServedModel:
+        """The model of this name, or the only one. Raises ModelNotFound, InvalidRequest."""
+        if name is not None:
+            return self.model(name)
+        if len(self.models) > 1:
+            raise InvalidRequest(f"model: expected one of {', '.join(self.models)}, got none", param="model")
+        return next(iter(self.models.values()))
 
     def options(self, request: Request, *, user: str | None, priority: int | None) -> RequestOptions:
         """Whose the request is, and how urgent. Raises InvalidRequest."""

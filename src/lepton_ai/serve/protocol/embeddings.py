@@ -30,15 +30,15 @@ class EmbeddingRequest(RequestModel):
 
 
 class TokenizeRequest(RequestModel):
-    """A text to cut into tokens."""
+    """A text to cut into tokens. ``model`` may be left out where one is served."""
 
-    model: str
+    model: str | None = None
     prompt: str
     add_special_tokens: bool = True
 
 
 class DetokenizeRequest(RequestModel):
-    """Tokens to join into a text."""
+    """Tokens to join into a text. ``model`` may be left out where one is served."""
 
-    model: str
+    model: str | None = None
     tokens: list[int]

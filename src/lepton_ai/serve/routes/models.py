@@ -31,7 +31,7 @@ async def model(name: str, request: Request) -> Response:
 @router.post("/tokenize")
 async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """Cut a text into tokens."""
-    model = service_of(request).model(body.model)
+    model = service_of(request).one(body.model)
     ids = model.tokenizer.encode(body.prompt, add_special_tokens=body.add_special_tokens)
     return json_response({"tokens": ids, "count": len(ids), "max_model_len": model.info.max_model_len})
 
@@ -39,8 +39,17 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
 @router.post("/detokenize")
 async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     """Join tokens into a text."""
-    tokenizer = service_of(request).model(body.model).tokenizer
+    tokenizer = service_of(request).one(body.model).tokenizer
     return json_response({"prompt": tokenizer.decode(encode_prompt(body.tokens, tokenizer, name="tokens").tolist())})
+
+
+@router.get("/tokenizer_info")
+async def tokenizer_info(request: Request, model: str | None = None) -> Response:
+    """What programs that cut texts themselves, such as lm-evaluation-harness, ask of a model's tokenizer."""
+    tokenizer = service_of(request).one(model).tokenizer
+    special = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
+    spelled = {name: None if id_ is None else tokenizer.token_bytes(id_).decode() for name, id_ in special.items()}
+    return json_response(spelled | {"vocab_size": tokenizer.vocab_size})
 
 
 @router.get("/health")
