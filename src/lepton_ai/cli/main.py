@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn, cast
 import typer
 
 from lepton_ai.cli.output import print_json, print_line, printable
-from lepton_ai.cli.verbs import VERBS
+from lepton_ai.cli.verbs import VERBS, join_verb
 from lepton_ai.errors import InvalidRequest, LeptonError
 from lepton_ai.version import __version__
 
@@ -38,7 +38,7 @@ class Invocation:
         """``--debug`` belongs to no verb and is taken out; ``--json`` is left for its verb."""
         end = argv.index("--") if "--" in argv else len(argv)
         options = argv[:end]
-        args = (*(arg for arg in options if arg != "--debug"), *argv[end:])
+        args = join_verb((*(arg for arg in options if arg != "--debug"), *argv[end:]), VERBS)
         return cls(args, wants_json="--json" in options, wants_traceback="--debug" in options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 
 from lepton_ai.cli.output import printable
 
@@ -47,6 +48,12 @@ class Svg:
 def number(value: float) -> str:
     """A coordinate: to a tenth of a pixel."""
     return f"{value:.1f}".removesuffix(".0")
+
+
+def round_step(least: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is not below ``least``: between the marks of an axis."""
+    power = 10.0 ** math.floor(math.log10(max(least, 1e-9)))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 
 
 def _escaped(text: str) -> str:

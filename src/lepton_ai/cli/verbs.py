@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 class Verb:
     """A verb: its function is imported when it is called, so that no verb pays for the imports of another.
 
-    The function's parameters are its options (see cli/options.py) and its docstring is its help.
+    The function's parameters are its options (see cli/options.py) and its docstring is its help. A name of two words,
+    such as ``bench serve``, is a verb of its own beside ``bench``.
     """
 
     name: str
@@ -36,5 +37,14 @@ VERBS: tuple[Verb, ...] = (
     Verb("inspect", "inspect", "inspect", "Show what is in a model file, and how it would run."),
     Verb("doctor", "doctor", "doctor", "Show what this machine offers, what is used and why, and how fast it is."),
     Verb("bench", "bench", "bench", "Measure how fast a model runs here."),
+    Verb("bench serve", "bench_serve", "bench_serve", "Measure a server under load."),
     Verb("eval", "evaluate", "evaluate", "Measure how well a model predicts a text, and how far it is from another."),
 )
+
+
+def join_verb(args: Sequence[str], verbs: Sequence[Verb]) -> tuple[str, ...]:
+    """The arguments, with a verb of two words as one of them."""
+    first = next((index for index, arg in enumerate(args) if not arg.startswith("-")), len(args))
+    name = " ".join(args[first : first + 2])
+    is_verb = any(verb.name == name for verb in verbs)
+    return (*args[:first], name, *args[first + 2 :]) if is_verb else tuple(args)

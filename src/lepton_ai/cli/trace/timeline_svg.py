@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lepton_ai.cli.svg import Svg, number
+from lepton_ai.cli.svg import Svg, number, round_step
 from lepton_ai.cli.trace.summary import ATTENTION, KERNELS, OTHER_OPS, PRODUCTS, PYTHON, TraceSummary
 from lepton_ai.cli.trace.timeline import Bar, BarKind, Column, Lane, Timeline
 
@@ -90,7 +90,7 @@ class _Picture:
     def _draw_axis(self) -> None:
         """Lines over lanes and charts, with times between the two."""
         seconds = self._timeline.seconds
-        step = _round_step(seconds / 10)
+        step = round_step(seconds / 10)
         unit, factor, digits = ("s", 1.0, max(0, -math.floor(math.log10(step)))) if seconds >= 2 else ("ms", 1e3, 0)
         if unit == "ms":
             digits = max(0, -math.floor(math.log10(step * factor)))
@@ -246,12 +246,6 @@ def _time(seconds: float) -> str:
 def _cross(x: float, y: float, half: float) -> str:
     left, right, top, bottom = number(x - half), number(x + half), number(y - half), number(y + half)
     return f"M{left} {top}L{right} {bottom}M{left} {bottom}L{right} {top}"
-
-
-def _round_step(least: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is not below ``least``."""
-    power = 10.0 ** math.floor(math.log10(max(least, 1e-9)))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 
 
 def _round_share(most: float) -> float:
