@@ -34,8 +34,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "backends": frozenset({"errors", "config", "graph", "weights"}),
     "engine": frozenset({"errors", "config", "graph", "weights", "text", "models", "backends"}),
     "serve": frozenset({"version", "errors", "config", "weights", "text", "engine"}),
+    "loadgen": frozenset({"errors"}),
     "cli": frozenset(
-        {"version", "errors", "config", "graph", "weights", "text", "models", "backends", "engine", "serve"}
+        {"version", "errors", "config", "graph", "weights", "text", "models", "backends", "engine", "serve", "loadgen"}
     ),
     "__main__": frozenset({"cli"}),
 }

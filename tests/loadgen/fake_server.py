@@ -78,7 +78,7 @@ async def answer_all(asked: Asked, reply: Reply) -> None:
 
 @dataclass
 class FakeServer:
-    """``answer`` is for the routes that generate; ``statuses`` are what other paths answer in place of what they have."""
+    """``answer`` is for the routes that generate; ``statuses`` are what paths answer in place of what they have."""
 
     answer: Answer = answer_all
     models: Sequence[str] = ("fake", "other")

@@ -76,7 +76,9 @@ def test_the_last_usage_counts() -> None:
     assert read((11.0, usage(1, 1) + text("a") + usage(1, 2) + DONE)).output_tokens == 2
 
 
-@pytest.mark.parametrize(("body", "kind"), [(text("a"), "no [DONE]"), (text("a") + DONE, "no usage"), (b"", "no [DONE]")])
+@pytest.mark.parametrize(
+    ("body", "kind"), [(text("a"), "no [DONE]"), (text("a") + DONE, "no usage"), (b"", "no [DONE]")]
+)
 def test_streams_that_are_not_whole(body: bytes, kind: str) -> None:
     with pytest.raises(RequestFailed) as raised:
         read((11.0, body))

@@ -47,7 +47,9 @@ def test_pieces(choice: object, has_text: bool, finishes: bool) -> None:
 
 
 def test_usage() -> None:
-    usage = read_piece(b'{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}').usage
+    usage = read_piece(
+        b'{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}'
+    ).usage
     assert usage is not None and (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (3, 4, 0)
     usage = read_piece(b'{"usage": {"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}}').usage
     assert usage is not None and usage.cached_tokens == 2

@@ -139,7 +139,7 @@ def bench_serve(
     Examples:
       lepton bench serve http://127.0.0.1:8000 --clients 1,4,16,64
       lepton bench serve http://127.0.0.1:8000 --rate 0.5,1,2 --duration 60 --slo ttft=1s,tpot=100ms --plot load.svg
-      lepton bench serve https://example.com/v1 --model tiny --prompts questions.txt --no-ignore-eos
+      lepton bench serve https://example.com/v1 --model tiny --prompts questions.txt
     """
     if plot is not None:
         check_plot_path(plot)
@@ -153,7 +153,7 @@ def bench_serve(
             is_chat=chat,
             ignore_eos=ignore_eos,
         ),
-        loads=_loads(clients, rate, requests, duration),
+        loads=_loads(clients, rate, requests=requests, duration=duration),
         seed=secrets.randbits(32) if seed is None else seed,
         model=model,
         api_key=Environment.read().api_key,
@@ -162,12 +162,7 @@ def bench_serve(
         objectives=None if slo is None else Objectives.parse(slo),
     )
     benchmark = asyncio.run(run_benchmark(plan, load_progress()))
-    if plot is not None:
-        write_plot(plot, draw_chart(benchmark))
-    if json:
-        print_json(_to_dict(plan, benchmark))
-    else:
-        print_benchmark(benchmark)
+    _show(plan, benchmark, plot=plot, is_json=json)
     if not all(row.num_answered for row in benchmark.reports):
         raise typer.Exit(1)  # a row without an answer is no measurement
 
@@ -198,7 +193,7 @@ def _source(
     return FilePrompts(read_prompts(prompts), output, ignore_eos=bool(ignore_eos))
 
 
-def _loads(clients: str | None, rate: str | None, requests: int | None, duration: float | None) -> Sequence[Load]:
+def _loads(clients: str | None, rate: str | None, *, requests: int | None, duration: float | None) -> Sequence[Load]:
     """A load for each row. Raises InvalidRequest."""
     if clients is not None and rate is not None:
         raise InvalidRequest("--rate: expected none with --clients", param="rate")
@@ -208,9 +203,11 @@ def _loads(clients: str | None, rate: str | None, requests: int | None, duration
         num_requests = None if duration is not None else requests or _ARRIVALS
         return [
             Load(rate_per_s=each, num_requests=num_requests, duration_s=duration)
-            for each in _numbers(rate, r"\d{1,6}(?:\.\d{1,6})?", float, "--rate: expected numbers such as 0.5,1,2")
+            for each in _numbers(
+                rate, r"\d{1,6}(?:\.\d{1,6})?", float, expected="--rate: expected numbers such as 0.5,1,2"
+            )
         ]
-    counts = _numbers(clients or _CLIENTS, r"\d{1,5}", int, "--clients: expected numbers such as 1,4,16")
+    counts = _numbers(clients or _CLIENTS, r"\d{1,5}", int, expected="--clients: expected numbers such as 1,4,16")
     return [
         Load(
             clients=each,
@@ -221,13 +218,22 @@ def _loads(clients: str | None, rate: str | None, requests: int | None, duration
     ]
 
 
-def _numbers(text: str, pattern: str, kind: Callable[[str], NumberT], expected: str) -> list[NumberT]:
+def _numbers(text: str, pattern: str, kind: Callable[[str], NumberT], *, expected: str) -> list[NumberT]:
     """Several, each above zero and there once."""
     parts = [part.strip() for part in text.split(",")]
     numbers = [kind(part) for part in parts if re.fullmatch(pattern, part, re.ASCII)]
     if len(numbers) < len(parts) or not all(numbers) or len(set(numbers)) < len(numbers):
         raise InvalidRequest(f"{expected}, each once, got {text!r:.40}", param=expected[2:].partition(":")[0])
     return numbers
+
+
+def _show(plan: Plan, benchmark: Benchmark, *, plot: Path | None, is_json: bool) -> None:
+    if plot is not None:
+        write_plot(plot, draw_chart(benchmark))
+    if is_json:
+        print_json(_to_dict(plan, benchmark))
+    else:
+        print_benchmark(benchmark)
 
 
 def _to_dict(plan: Plan, benchmark: Benchmark) -> dict[str, object]:

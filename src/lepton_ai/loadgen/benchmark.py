@@ -67,12 +67,12 @@ async def run_benchmark(plan: Plan, progress: Progress) -> Benchmark:
         reports = []
         for load in plan.loads:
             # Arrivals are the same for all rates but for their scale: rows differ by the rate alone.
-            measurement = await run_load(target, workload, load, plan.seed, progress)
+            measurement = await run_load(target, workload, load, seed=plan.seed, progress=progress)
             reports.append(report(measurement, plan.objectives))
     except Refused as error:
         raise _explained(error, ignores_eos=plan.source.ignore_eos) from None
     finally:
-        target.close()
+        await target.close()
     return Benchmark(model, version, form, reports)
 
 
@@ -86,11 +86,11 @@ async def _first_model(target: Target) -> str:
 async def _make_workload(plan: Plan, target: Target, model: str) -> tuple[Workload, str]:
     source = plan.source
     if isinstance(source, FilePrompts):
-        made = FileWorkload(model, source.prompts, source.output_tokens, plan.seed, ignore_eos=source.ignore_eos)
+        made = FileWorkload(model, source.prompts, source.output_tokens, seed=plan.seed, ignore_eos=source.ignore_eos)
         return made, "a file's"
     pool = await Pool.ask(target, model)
     form = "chats" if source.is_chat else "texts" if pool.ids is None else "ids"
-    return SyntheticWorkload(model, source, pool, plan.seed), form
+    return SyntheticWorkload(model, source, pool, seed=plan.seed), form
 
 
 def _explained(error: Refused, *, ignores_eos: bool) -> Refused | InvalidRequest:

@@ -123,6 +123,11 @@ class HttpClient:
         self._connect_timeout_s = connect_timeout_s
         self._idle: list[_Connection] = []
 
+    @property
+    def num_idle(self) -> int:
+        """Connections that wait for another request."""
+        return sum(connection.is_open for connection in self._idle)
+
     async def send(self, request: bytes, receiver: Receiver, *, timeout_s: float) -> None:
         """Send a request as it stands on the wire; ``receiver`` gets the answer. Raises RequestFailed.
 
@@ -132,18 +137,19 @@ class HttpClient:
         connection = self._take_idle()
         if connection is not None:
             try:
-                return await self._send_on(connection, request, receiver, timeout_s)
+                return await self._send_on(connection, request, receiver, timeout_s=timeout_s)
             except Disconnected as error:
                 if error.had_answer:
                     raise
-        await self._send_on(await self._connect(), request, receiver, timeout_s)
+        await self._send_on(await self._connect(), request, receiver, timeout_s=timeout_s)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connections that are idle: all, when no request is under way."""
         while self._idle:
             self._idle.pop().abort()
+        await asyncio.sleep(0)  # an aborted socket is closed by the next turn of the loop
 
-    async def _send_on(self, connection: _Connection, request: bytes, receiver: Receiver, timeout_s: float) -> None:
+    async def _send_on(self, connection: _Connection, request: bytes, receiver: Receiver, *, timeout_s: float) -> None:
         try:
             await asyncio.wait_for(connection.send(request, receiver), timeout_s)
         except asyncio.TimeoutError:

@@ -48,7 +48,7 @@ class FileWorkload:
     """The lines in their order, and again. ``output_tokens`` is for lines that do not say how many they want."""
 
     def __init__(
-        self, model: str, prompts: Sequence[FilePrompt], output_tokens: Lengths, seed: int, *, ignore_eos: bool
+        self, model: str, prompts: Sequence[FilePrompt], output_tokens: Lengths, *, seed: int, ignore_eos: bool
     ) -> None:
         self._model = model
         self._prompts = prompts

@@ -65,7 +65,7 @@ class Measurement:
     cpu_s: float
 
 
-async def run_load(target: Target, workload: Workload, load: Load, seed: int, progress: Progress) -> Measurement:
+async def run_load(target: Target, workload: Workload, load: Load, *, seed: int, progress: Progress) -> Measurement:
     """Run one load to its end. ``seed`` is that of the arrivals."""
     progress.start(load.label, load.num_requests or load.duration_s or 0.0)
     try:

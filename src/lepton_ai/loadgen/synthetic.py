@@ -64,7 +64,7 @@ class Pool:
 class SyntheticWorkload:
     """A workload of one shape; equal seeds give equal requests."""
 
-    def __init__(self, model: str, shape: Shape, pool: Pool, seed: int) -> None:
+    def __init__(self, model: str, shape: Shape, pool: Pool, *, seed: int) -> None:
         self._model = model
         self._shape = shape
         self._words_per_token = pool.words_per_token

@@ -116,9 +116,9 @@ class Target:
                 return ids
         return None
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close its connections. No request may be under way."""
-        self._client.close()
+        await self._client.close()
 
     async def _ask(self, request: bytes, path: str, *, may_be: tuple[int, ...] = ()) -> tuple[int, bytes]:
         answer = _Whole()
