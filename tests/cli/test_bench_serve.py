@@ -143,7 +143,7 @@ def test_a_plot(lepton: Lepton, server: FakeServer, tmp_path: Path) -> None:
     assert len([p for p in root.iter(f"{SVG}path") if str(p.get("class")).startswith("line")]) == 2 + 3 * 3
     for mark in root.iter(f"{SVG}rect"):
         x, y = float(mark.get("x", "nan")), float(mark.get("y", "nan"))
-        assert 0 <= x <= 660 and 0 <= y <= 470
+        assert 0 <= x <= 800 and 0 <= y <= 470
 
 
 @pytest.mark.parametrize("least", [0.0, 1e-6, 0.3, 1.0, 1.01, 2.0, 4.9, 7.3, 10.0, 512.0])

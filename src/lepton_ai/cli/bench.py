@@ -98,8 +98,6 @@ def bench(
     With --trace, twelve requests come one after another: long and short prompts, some with a common beginning, one of
     them urgent. The file shows for each when it waited and ran, and where the time of the engine's steps went.
 
-    A server is measured by lepton bench serve.
-
     \b
     Examples:
       lepton bench smollm2 --prompt-tokens 512 --output-tokens 128 --concurrency 4

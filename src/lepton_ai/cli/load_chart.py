@@ -13,7 +13,7 @@ from lepton_ai.errors import InvalidRequest, StorageError
 from lepton_ai.loadgen.benchmark import Benchmark
 from lepton_ai.loadgen.statistics import Report, Spread
 
-_PANEL, _HEIGHT = 330, 210
+_PANEL, _HEIGHT = 400, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 34, 44
 _HEAD, _MARK = 50, 6
 _LOOK = """
@@ -76,7 +76,7 @@ def _panels(reports: Sequence[Report]) -> Sequence[_Panel]:
 
     rates = [
         ("output", [row.output_tokens_per_s for row in reports]),
-        ("prompts too", [row.total_tokens_per_s for row in reports]),
+        ("total", [row.total_tokens_per_s for row in reports]),
     ]
     return (
         _Panel("tokens a second", "", rates),
@@ -105,13 +105,14 @@ class _Chart:
         for tick in range(round(self._most / self._step) + 1):
             y = self._y(tick * self._step)
             svg.path(f"M{number(self._x0)} {number(y)}H{number(self._x1)}", css="grid")
-            svg.text(self._x0 - 6, y + 4, f"{tick * self._step:g}", css="right quiet")
+            svg.text(self._x0 - 6, y + 4, f"{tick * self._step:,g}", css="right quiet")
         for index, label in enumerate(labels):
             svg.text(self._x(index, len(labels)), self._y0 + 15, label, css="middle quiet")
         svg.text((self._x0 + self._x1) / 2, self._y0 + 30, name, css="middle quiet")
+        room = 20 + 7 * max(len(series) for series, _ in panel.series)
         for index, (series, values) in enumerate(panel.series):
             self._draw_series(index, series, values, labels)
-            x = self._x1 - 62 * (len(panel.series) - index)
+            x = self._x1 - room * (len(panel.series) - index)
             svg.rect(x, self._y1 - 22, 8, 8, css=f"m{index}")
             svg.text(x + 12, self._y1 - 14, series, css="quiet")
 
