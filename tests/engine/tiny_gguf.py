@@ -22,13 +22,21 @@ TEMPLATE = (
 )
 
 
-def tiny_gguf(path: Path, *, seed: int = 0, has_template: bool = True, window: int | None = None) -> Path:
+def tiny_gguf(
+    path: Path,
+    *,
+    seed: int = 0,
+    has_template: bool = True,
+    window: int | None = None,
+    template: str = TEMPLATE,
+    context_length: int = CONTEXT_LENGTH,
+) -> Path:
     """Write the file. Id ``b`` is byte ``b``; the control tokens follow. The first of two layers has the ``window``."""
     alphabet = byte_alphabet()
     metadata: dict[str, Value] = {
         "general.architecture": "llama",
         "llama.block_count": 2,
-        "llama.context_length": CONTEXT_LENGTH,
+        "llama.context_length": context_length,
         "llama.embedding_length": 64,
         "llama.feed_forward_length": 96,
         "llama.attention.head_count": 4,
@@ -48,7 +56,7 @@ def tiny_gguf(path: Path, *, seed: int = 0, has_template: bool = True, window: i
         metadata["llama.attention.sliding_window"] = window
         metadata["llama.attention.sliding_window_pattern"] = [True, False]
     if has_template:
-        metadata["tokenizer.chat_template"] = TEMPLATE
+        metadata["tokenizer.chat_template"] = template
     embedding = _tensor((VOCAB_SIZE, 64), np.random.default_rng(seed))
     write_gguf(path, metadata, {"token_embd.weight": embedding})
     with GGUFFile(path) as file:

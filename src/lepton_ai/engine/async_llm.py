@@ -19,6 +19,7 @@ from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.loading import TextSide, read_text_side
 from lepton_ai.engine.model_info import ModelInfo
 from lepton_ai.engine.outputs import Classification, Completion, LabeledToken, join_chunks
+from lepton_ai.engine.prompt_encoder import PromptEncoder
 from lepton_ai.engine.prompts import Message, Prompt, as_list
 from lepton_ai.engine.remote.client import RemoteClient, vectors_of
 from lepton_ai.engine.remote.connection import RemoteGeneration
@@ -160,7 +161,12 @@ class AsyncLLM:
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """The token ids that ``chat`` answers. Raises TemplateError like ``LLM.chat_prompt``."""
-        return self._texts.prompts.chat(messages)
+        return self._texts.prompts.chat(messages).ids
+
+    @property
+    def prompts(self) -> PromptEncoder:
+        """What makes prompts of conversations: with tools, and the variables of the model's chat template."""
+        return self._texts.prompts
 
     async def embed(
         self,

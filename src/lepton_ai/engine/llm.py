@@ -176,7 +176,7 @@ class LLM:
 
         Raises TemplateError if the model has no chat template or it refuses the messages.
         """
-        return self._texts.prompts.chat(messages)
+        return self._texts.prompts.chat(messages).ids
 
     def stats(self) -> EngineStats:
         """What the engine has done and holds, at any moment and from any thread.

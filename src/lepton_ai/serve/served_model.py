@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from lepton_ai.engine.async_llm import AsyncLLM
 from lepton_ai.engine.model_info import ModelInfo
 from lepton_ai.engine.outputs import Completion
-from lepton_ai.engine.prompts import Message, Prompt
+from lepton_ai.engine.prompt_encoder import PromptEncoder
+from lepton_ai.engine.prompts import Prompt
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
@@ -40,9 +41,10 @@ class ServedModel:
         """What holds where a request does not say."""
         return self._llm.default_params
 
-    def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The token ids that an answer to a conversation continues."""
-        return self._llm.chat_prompt(messages)
+    @property
+    def prompts(self) -> PromptEncoder:
+        """What makes prompts of conversations."""
+        return self._llm.prompts
 
     async def generate(self, prompt: Prompt, params: SamplingParams, options: RequestOptions) -> list[Completion]:
         """The ``params.n`` completions of a prompt."""

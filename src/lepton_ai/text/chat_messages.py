@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.text.provenance import Json
@@ -33,6 +34,15 @@ def check_tools(tools: Sequence[Mapping[str, object]] | None) -> list[Json] | No
         if not isinstance(tool, Mapping):
             raise _invalid(f"tools[{index}]", "a JSON schema", type(tool).__name__)
     return [_plain(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
+
+
+def check_variables(variables: Mapping[str, object], known: Collection[str]) -> dict[str, Json]:
+    """A plain copy of a template's variables. Raises InvalidRequest, naming one that is not among the ``known``."""
+    for name in variables:
+        if name not in known:
+            expected = f"one of {', '.join(sorted(known))}" if known else "none"
+            raise _invalid("variables", f"{expected}, as the model's chat template reads no other", repr(name))
+    return {name: _plain(value, f"variables.{name}") for name, value in variables.items()}
 
 
 def _message(message: Mapping[str, object], place: str) -> Json:
@@ -79,4 +89,4 @@ def _plain(value: object, place: str, depth: int = 0) -> Json:
 
 
 def _invalid(place: str, expected: str, got: str) -> InvalidRequest:
-    return InvalidRequest(f"{place}: expected {expected}, got {got}", param=place.split("[")[0])
+    return InvalidRequest(f"{place}: expected {expected}, got {got}", param=re.split(r"[.[]", place)[0])

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 
 from lepton_ai.errors import TemplateError
-from lepton_ai.text.chat_messages import check_messages, check_tools
+from lepton_ai.text.answer_format import read_answer_format
+from lepton_ai.text.chat_messages import check_messages, check_tools, check_variables
 from lepton_ai.text.gguf_tokens import CHAT_TEMPLATE_KEY, Metadata
 from lepton_ai.text.provenance import Json, Provenance
 from lepton_ai.text.segments import Segment
@@ -19,6 +20,20 @@ from lepton_ai.text.template_sandbox import MeteredEnvironment
 from lepton_ai.text.tokenizer import Tokenizer
 
 _MAX_DATE_FORMAT = 256
+_OURS = frozenset(
+    [
+        "messages",
+        "tools",
+        "documents",
+        "add_generation_prompt",
+        "strftime_now",
+        "bos_token",
+        "eos_token",
+        "unk_token",
+        "pad_token",
+    ]
+)
+"""What templates get of the model and of the conversation; a caller sets no variable of these names."""
 
 
 class ChatTemplate:
@@ -26,7 +41,9 @@ class ChatTemplate:
 
     ``source`` is Jinja, with the settings and helpers that the transformers library gives to chat templates; it is
     not trusted (see ``template_sandbox``). ``control_tokens`` are those of the model, ``variables`` the further names
-    that the template sees, such as ``bos_token``. Raises TemplateError for a template that does not compile.
+    that the template sees, such as ``bos_token``. ``self.variables`` are those that a caller may set,
+    ``self.answer_format`` is what the template shows of the answers. Raises TemplateError for a template that does not
+    compile.
     """
 
     def __init__(
@@ -40,8 +57,14 @@ class ChatTemplate:
     ) -> None:
         self._environment = MeteredEnvironment({"raise_exception": _raise_exception})
         self._template = self._environment.compile_chat(source)
-        self._provenance = Provenance(control_tokens, _strings_of(self._environment.parse(source)))
+        tree = self._environment.parse(source)
+        control_tokens = tuple(control_tokens)
+        self._provenance = Provenance(control_tokens, _strings_of(tree))
         self._variables = dict(variables or {})
+        read = meta.find_undeclared_variables(tree)
+        self.variables = frozenset(read - _OURS - self._variables.keys())
+        self.answer_format = read_answer_format(source, takes_tools="tools" in read, control_tokens=control_tokens)
+        self._has_developer = "developer" in source
         self._limits = limits or TemplateLimits()
         self._now = now
 
@@ -77,30 +100,43 @@ class ChatTemplate:
         messages: Sequence[Mapping[str, object]],
         *,
         tools: Sequence[Mapping[str, object]] | None = None,
+        variables: Mapping[str, object] | None = None,
         add_generation_prompt: bool = True,
     ) -> str:
         """The prompt as text, for people to read; to run it, take ``render_segments``.
 
-        A message has a ``role`` and, as a string, its ``content``; ``tools`` are JSON schemas. With
-        ``add_generation_prompt`` the prompt ends where the model's answer begins. Raises InvalidRequest for malformed
-        messages or tools, TemplateError for a template that refuses them, fails, or spends more than its limits.
+        A message has a ``role`` and, as a string, its ``content``; ``tools`` are JSON schemas; ``variables`` are those
+        of this template alone, such as ``enable_thinking``. With ``add_generation_prompt`` the prompt ends where the
+        model's answer begins. A developer's message is the system's where the template knows no developer. Raises
+        InvalidRequest for malformed messages or tools and for a variable that the template does not read, TemplateError
+        for a template that refuses them, fails, or spends more than its limits.
         """
-        return self._renderer(add_generation_prompt=add_generation_prompt)(check_messages(messages), check_tools(tools))
+        render = self._renderer(add_generation_prompt=add_generation_prompt)
+        return render(self._checked(messages), [check_tools(tools), check_variables(variables or {}, self.variables)])
 
     def render_segments(
         self,
         messages: Sequence[Mapping[str, object]],
         *,
         tools: Sequence[Mapping[str, object]] | None = None,
+        variables: Mapping[str, object] | None = None,
         add_generation_prompt: bool = True,
     ) -> list[Segment]:
         """The prompt for ``Tokenizer.encode_segments``. Its control segments are the template's own.
 
-        What messages and tools hold is text, whatever it looks like. Where they hold no control token, the ids are
-        those of the rendered text. Raises like ``render``.
+        What messages, tools and variables hold is text, whatever it looks like. Where they hold no control token, the
+        ids are those of the rendered text. Raises like ``render``.
         """
         render = self._renderer(add_generation_prompt=add_generation_prompt)
-        return self._provenance.render(check_messages(messages), check_tools(tools), render)
+        others: list[Json] = [check_tools(tools), check_variables(variables or {}, self.variables)]
+        return self._provenance.render(self._checked(messages), others, render)
+
+    def _checked(self, messages: Sequence[Mapping[str, object]]) -> list[Json]:
+        checked = check_messages(messages)
+        for message in checked:
+            if not self._has_developer and isinstance(message, dict) and message["role"] == "developer":
+                message["role"] = "system"
+        return checked
 
     def _renderer(self, *, add_generation_prompt: bool) -> Callable[[Json, Json], str]:
         now = self._now()
@@ -110,11 +146,13 @@ class ChatTemplate:
                 raise TemplateError(f"chat template: expected a date format up to {_MAX_DATE_FORMAT} characters")
             return now.strftime(format)
 
-        def render(messages: Json, tools: Json) -> str:
+        def render(messages: Json, others: Json) -> str:
+            assert isinstance(others, list) and isinstance(others[1], dict)
             variables = {
+                **others[1],
                 **self._variables,
                 "messages": messages,
-                "tools": tools,
+                "tools": others[0],
                 "documents": None,
                 "add_generation_prompt": add_generation_prompt,
                 "strftime_now": strftime_now,

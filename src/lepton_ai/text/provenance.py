@@ -34,17 +34,17 @@ class Provenance:
         kept = sorted({text for text in mentioned if self._is_apart(text)}, key=lambda text: (-len(text), text))
         self._kept = re.compile("(" + "|".join(map(re.escape, kept)) + ")") if kept else None
 
-    def render(self, messages: Json, tools: Json, render: Callable[[Json, Json], str]) -> list[Segment]:
-        """The segments of a rendered chat: ``render`` takes messages and tools.
+    def render(self, messages: Json, others: Json, render: Callable[[Json, Json], str]) -> list[Segment]:
+        """The segments of a rendered chat: ``render`` takes messages and the ``others``, tools and variables.
 
         Raises InvalidRequest for a key that holds a control token, TemplateError where the template changes its
         messages so that a user's control token cannot be told from its own, and what ``render`` raises.
         """
-        plain = render(messages, tools)
+        plain = render(messages, others)
         if not self._alphabet:
             return self._splitter.split(plain)
-        disguise = self._make_disguise([messages, tools])
-        disguised = render(self._put_on(messages, disguise), self._put_on(tools, disguise))
+        disguise = self._make_disguise([messages, others])
+        disguised = render(self._put_on_messages(messages, disguise), self._put_on(others, disguise))
         take_off = {ord(twin): char for char, twin in disguise.items()}
         segments = self._splitter.split(disguised)
         if disguised.translate(take_off) == plain:
@@ -76,6 +76,15 @@ class Provenance:
         free = (chr(point) for point in range(_FIRST_TWIN, _LAST_TWIN) if chr(point) not in used)
         return dict(zip(self._alphabet, free, strict=False))
 
+    def _put_on_messages(self, messages: Json, disguise: dict[str, str]) -> Json:
+        """All but the roles, which are checked; a template compares them."""
+        disguised = self._put_on(messages, disguise)
+        if isinstance(messages, list) and isinstance(disguised, list):
+            for message, made in zip(messages, disguised, strict=True):
+                if isinstance(message, dict) and isinstance(made, dict) and "role" in message:
+                    made["role"] = message["role"]
+        return disguised
+
     def _put_on(self, value: Json, disguise: dict[str, str]) -> Json:
         if isinstance(value, str):
             table = str.maketrans(disguise)
@@ -90,7 +99,7 @@ class Provenance:
             for key in value:
                 if _controls(self._splitter.split(key)):
                     raise InvalidRequest(f"tools: expected keys without control tokens, got {key!r}", param="tools")
-            return {k: item if k == "role" else self._put_on(item, disguise) for k, item in value.items()}
+            return {key: self._put_on(item, disguise) for key, item in value.items()}
         return value
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from lepton_ai.engine.constraints.constraint import Constraint, ConstraintKind
+from lepton_ai.engine.constraints.constraint import JSON_WHITESPACE, Constraint, ConstraintKind
 from lepton_ai.engine.constraints.token_matcher import TokenMatcher
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.text.tokenizer import Tokenizer
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
 _MAX_KEPT = 64
-_WHITESPACE = r"[\x20\x0A\x0D\x09]{0,24}"
-"""Between parts of JSON, unless a schema's ``x-guidance`` says otherwise: no model may go on with spaces for ever."""
 
 
 class ConstraintCompiler:
@@ -57,7 +55,7 @@ class ConstraintCompiler:
 
         if constraint.kind is ConstraintKind.JSON_SCHEMA:
             grammar = LLMatcher.grammar_from_json_schema(
-                constraint.source, defaults={"whitespace_pattern": _WHITESPACE}, overrides={"lenient": False}
+                constraint.source, defaults={"whitespace_pattern": JSON_WHITESPACE}, overrides={"lenient": False}
             )
         elif constraint.kind is ConstraintKind.REGEX:
             grammar = LLMatcher.grammar_from_regex(constraint.source)

@@ -12,6 +12,9 @@ from lepton_ai.errors import InvalidRequest
 _MAX_SOURCE_BYTES = 256 * 1024
 _MAX_OPTIONS = 1000
 
+JSON_WHITESPACE = r"[\x20\x0A\x0D\x09]{0,24}"
+"""Between parts of JSON, unless a schema's ``x-guidance`` says otherwise: no model may go on with spaces for ever."""
+
 
 class ConstraintKind(enum.Enum):
     """The language that a constraint is written in."""

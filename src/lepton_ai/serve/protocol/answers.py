@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lepton_ai.engine.outputs import Chunk, Completion, Usage
+from lepton_ai.engine.outputs import Completion, Usage
 from lepton_ai.serve.protocol.logprobs import Logprobs
 
 Json = dict[str, object]
 
 
-def usage_of(groups: Sequence[Sequence[Usage]]) -> Json:
-    """Tokens of some prompts, each of which counts once, and of all their completions."""
+def usage_of(groups: Sequence[Sequence[Usage]], *, reasoning_tokens: int | None = None) -> Json:
+    """Tokens of some prompts, each of which counts once, and of all their completions, reasoning among them."""
+    details = {} if reasoning_tokens is None else {"completion_tokens_details": {"reasoning_tokens": reasoning_tokens}}
     prompt = sum(group[0].prompt_tokens for group in groups)
     completion = sum(usage.completion_tokens for group in groups for usage in group)
     return {
@@ -20,17 +21,19 @@ def usage_of(groups: Sequence[Sequence[Usage]]) -> Json:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": sum(group[0].cached_tokens for group in groups)},
-    }
+    } | details
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What an answer and all its pieces begin with."""
+    """What an answer and all its pieces begin with. ``has_usage``: a last piece has the usage, the others say null."""
 
     id: str
     object: str
     created: int
     model: str
+    has_usage: bool = False
+    service_tier: str | None = None
 
     def answer(self, choices: Sequence[Json], usage: Json) -> Json:
         """A whole answer."""
@@ -38,27 +41,32 @@ class Head:
 
     def piece(self, choices: Sequence[Json], usage: Json | None = None) -> Json:
         """A piece of a streamed one; that with the ``usage`` has no choices."""
-        return self._common() | {"choices": choices} | ({} if usage is None else {"usage": usage})
+        return self._common() | {"choices": choices} | ({"usage": usage} if self.has_usage else {})
 
     def _common(self) -> Json:
-        return {"id": self.id, "object": self.object, "created": self.created, "model": self.model}
+        common: Json = {"id": self.id, "object": self.object, "created": self.created, "model": self.model}
+        return common if self.service_tier is None else common | {"service_tier": self.service_tier}
 
 
-def chat_choice(index: int, completion: Completion, logprobs: Logprobs | None) -> Json:
+def text_message(completion: Completion) -> Json:
+    """The message of a whole chat answer that is text alone."""
+    return {"role": "assistant", "content": completion.text, "refusal": None}
+
+
+def chat_choice(index: int, message: Json, logprobs: Logprobs | None, finish_reason: str) -> Json:
     """A choice of a whole chat answer."""
-    message = {"role": "assistant", "content": completion.text, "refusal": None}
-    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": completion.finish_reason}
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
-def chat_start(index: int) -> Json:
-    """The first piece of a choice: who speaks."""
-    delta = {"role": "assistant", "content": "", "refusal": None}
+def chat_start(index: int, content: str | None = "") -> Json:
+    """The first piece of a choice: who speaks. ``content`` is None where there may be none."""
+    delta = {"role": "assistant", "content": content, "refusal": None}
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
 
-def chat_piece(index: int, chunk: Chunk, logprobs: Logprobs | None) -> Json:
-    """A piece of a choice with text."""
-    return {"index": index, "delta": {"content": chunk.text}, "logprobs": logprobs, "finish_reason": None}
+def chat_piece(index: int, delta: Json, logprobs: Logprobs | None) -> Json:
+    """A piece of a choice."""
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
 
 
 def chat_end(index: int, finish_reason: str) -> Json:

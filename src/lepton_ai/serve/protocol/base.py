@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,7 +22,7 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     unsupported: ClassVar[Mapping[str, str]] = {}
-    """Fields of the original that are not obeyed, and why; null passes."""
+    """Fields of the original that are not obeyed, and why; null and false ask for nothing."""
 
     @model_validator(mode="before")
     @classmethod
@@ -30,15 +30,19 @@ class RequestModel(BaseModel):
         if not isinstance(data, dict):
             return data
         for name, reason in cls.unsupported.items():
-            if data.get(name) is not None:
+            if data.get(name) not in (None, False):
                 raise PydanticCustomError("unsupported", "{name}: not supported, as {reason}", _context(name, reason))
         return {name: value for name, value in data.items() if name not in cls.unsupported}
 
 
 class StreamOptions(RequestModel):
-    """``include_usage``: a last chunk without choices says how many tokens there were."""
+    """``include_usage``: a last chunk without choices says how many tokens there were.
+
+    ``include_obfuscation``: chunks are never padded.
+    """
 
     include_usage: bool = False
+    include_obfuscation: Literal[False] | None = None
 
 
 class JsonSchema(RequestModel):

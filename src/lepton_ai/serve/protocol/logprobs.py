@@ -18,13 +18,14 @@ class LogprobsWriter:
 
     def chat(self, entries: Iterable[TokenLogprob]) -> Logprobs:
         """``{"content": [...]}``: each token with its bytes and its alternatives."""
-        return {
-            "content": [
-                self._token(e.token_id, e.logprob) | {"top_logprobs": [self._token(i, p) for i, p in e.top]}
-                for e in entries
-            ],
-            "refusal": None,
-        }
+        return {"content": self.chat_entries(entries), "refusal": None}
+
+    def chat_entries(self, entries: Iterable[TokenLogprob]) -> list[Logprobs]:
+        """The list in it."""
+        return [
+            self._token(e.token_id, e.logprob) | {"top_logprobs": [self._token(i, p) for i, p in e.top]}
+            for e in entries
+        ]
 
     def completion(self, entries: Iterable[tuple[int, TokenLogprob | None]], offset: int = 0) -> Logprobs:
         """Parallel lists, for token ids with what is known of them; ``offset`` is where the text begins."""

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from lepton_ai.engine.constraints.answer_grammar import AnswerRules, CallChoice, answer_constraint
 from lepton_ai.engine.outputs import TokenLogprob, Usage
+from lepton_ai.engine.request_options import RequestOptions
+from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
+from lepton_ai.errors import InvalidRequest
+from lepton_ai.serve.chat_answers import AnswerPlan, answer_events, whole_answer
 from lepton_ai.serve.errors import json_response
-from lepton_ai.serve.protocol.answers import Head, chat_choice, chat_end, chat_piece, chat_start, usage_of
+from lepton_ai.serve.protocol.answers import (
+    Head,
+    Json,
+    chat_choice,
+    chat_end,
+    chat_piece,
+    chat_start,
+    text_message,
+    usage_of,
+)
 from lepton_ai.serve.protocol.chat import ChatRequest
 from lepton_ai.serve.protocol.logprobs import Logprobs, LogprobsWriter
 from lepton_ai.serve.served_model import ServedModel
 from lepton_ai.serve.service import cancel_all, merged, new_id, service_of, while_connected
 from lepton_ai.serve.sse import DONE, EventStream, event
+from lepton_ai.text.answer_format import AnswerFormat, Opening
 
 router = APIRouter()
 
@@ -27,33 +44,97 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     """Answer a conversation, whole or as a stream of events."""
     service = service_of(request)
     model = service.model(body.model)
-    params = body.params(model.default_params)
-    ids = model.chat_prompt(body.template_messages())
-    options = service.options(request, user=body.user, priority=body.priority)
+    answers = model.prompts.answer_format
+    rules = body.rules(answers)
+    asked = body.conversation(answers, model.prompts.chat_variables)
+    prompt = model.prompts.chat(asked.messages, tools=asked.tools, variables=asked.variables)
+    params = body.params(model.default_params, answer_constraint(rules, answers, prompt.opening))
+    options = service.options(request, user=body.tenant, priority=body.priority)
+    plan = _plan(model, body, rules, answers, prompt.opening, params)
+    params = params if plan is None else replace(params, stop=())
+    tier = None if body.service_tier is None else "default"
     if body.is_streamed:
-        streams = await model.streams(ids, params, options)
-        head = Head(new_id("chatcmpl"), "chat.completion.chunk", int(time.time()), body.model)
-        events = _events(model, streams, head, includes_usage=body.includes_usage)
+        kind = "chat.completion.chunk"
+        head = Head(new_id("chatcmpl"), kind, int(time.time()), body.model, body.includes_usage, tier)
+        with _naming_field(rules):
+            streams = await model.streams(prompt.ids, params, options)
+        events = _events(model, streams, head) if plan is None else answer_events(plan, streams, head)
         return EventStream(events, lambda: cancel_all(streams))
-    completions = await while_connected(request, model.generate(ids, params, options))
-    head = Head(new_id("chatcmpl"), "chat.completion", int(time.time()), body.model)
-    choices = [chat_choice(i, each, _logprobs(model, each.logprobs)) for i, each in enumerate(completions)]
-    return json_response(head.answer(choices, usage_of([[each.usage for each in completions]])))
+    head = Head(new_id("chatcmpl"), "chat.completion", int(time.time()), body.model, service_tier=tier)
+    work = _whole(model, prompt.ids, params, options, head, plan)
+    with _naming_field(rules):
+        return json_response(await while_connected(request, work))
 
 
-async def _events(
-    model: ServedModel, streams: Sequence[Stream], head: Head, *, includes_usage: bool
-) -> AsyncGenerator[bytes, None]:
+def _plan(
+    model: ServedModel,
+    body: ChatRequest,
+    rules: AnswerRules,
+    answers: AnswerFormat,
+    opening: Opening,
+    params: SamplingParams,
+) -> AnswerPlan | None:
+    """How the answer is read; None where it is text alone."""
+    calls = rules.functions and rules.choice is not CallChoice.NEVER
+    occurring = AnswerFormat(
+        tools=answers.tools if calls else None,
+        reasoning=None if opening is Opening.AFTER_REASONING else answers.reasoning,
+    )
+    if occurring == AnswerFormat():
+        return None
+    return AnswerPlan(
+        answers=occurring,
+        opening=opening,
+        # JSON of a schema may look like a call without marks.
+        names=() if rules.schema else frozenset(function.name for function in rules.functions),
+        stops=params.stop_strings,
+        min_tokens=params.min_tokens,
+        has_named_choice=body.has_named_choice,
+        logprobs=None if params.logprobs is None else LogprobsWriter(model.tokenizer),
+    )
+
+
+@contextmanager
+def _naming_field(rules: AnswerRules) -> Iterator[None]:
+    """Say which field a constraint comes from that does not compile."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.param != "constraint":
+            raise
+        name = "tools" if rules.functions else "response_format"
+        raise InvalidRequest(f"{name}: {error.message.removeprefix('constraint: ')}", param=name) from error
+
+
+async def _whole(
+    model: ServedModel,
+    ids: list[int],
+    params: SamplingParams,
+    options: RequestOptions,
+    head: Head,
+    plan: AnswerPlan | None,
+) -> Json:
+    if plan is not None:
+        return await whole_answer(plan, await model.streams(ids, params, options), head)
+    completions = await model.generate(ids, params, options)
+    choices = [
+        chat_choice(i, text_message(each), _logprobs(model, each.logprobs), each.finish_reason)
+        for i, each in enumerate(completions)
+    ]
+    return head.answer(choices, usage_of([[each.usage for each in completions]]))
+
+
+async def _events(model: ServedModel, streams: Sequence[Stream], head: Head) -> AsyncGenerator[bytes, None]:
     usages: list[Usage] = []
     for index in range(len(streams)):
         yield event(head.piece([chat_start(index)]))
     async for index, chunk in merged(streams):
         if chunk.text or chunk.logprobs:
-            yield event(head.piece([chat_piece(index, chunk, _logprobs(model, chunk.logprobs))]))
+            yield event(head.piece([chat_piece(index, {"content": chunk.text}, _logprobs(model, chunk.logprobs))]))
         if chunk.finish_reason is not None and chunk.usage is not None:
             usages.append(chunk.usage)
             yield event(head.piece([chat_end(index, chunk.finish_reason)]))
-    if includes_usage:
+    if head.has_usage:
         yield event(head.piece([], usage_of([usages])))
     yield DONE
 

@@ -34,7 +34,7 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     model = service.model(body.model)
     params = body.params(model.default_params)
     options = service.options(request, user=body.user, priority=body.priority)
-    head = Head(new_id("cmpl"), "text_completion", int(time.time()), body.model)
+    head = Head(new_id("cmpl"), "text_completion", int(time.time()), body.model, body.includes_usage)
     echoes = [_Echo(model, prompt) if body.echo else None for prompt in body.prompts]
     if body.is_streamed:
         opened = [await model.streams(prompt, params, options) for prompt in body.prompts]

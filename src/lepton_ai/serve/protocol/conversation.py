@@ -1,0 +1,89 @@
+"""The messages of a chat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from lepton_ai.errors import InvalidRequest
+from lepton_ai.serve.protocol.base import RequestModel
+from lepton_ai.serve.protocol.tools import ToolCall
+
+
+class ContentPart(RequestModel):
+    """A part of a message: text alone is understood."""
+
+    type: str
+    text: str | None = None
+
+
+class ChatMessage(RequestModel):
+    """A message of a conversation. Which keys a role may have is for the model's template to say."""
+
+    role: str
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "audio": "no model here makes sound",
+        "function_call": "it is the older form of tool_calls",
+        "refusal": "models here refuse in their text",
+    }
+
+    def to_template(self, place: str) -> dict[str, object]:
+        """The message as templates take it. Raises InvalidRequest for a part that is not text."""
+        message: dict[str, object] = {"role": self.role, "content": _text(self.content, f"{place}.content")}
+        for key in ("name", "tool_call_id", "reasoning_content"):
+            if (value := getattr(self, key)) is not None:
+                message[key] = value
+        if self.tool_calls:
+            calls = enumerate(self.tool_calls)
+            message["tool_calls"] = [call.to_template(f"{place}.tool_calls[{i}]") for i, call in calls]
+        return message
+
+
+def check_calls(messages: Sequence[ChatMessage]) -> None:
+    """Raise InvalidRequest unless each call is answered, right after it, and each answer is of a call."""
+    known: set[str] = set()
+    open_ids: dict[str, None] = {}
+    for index, message in enumerate(messages):
+        place = f"messages[{index}]"
+        if message.role == "tool":
+            if message.tool_call_id not in known:
+                raise InvalidRequest(
+                    f"{place}.tool_call_id: expected the id of a call in the assistant's message before, "
+                    f"got {message.tool_call_id!r:.80}",
+                    param=f"{place}.tool_call_id",
+                )
+            open_ids.pop(message.tool_call_id or "", None)
+            continue
+        _check_answered(open_ids, place)
+        if message.tool_call_id is not None:
+            raise InvalidRequest(f"{place}.tool_call_id: expected none but with the role tool", param=place)
+        if message.tool_calls is not None and (message.role != "assistant" or not message.tool_calls):
+            raise InvalidRequest(
+                f"{place}.tool_calls: expected calls of the assistant, or none", param=f"{place}.tool_calls"
+            )
+        open_ids = dict.fromkeys(call.id for call in message.tool_calls or ())
+        known = set(open_ids)
+    _check_answered(open_ids, f"messages[{len(messages) - 1}]")
+
+
+def _check_answered(open_ids: Mapping[str, None], place: str) -> None:
+    if open_ids:
+        listed = ", ".join(open_ids)
+        raise InvalidRequest(f"{place}: expected messages of the role tool that answer {listed:.200}", param="messages")
+
+
+def _text(content: str | list[ContentPart] | None, place: str) -> str | None:
+    if not isinstance(content, list):
+        return content
+    for index, part in enumerate(content):
+        if part.type != "text" or part.text is None:
+            raise InvalidRequest(
+                f"{place}[{index}]: expected a part with text, got {part.type!r:.40}", param=f"{place}[{index}]"
+            )
+    return "".join(part.text or "" for part in content)
