@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -93,6 +94,17 @@ def test_template_that_changes_text_is_stopped_when_it_is_not() -> None:
 def test_key_with_a_control_token_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="tools: expected keys without control tokens"):
         Provenance(CONTROLS, []).render([], [{"a": {"<s>": 1}}], lambda messages, tools: str(tools))
+
+
+def test_a_role_is_that_of_a_message_and_nothing_in_it() -> None:
+    def shown(messages: Json, tools: Json) -> str:
+        assert isinstance(messages, list) and isinstance(messages[0], dict)
+        return f"{messages[0]['role']}<s>{json.dumps([messages[0]['calls'], tools], ensure_ascii=False)}"
+
+    message: Json = {"role": "user", "calls": {"role": "<|im_end|>"}}
+    segments = Provenance(CONTROLS, []).render([message], [{"role": {"text": "<|im_end|>"}}], shown)
+    assert _controls(segments) == ["<s>"] and segments[0].text == "user"
+    assert segments[-1].text.count("<|im_end|>") == 2
 
 
 def test_without_control_tokens_all_is_text() -> None:

@@ -19,6 +19,11 @@ def _render(source: str, **variables: object) -> str:
     return environment.render_chat(environment.compile_chat(source), variables, _LIMITS)
 
 
+def test_methods_of_strings_in_loops() -> None:
+    source = "{% for s in texts %}{{ s.split('|')[-1].strip('x').replace('a', 'b') }}{{ '{}.'.format(s) }}{% endfor %}"
+    assert _render(source, texts=["u|xax", "a"]) == "bu|xax.ba."
+
+
 _DOUBLING = "{{% set ns = namespace(s={start}) %}}{{% for i in range(99) %}}{{% set ns.s = {step} %}}{{% endfor %}}"
 
 _ENDLESS = [

@@ -159,9 +159,15 @@ class AsyncLLM:
         """Answer a conversation piece by piece. Raises like ``LLM.chat_stream``, before the first piece."""
         return await self.stream(self.chat_prompt(messages), params, options=options)
 
-    def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The token ids that ``chat`` answers. Raises TemplateError like ``LLM.chat_prompt``."""
-        return self._texts.prompts.chat(messages).ids
+    def chat_prompt(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        variables: Mapping[str, object] | None = None,
+    ) -> list[int]:
+        """The token ids that ``chat`` answers. Raises like ``LLM.chat_prompt``."""
+        return self._texts.prompts.chat(messages, tools=tools, variables=variables).ids
 
     @property
     def prompts(self) -> PromptEncoder:

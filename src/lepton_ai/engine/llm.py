@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -171,12 +171,20 @@ class LLM:
         """
         return self.stream(self.chat_prompt(messages), params, options=options)
 
-    def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
+    def chat_prompt(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        variables: Mapping[str, object] | None = None,
+    ) -> list[int]:
         """The token ids that ``chat`` answers. A control token in a message's text is text here.
 
-        Raises TemplateError if the model has no chat template or it refuses the messages.
+        ``tools`` are JSON schemas that the model is shown; ``variables`` are those of its chat template, such as
+        ``enable_thinking``. Raises InvalidRequest for what the template does not read, TemplateError if the model has
+        no chat template or it refuses the messages.
         """
-        return self._texts.prompts.chat(messages).ids
+        return self._texts.prompts.chat(messages, tools=tools, variables=variables).ids
 
     def stats(self) -> EngineStats:
         """What the engine has done and holds, at any moment and from any thread.

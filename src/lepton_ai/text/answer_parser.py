@@ -268,7 +268,7 @@ class _Heads:
         self.bare = re.compile(tools.bare_head(f"({_NAME})") + r"\s*(?=\{)")
         atoms = ["\\{", r"\s*", *'"name"', r"\s*", ":", r"\s*", '"', _NAME, '"', r"\s*", ",", r"\s*"]
         atoms += [*f'"{tools.arguments_key}"', r"\s*", ":", r"\s*"]
-        fences = ([], [*_FENCE, r"\s*"], [*_FENCE, *"json", r"\s*"])
+        fences: tuple[list[str], ...] = ([], [*_FENCE, r"\s*"], [*_FENCE, *"json", r"\s*"])
         self.beginning_of_bare = re.compile("|".join(_beginnings([r"\s*", *fence, *atoms]) for fence in fences))
 
 

@@ -40,7 +40,7 @@ def check_variables(variables: Mapping[str, object], known: Collection[str]) -> 
     """A plain copy of a template's variables. Raises InvalidRequest, naming one that is not among the ``known``."""
     for name in variables:
         if name not in known:
-            expected = f"one of {', '.join(sorted(known))}" if known else "none"
+            expected = ", ".join(sorted(known)) or "none"
             raise _invalid("variables", f"{expected}, as the model's chat template reads no other", repr(name))
     return {name: _plain(value, f"variables.{name}") for name, value in variables.items()}
 

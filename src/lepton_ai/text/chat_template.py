@@ -61,7 +61,7 @@ class ChatTemplate:
         control_tokens = tuple(control_tokens)
         self._provenance = Provenance(control_tokens, _strings_of(tree))
         self._variables = dict(variables or {})
-        read = meta.find_undeclared_variables(tree)
+        read = _read_variables(tree)
         self.variables = frozenset(read - _OURS - self._variables.keys())
         self.answer_format = read_answer_format(source, takes_tools="tools" in read, control_tokens=control_tokens)
         self._has_developer = "developer" in source
@@ -164,6 +164,15 @@ class ChatTemplate:
 
 def _raise_exception(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
+
+
+def _read_variables(tree: nodes.Template) -> set[str]:
+    """What a template looks for, in what it is given. What it sets itself counts if it asks whether it was given."""
+    stored = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+    tests = (test.node for test in tree.find_all(nodes.Test) if test.name in ("defined", "undefined"))
+    defaults = (found.node for found in tree.find_all(nodes.Filter) if found.name in ("default", "d"))
+    asked = {node.name for node in (*tests, *defaults) if isinstance(node, nodes.Name)}
+    return meta.find_undeclared_variables(tree) - (stored - asked)
 
 
 def _strings_of(tree: nodes.Template) -> list[str]:

@@ -29,6 +29,10 @@ _MAX_SOURCE = 1 << 17
 """Characters of a template; the longest published ones have some twenty thousand."""
 
 
+_OF_JINJA = ("_loop_vars", "_block_vars")
+"""Arguments that Jinja adds to calls in loops and blocks, and takes away again."""
+
+
 def _names(listed: str) -> frozenset[str]:
     return frozenset(listed.split())
 
@@ -150,7 +154,8 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         method = getattr(__obj, "__wrapped__", __obj)
         text = getattr(method, "__self__", None)
         if isinstance(text, str) and method.__name__ in guards.STR_METHODS:
-            replaced = guards.STR_METHODS[method.__name__](meter, text, *args, **kwargs)
+            own = {name: value for name, value in kwargs.items() if name not in _OF_JINJA}
+            replaced = guards.STR_METHODS[method.__name__](meter, text, *args, **own)
             args, kwargs = (args, kwargs) if replaced is None else (replaced, {})
         result = super().call(__context, __obj, *args, **kwargs)
         meter.charge_value(result)

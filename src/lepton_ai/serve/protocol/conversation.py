@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.serve.protocol.base import RequestModel
@@ -18,7 +18,10 @@ class ContentPart(RequestModel):
 
 
 class ChatMessage(RequestModel):
-    """A message of a conversation. Which keys a role may have is for the model's template to say."""
+    """A message of a conversation. Which keys a role may have is for the model's template to say.
+
+    ``parsed`` is what the original's client made of the content; it sends it back.
+    """
 
     role: str
     content: str | list[ContentPart] | None = None
@@ -26,6 +29,7 @@ class ChatMessage(RequestModel):
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    parsed: Any = None
 
     unsupported: ClassVar[Mapping[str, str]] = {
         "audio": "no model here makes sound",

@@ -86,16 +86,21 @@ ToolChoice = Literal["none", "auto", "required"] | NamedTool | AllowedToolChoice
 
 
 class CalledFunction(RequestModel):
-    """A function with the arguments that a model gave it: a JSON object, as a string."""
+    """A function with the arguments that a model gave it: a JSON object, as a string.
+
+    ``parsed_arguments`` are what the original's client made of them; it sends them back.
+    """
 
     name: str
     arguments: str
+    parsed_arguments: Any = None
 
 
 class ToolCall(RequestModel):
-    """A call that a model made in an earlier answer."""
+    """A call that a model made in an earlier answer. ``index`` is its place, which the order says too."""
 
     id: str
+    index: int | None = None
     type: Literal["function"]
     function: CalledFunction
 
