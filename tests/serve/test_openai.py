@@ -195,7 +195,7 @@ def test_models(client: openai.OpenAI) -> None:
         ({"top_logprobs": 2}, "top_logprobs", "expected none without logprobs"),
         ({"extra_body": {"temprature": 1}}, "temprature", "expected no such field"),
         ({"store": True}, "store", "not supported, as nothing is stored"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "not supported"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "got one without tools"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}}},
             None,

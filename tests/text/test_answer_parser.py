@@ -204,10 +204,11 @@ def test_an_answer_that_is_cut(text: str, want: list[Piece]) -> None:
 def test_what_may_be_text() -> None:
     parser = _parser(HERMES, Opening.BEFORE_REASONING)
     seen = []
-    for chunk in ("<th", "ink>", "so", "</think>", "\n", "a", " <tool_", "call>", '{"name": "f", "arguments": {}}'):
+    for chunk in ("<th", "ink>", "so", "</think>", "\n", "a", " <tool_", "call>", '{"name": "f", "arguments": {'):
         parser.push(chunk)
-        seen.append((parser.is_reasoning, parser.may_be_text))
+        seen.append((parser.is_reasoning, parser.is_text, parser.is_holding))
     assert seen == [
-        *((False, True), (True, False), (True, False), (False, True), (False, True), (False, True), (False, True)),
-        *((False, False), (False, False)),
+        *((False, True, True), (True, False, False), (True, False, False), (False, True, False)),
+        *((False, True, False), (False, True, False), (False, True, True), (False, False, False)),
+        (False, False, False),
     ]

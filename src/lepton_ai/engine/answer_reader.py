@@ -89,10 +89,11 @@ class AnswerReader:
     def _logprobs_of(self, chunk: Chunk, pieces: Sequence[Piece], *, is_last: bool) -> tuple[TokenLogprob, ...]:
         """Those of a token whose text is held back come with its text, or never."""
         self._pending += chunk.logprobs or ()
-        is_text = any(piece.kind is PieceKind.TEXT for piece in pieces)
-        if not is_text and self._parser.may_be_text and not is_last and not self.is_stopped:
+        has_text = any(piece.kind is PieceKind.TEXT for piece in pieces)
+        may_come = self._parser.is_text and (self._parser.is_holding or not chunk.text)
+        if may_come and not has_text and not is_last and not self.is_stopped:
             return ()
-        known = tuple(self._pending) if is_text or self._parser.may_be_text else ()
+        known = tuple(self._pending) if has_text or may_come else ()
         self._pending.clear()
         return known
 

@@ -74,9 +74,14 @@ class AnswerParser:
         return self._step == self._think
 
     @property
-    def may_be_text(self) -> bool:
-        """Whether what is held back may yet be text."""
+    def is_text(self) -> bool:
+        """Whether what comes next may be text, and so what is held back."""
         return self._step in (self._opening, self._text_start, self._text)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether something is held back."""
+        return bool(self._held)
 
     def push(self, text: str) -> list[Piece]:
         """What is known after ``text``."""

@@ -32,6 +32,7 @@ class ChatMessage(RequestModel):
     parsed: Any = None
 
     unsupported: ClassVar[Mapping[str, str]] = {
+        "annotations": "no model here cites pages",
         "audio": "no model here makes sound",
         "function_call": "it is the older form of tool_calls",
         "refusal": "models here refuse in their text",
