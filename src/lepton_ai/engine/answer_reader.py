@@ -56,14 +56,21 @@ class AnswerReader:
         self._num_tokens += len(chunk.token_ids)
         if self._parser.is_reasoning:
             self._num_reasoning += len(chunk.token_ids)
+        if chunk.finish_reason is None and chunk.logprobs is None and not self._stop_strings:
+            return AnswerChunk(self._noted(self._parser.push(chunk.text)))
         is_last = chunk.finish_reason is not None
         pieces = self._stopped(self._parser.push(chunk.text))
         if is_last and not self.is_stopped:
             pieces += self._stopped(self._parser.finish(is_cut=chunk.finish_reason != "stop"))
             pieces = _with_text(pieces, "" if self.is_stopped else self._stops.finish())
-        self._has_calls |= any(piece.kind is PieceKind.CALL for piece in pieces)
-        logprobs = self._logprobs_of(chunk, pieces, is_last=is_last)
+        logprobs = self._logprobs_of(chunk, self._noted(pieces), is_last=is_last)
         return AnswerChunk(pieces, logprobs, self._end_of(chunk))
+
+    def _noted(self, pieces: list[Piece]) -> list[Piece]:
+        for piece in pieces:
+            if piece.kind is PieceKind.CALL:
+                self._has_calls = True
+        return pieces
 
     def _stopped(self, pieces: Sequence[Piece]) -> list[Piece]:
         """The pieces up to a stop string."""

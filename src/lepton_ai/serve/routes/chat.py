@@ -48,7 +48,9 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     rules = body.rules(answers)
     asked = body.conversation(answers, model.prompts.chat_variables)
     prompt = model.prompts.chat(asked.messages, tools=asked.tools, variables=asked.variables)
-    params = body.params(model.default_params, answer_constraint(rules, answers, prompt.opening))
+    with _naming_field(rules):
+        constraint = answer_constraint(rules, answers, prompt.opening)
+    params = body.params(model.default_params, constraint)
     options = service.options(request, user=body.tenant, priority=body.priority)
     plan = _plan(model, body, rules, answers, prompt.opening, params)
     params = params if plan is None else replace(params, stop=())
