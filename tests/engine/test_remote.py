@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -15,12 +16,16 @@ from tests.engine.fakes import expected_tokens, greedy_text
 
 from lepton_ai.engine.constraints.constraint import Constraint
 from lepton_ai.engine.constraints.token_matcher import TokenMatcher
+from lepton_ai.engine.outputs import Usage
+from lepton_ai.engine.remote.connection import RemoteGeneration
 from lepton_ai.engine.remote.link import MAX_MESSAGE_BYTES, Link, LinkClosed, ProtocolError
 from lepton_ai.engine.remote.messages import Cancel, Command, Pause, Submit, decode_params, encode_params
+from lepton_ai.engine.request import FinishReason
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.errors import (
     ConstraintTooComplex,
+    ContextLengthExceeded,
     EngineDied,
     InvalidRequest,
     LeptonError,
@@ -211,3 +216,83 @@ def test_errors_are_rebuilt_as_what_they_were() -> None:
         made = rebuild(error.code, error.message, error.param)
         assert type(made) is type(error) and made.to_dict() == error.to_dict()
     assert type(rebuild("unknown", "f", None)) is LeptonError
+
+
+class Recorder:
+    """Writes down what an observer is told."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.ends: list[tuple[float, FinishReason, Usage]] = []
+
+    def on_token(self, at_s: float) -> None:
+        assert not self.ends
+        self.times.append(at_s)
+
+    def on_end(self, at_s: float, reason: FinishReason, usage: Usage) -> None:
+        self.ends.append((at_s, reason, usage))
+
+
+def observed(
+    setup: RemoteSetup, prompt: list[int], params: SamplingParams, max_unread: int | None = None
+) -> tuple[list[RemoteGeneration], list[Recorder]]:
+    made: list[Recorder] = []
+
+    def observe() -> Recorder:
+        made.append(Recorder())
+        return made[-1]
+
+    submission = setup.client.begin(prompt, params, max_unread=max_unread, observe=observe)
+    submission.answer.result(10)
+    return submission.generations, made
+
+
+def test_an_observer_is_told_of_each_token_and_of_the_end(setup: RemoteSetup) -> None:
+    before = time.monotonic()
+    generations, recorders = observed(setup, [1, 2, 3], SamplingParams(temperature=1.0, max_tokens=9, n=2))
+    texts = [list(setup.chunks(generation)) for generation in generations]
+    for chunks, recorder in zip(texts, recorders, strict=True):
+        (end,) = recorder.ends
+        assert len(recorder.times) == sum(len(c.token_ids) for c in chunks) == end[2].completion_tokens
+        assert [before, *recorder.times, end[0]] == sorted([before, *recorder.times, end[0]])
+        assert (end[1].value, end[2]) == (chunks[-1].finish_reason, chunks[-1].usage)
+
+
+def test_an_observer_is_told_how_it_ended(setup: RemoteSetup) -> None:
+    greedy = SamplingParams(temperature=0.0, max_tokens=30)
+    whole = greedy_text([7, 8], 30)
+    (generation,), (stopped,) = observed(setup, [7, 8], replace(greedy, stop=[whole[4]]))
+    list(setup.chunks(generation))
+    (generation,), (scored,) = observed(setup, [7, 8], replace(greedy, max_tokens=0, prompt_logprobs=1))
+    list(setup.chunks(generation))
+    (generation,), (left,) = observed(setup, [7, 8], replace(greedy, max_tokens=200), max_unread=4)
+    wait_until(lambda: setup.client.stats().num_paused == 1)
+    setup.client.close_generation(generation)
+    (generation,), (failed,) = observed(setup, [7, 8], replace(greedy, max_tokens=200), max_unread=4)
+    wait_until(lambda: setup.client.stats().num_paused == 1)
+    assert setup.client.is_connected
+    setup.link.close()
+    setup.connection._threads[1].join(10)
+    assert not setup.client.is_connected
+    recorders = (stopped, scored, left, failed)
+    assert [[reason.value for _, reason, _ in r.ends] for r in recorders] == [
+        ["stop"],
+        ["length"],
+        ["cancelled"],
+        ["error"],
+    ]
+    assert stopped.ends[0][2].completion_tokens == len(stopped.times) == whole.index(whole[4]) + 1
+    assert scored.times == [] and scored.ends[0][2].prompt_tokens == 2
+
+
+def test_an_observer_is_not_told_of_what_was_refused(setup: RemoteSetup) -> None:
+    recorders: list[Recorder] = []
+
+    def observe() -> Recorder:
+        recorders.append(Recorder())
+        return recorders[-1]
+
+    submission = setup.client.begin([1], SamplingParams(max_tokens=10**6, n=3), observe=observe)
+    with pytest.raises(ContextLengthExceeded):
+        submission.answer.result(10)
+    assert [r.ends for r in recorders] == [[]] * 3

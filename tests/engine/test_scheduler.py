@@ -335,5 +335,24 @@ def test_stats_say_what_was_done_and_what_is_held() -> None:
     stats = s.stats()
     assert (stats.prompt_tokens, stats.cached_tokens, stats.computed_tokens) == (80, 32, 49)
     assert (stats.output_tokens, stats.num_preemptions, stats.finished) == (3, 0, {"length": 1})
+    assert (stats.step_tokens.counts[2], stats.step_tokens.counts[4]) == (1, 1), "steps of 9 and 40 tokens"
+    assert (stats.step_tokens.count, stats.step_tokens.total) == (2, 49)
     s.finish(second, FinishReason.CANCELLED)
     assert s.stats().finished == {"length": 1, "cancelled": 1} and s.stats().kv_blocks_used == 0
+
+
+def test_stats_say_how_long_requests_waited_and_ran() -> None:
+    clock = Clock()
+    s = many_scheduler(clock, max_seqs=1)
+    first, second, scored, hasty = request(40, 3), request(5, 1), request(6, 0), request(7, 9)
+    for r in (first, second, scored, hasty):
+        s.add(r)
+    for clock.now in (1.0, 3.0, 6.0, 10.0, 15.0):
+        step(s)
+    s.finish(hasty, FinishReason.CANCELLED)  # it has never been let in
+    stats = s.stats()
+    assert (stats.queue_s.count, stats.queue_s.total) == (3, 1.0 + 10.0 + 15.0)
+    assert (stats.inference_s.count, stats.inference_s.total) == (3, 5.0)
+    assert (stats.prefill_s.count, stats.prefill_s.total) == (3, 0.0)
+    assert (stats.decode_s.count, stats.decode_s.total) == (2, 5.0), "a prompt that is only scored decodes nothing"
+    assert stats.finished == {"length": 3, "cancelled": 1}

@@ -18,6 +18,7 @@ from lepton_ai.engine.generator import make_text_decoder
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.loading import TextSide, read_text_side
 from lepton_ai.engine.model_info import ModelInfo
+from lepton_ai.engine.observer import Observe
 from lepton_ai.engine.outputs import Classification, Completion, LabeledToken, join_chunks
 from lepton_ai.engine.prompt_encoder import PromptEncoder
 from lepton_ai.engine.prompts import Message, Prompt, as_list
@@ -85,12 +86,31 @@ class AsyncLLM(TextFront):
         made = await asyncio.to_thread(_start, model, process, num_threads, progress or NoProgress(), options)
         return cls(*made, owns_process=process is None)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its process is there still."""
+        return self._client.is_connected
+
+    @property
+    def engine_pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
     async def generate(
-        self, prompt: Prompt, params: SamplingParams | None = None, *, options: RequestOptions | None = None
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        options: RequestOptions | None = None,
+        observe: Observe | None = None,
     ) -> list[Completion]:
-        """The ``params.n`` completions of a prompt. Raises like ``LLM.generate``."""
+        """The ``params.n`` completions of a prompt; those that ``observe`` makes are told of each that is made.
+
+        Raises like ``LLM.generate``.
+        """
         params = params or self.default_params
-        generations = await self._submit(await self._encode(prompt), as_run(params), options, max_unread=None)
+        ids = await self._encode(prompt)
+        generations = await self._submit(ids, as_run(params), options, max_unread=None, observe=observe)
         streams = [Stream(self._client, generation) for generation in generations]
         try:
             completions = [await _joined(stream) for stream in streams]
@@ -112,16 +132,22 @@ class AsyncLLM(TextFront):
         return stream
 
     async def streams(
-        self, prompt: Prompt, params: SamplingParams | None = None, *, options: RequestOptions | None = None
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        options: RequestOptions | None = None,
+        observe: Observe | None = None,
     ) -> list[Stream]:
         """The same for each of the ``params.n`` completions of a prompt. The best of more cannot be streamed.
 
-        Raises like ``stream``.
+        ``observe`` is as in ``generate``. Raises like ``stream``.
         """
         params = params or self.default_params
         if params.num_generations > params.n:
             raise InvalidRequest(f"best_of: expected at most n in a stream, got {params.best_of}", param="best_of")
-        generations = await self._submit(await self._encode(prompt), params, options, max_unread=_MAX_UNREAD)
+        ids = await self._encode(prompt)
+        generations = await self._submit(ids, params, options, max_unread=_MAX_UNREAD, observe=observe)
         return [Stream(self._client, generation) for generation in generations]
 
     async def chat(
@@ -204,10 +230,16 @@ class AsyncLLM(TextFront):
         return await asyncio.to_thread(encode, prompt) if is_long else encode(prompt)
 
     async def _submit(
-        self, ids: Int32Array, params: SamplingParams, options: RequestOptions | None, *, max_unread: int | None
+        self,
+        ids: Int32Array,
+        params: SamplingParams,
+        options: RequestOptions | None,
+        *,
+        max_unread: int | None,
+        observe: Observe | None,
     ) -> list[RemoteGeneration]:
         """Generations that the engine has taken."""
-        submission = self._client.begin(ids, params, options, max_unread=max_unread)
+        submission = self._client.begin(ids, params, options, max_unread=max_unread, observe=observe)
         try:
             await asyncio.wrap_future(submission.answer)
         except BaseException:

@@ -32,6 +32,7 @@ class Generation:
     """One request with its text so far, as its caller has it.
 
     Whoever gets tokens from the engine pushes; the caller takes. Deque operations are atomic, so neither locks.
+    ``finish_reason`` is there when ``is_finished`` is, also after a failure.
     ``num_output_tokens`` are those that were sampled, whether or not their chunks were taken. ``prompt_logprobs`` come
     with the first chunk, and must be known by then.
     """
@@ -42,6 +43,7 @@ class Generation:
         self.chunks: deque[Chunk] = deque()
         self.error: BaseException | None = None
         self.is_finished = False
+        self.finish_reason: FinishReason | None = None
         self.num_output_tokens = 0
         self.num_cached_tokens = 0
         self.prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
@@ -74,7 +76,17 @@ class Generation:
     def fail(self, error: BaseException) -> None:
         """End without a last chunk: the caller gets ``error``."""
         self.error = error
+        self.finish_reason = FinishReason.ERROR
         self.is_finished = True
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts so far."""
+        return Usage(
+            prompt_tokens=self._num_prompt_tokens,
+            completion_tokens=self.num_output_tokens,
+            cached_tokens=self.num_cached_tokens,
+        )
 
     def take(self) -> Chunk | None:
         """The next chunk, None after the last; there must be one, or an end. Raises LeptonError after a failure."""
@@ -91,12 +103,8 @@ class Generation:
         self, reason: FinishReason, text: str, token_ids: tuple[int, ...], logprobs: tuple[TokenLogprob, ...]
     ) -> None:
         held_back = "" if self._decoder.is_stopped else self._decoder.finish()
-        usage = Usage(
-            prompt_tokens=self._num_prompt_tokens,
-            completion_tokens=self.num_output_tokens,
-            cached_tokens=self.num_cached_tokens,
-        )
-        self._emit(text + held_back, token_ids, logprobs, reason.value, usage)
+        self._emit(text + held_back, token_ids, logprobs, reason.value, self.usage)
+        self.finish_reason = reason
         self.is_finished = True
 
     def _emit(

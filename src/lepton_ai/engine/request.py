@@ -56,9 +56,10 @@ class Request:
     window: the request does not hold those blocks, and what is in them may be anybody's. ``hashes`` are those of its
     full blocks, ``num_registered_blocks`` of which the pool knows. It ends with length at ``max_tokens`` tokens in all.
 
-    ``arrival`` is its number in the order of coming, ``queued_at`` the time of it in seconds. ``num_overtaken`` counts
-    younger ones that were let in first. ``priority`` and ``tenant`` are those of ``RequestOptions``. ``leader`` is the
-    request that computes the prompt which this one shares; ``may_share_end``: others may hold the block it writes to.
+    ``arrival`` is its number in the order of coming, ``queued_at`` the time of it in seconds, ``scheduled_at`` that of
+    being let in first, ``prefilled_at`` that at which its prompt had been computed. ``num_overtaken`` counts younger
+    ones that were let in first. ``priority`` and ``tenant`` are those of ``RequestOptions``. ``leader`` is the request
+    that computes the prompt which this one shares; ``may_share_end``: others may hold the block it writes to.
     ``matcher`` follows its constraint, ``error`` is what ended it. ``prompt_logprobs``, if asked for, are those of the
     prompt's tokens after the first as far as they are known; the choices of a prompt share the list, and fill it once.
     """
@@ -77,6 +78,8 @@ class Request:
     tenant: str = ""
     arrival: int = -1
     queued_at: float = 0.0
+    scheduled_at: float | None = None
+    prefilled_at: float | None = None
     num_overtaken: int = 0
     leader: Request | None = None
     may_share_end: bool = False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from lepton_ai.engine.histogram import Distribution
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.trace import Arrival, RequestStep, StepTrace
 
+NOTHING = Distribution((1.0,), (0, 0), 0.0)
 STATS = EngineStats(
     num_running=2,
     num_waiting=1,
@@ -18,6 +20,11 @@ STATS = EngineStats(
     finished={},
     kv_blocks=8,
     kv_blocks_used=2,
+    step_tokens=NOTHING,
+    queue_s=NOTHING,
+    prefill_s=NOTHING,
+    decode_s=NOTHING,
+    inference_s=NOTHING,
 )
 
 

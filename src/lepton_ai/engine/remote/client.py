@@ -14,6 +14,7 @@ from lepton_ai.backends.base import Float32Array, Int32Array
 from lepton_ai.engine.client import EngineClient
 from lepton_ai.engine.engine import check_token_ids
 from lepton_ai.engine.generation import Generation, TextDecoder
+from lepton_ai.engine.observer import Observe
 from lepton_ai.engine.outputs import Chunk
 from lepton_ai.engine.remote.connection import Connection, RemoteGeneration
 from lepton_ai.engine.remote.messages import (
@@ -66,6 +67,11 @@ class RemoteClient(EngineClient):
         self._generations: WeakSet[RemoteGeneration] = WeakSet()
         self._is_closed = False
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the engine's process is there still."""
+        return self._connection.is_open
+
     def submit_all(
         self,
         prompts: Sequence[Sequence[int] | Int32Array],
@@ -90,8 +96,11 @@ class RemoteClient(EngineClient):
         options: RequestOptions | None = None,
         *,
         max_unread: int | None = None,
+        observe: Observe | None = None,
     ) -> Submission:
         """Send a request without waiting for the answer. See ``RemoteGeneration`` for ``max_unread``.
+
+        ``observe`` makes an observer for each generation.
 
         Raises InvalidRequest for an empty prompt or an unknown id in it.
         """
@@ -100,7 +109,15 @@ class RemoteClient(EngineClient):
         ids = self._connection.new_ids(params.num_generations)
         stop_ids = frozenset(params.stop_ids) | (frozenset() if params.ignore_eos else self._eos_ids)
         generations = [
-            RemoteGeneration(id_, params, len(prompt), stop_ids, self._make_decoder(params), max_unread=max_unread)
+            RemoteGeneration(
+                id_,
+                params,
+                len(prompt),
+                stop_ids,
+                self._make_decoder(params),
+                max_unread=max_unread,
+                observer=None if observe is None else observe(),
+            )
             for id_ in ids
         ]
         wire = encode_params(params)

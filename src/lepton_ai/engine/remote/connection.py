@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -10,6 +11,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from lepton_ai.engine.generation import Generation, TextDecoder
+from lepton_ai.engine.observer import GenerationObserver
 from lepton_ai.engine.remote.link import Link, LinkClosed, ProtocolError
 from lepton_ai.engine.remote.messages import (
     Cancel,
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class RemoteGeneration(Generation):
-    """A generation and the number under which the process knows it.
+    """A generation and the number under which the process knows it; ``observer`` is told of its tokens.
 
     With ``max_unread``, it is paused while that many of its chunks have not been taken, and goes on at half of them.
     """
@@ -52,10 +54,12 @@ class RemoteGeneration(Generation):
         decoder: TextDecoder,
         *,
         max_unread: int | None,
+        observer: GenerationObserver | None = None,
     ) -> None:
         super().__init__(params, num_prompt_tokens, stop_ids, decoder)
         self.id = id_
         self.max_unread = max_unread
+        self.observer = observer
         self.is_paused = False
         self.waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
@@ -63,6 +67,12 @@ class RemoteGeneration(Generation):
     def has_news(self) -> bool:
         """Whether there is something to take."""
         return bool(self.chunks) or self.is_finished
+
+    def tell_end(self) -> None:
+        """Tell the observer that it has ended."""
+        if self.observer is not None:
+            assert self.finish_reason is not None
+            self.observer.on_end(time.monotonic(), self.finish_reason, self.usage)
 
 
 class _Loading(NamedTuple):
@@ -87,6 +97,7 @@ class Connection:
         self._replies: dict[int, Future[Event]] = {}
         self._loading: dict[str, _Loading] = {}
         self._woken: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        self._received_at = 0.0
         self._end: LeptonError | None = None
         self._threads = [
             threading.Thread(target=target, name=f"lepton-{target.__name__.strip('_')}", daemon=True)
@@ -94,6 +105,11 @@ class Connection:
         ]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the process is at the other end still."""
+        return self._end is None
 
     def new_ids(self, count: int) -> list[int]:
         """Numbers that were never used."""
@@ -184,6 +200,7 @@ class Connection:
             while True:
                 events = self._link.receive(wait=True)
                 with self._news:
+                    self._received_at = time.monotonic()
                     for event in events:
                         self._take(event)
                     self._tell()
@@ -204,6 +221,7 @@ class Connection:
                 if generation is not None:
                     generation.num_cached_tokens = num_cached_tokens
                     generation.finish(FinishReason.CANCELLED)
+                    generation.tell_end()
                     self._wake(generation)
             case Failed(id_, error):
                 self._refuse(id_, rebuild(error.code, error.message, error.param))
@@ -227,8 +245,11 @@ class Connection:
             generation.prompt_logprobs = token.prompt_logprobs
         reason = None if token.finish_reason is None else FinishReason(token.finish_reason)
         generation.push(token.token_id, token.logprob, reason)
+        if generation.observer is not None and token.token_id is not None:
+            generation.observer.on_token(self._received_at)
         self._wake(generation)
         if generation.is_finished:
+            generation.tell_end()
             del self._generations[token.id]
             if reason is None:
                 self._outgoing.put(Cancel([token.id]))
@@ -243,6 +264,8 @@ class Connection:
             reply.set_exception(error)
         if (generation := self._generations.pop(id_, None)) is not None:
             generation.fail(error)
+            if reply is None:  # the engine had taken it
+                generation.tell_end()
             self._wake(generation)
 
     def _fail(self, end: LeptonError) -> None:
@@ -256,6 +279,7 @@ class Connection:
                     generation.finish(FinishReason.CANCELLED)
                 else:
                     generation.fail(end)
+                generation.tell_end()
                 self._wake(generation)
             self._generations.clear()
             for reply in self._replies.values():

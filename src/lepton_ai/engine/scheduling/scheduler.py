@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from bisect import insort
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 
 from lepton_ai.backends.base import BLOCK_SIZE, SampledTokens
 from lepton_ai.config import Limits
@@ -104,6 +103,7 @@ class Scheduler:
         """Account for an executed plan; ``sampled`` has the rows that the plan says."""
         outputs: list[TokenOutput] = []
         self.counters.num_steps += 1
+        num_before = self.counters.computed_tokens
         token_ids = sampled.token_ids.tolist() if sampled else []
         row = 0
         all_scored: list[tuple[Request, range]] = []
@@ -119,17 +119,20 @@ class Scheduler:
                 assert sampled is not None
                 self.counters.output_tokens += 1
                 request.append(token_ids[row])
+                if request.prefilled_at is None:
+                    request.prefilled_at = self._clock()
                 count = request.params.logprobs
                 logprob = None if count is None else _token_logprob(sampled, row, count)
                 outputs.append(TokenOutput(request, token_ids[row], logprob, request.finish_reason))
                 row += 1
             elif request.num_computed_tokens == request.max_tokens:
-                request.finish_reason = FinishReason.LENGTH
+                request.finish_reason, request.prefilled_at = FinishReason.LENGTH, self._clock()
                 outputs.append(TokenOutput(request, None, None, request.finish_reason))
             if request.finish_reason:
                 self._remove(request)
         if sampled and all_scored:
             _keep_scores(all_scored, sampled, row)
+        self.counters.step_tokens.observe(self.counters.computed_tokens - num_before)
         return outputs
 
     def finish(self, request: Request, reason: FinishReason) -> None:
@@ -157,7 +160,6 @@ class Scheduler:
 
     def stats(self) -> EngineStats:
         """Counts and state between two steps; during one, some may be of before and some of after it."""
-        counters = asdict(self.counters)
         fullest = self._kv.fullest
         return EngineStats(
             num_running=len(self.running),
@@ -165,7 +167,7 @@ class Scheduler:
             num_paused=len(self.paused),
             kv_blocks=fullest.num_blocks,
             kv_blocks_used=fullest.num_held,
-            **counters,
+            **self.counters.snapshot(),
         )
 
     def check_integrity(self) -> None:
@@ -200,6 +202,8 @@ class Scheduler:
                 return False
         if request.num_cached_tokens is None:
             request.num_cached_tokens = request.num_computed_tokens
+            request.scheduled_at = self._clock()
+            self.counters.queue_s.observe(request.scheduled_at - request.queued_at)
             self.counters.prompt_tokens += request.num_prompt_tokens
             self.counters.cached_tokens += request.num_computed_tokens
         self.waiting.take(request)
@@ -279,6 +283,18 @@ class Scheduler:
         self._service.end(request.tenant)
         assert request.finish_reason is not None
         self.counters.finish(request.finish_reason.value)
+        self._note_times(request)
+
+    def _note_times(self, request: Request) -> None:
+        """Count how long an ended request took, if it was let in."""
+        if request.scheduled_at is None:
+            return
+        now, counters = self._clock(), self.counters
+        counters.inference_s.observe(now - request.scheduled_at)
+        if request.prefilled_at is not None:
+            counters.prefill_s.observe(request.prefilled_at - request.scheduled_at)
+            if request.num_output_tokens:
+                counters.decode_s.observe(now - request.prefilled_at)
 
     def _allot(self) -> list[int]:
         """Tokens of each that runs. Where a prompt is scored, the rows of a step are divided like its tokens."""
