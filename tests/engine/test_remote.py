@@ -296,3 +296,12 @@ def test_an_observer_is_not_told_of_what_was_refused(setup: RemoteSetup) -> None
     with pytest.raises(ContextLengthExceeded):
         submission.answer.result(10)
     assert [r.ends for r in recorders] == [[]] * 3
+
+
+def test_of_several_completions_that_are_refused_none_is_left(setup: RemoteSetup) -> None:
+    submission = setup.client.begin([1], SamplingParams(max_tokens=10**6, n=3))
+    with pytest.raises(ContextLengthExceeded):
+        submission.answer.result(10)
+    wait_until(lambda: all(generation.is_finished for generation in submission.generations))
+    assert setup.connection._generations == {}
+    setup.client.close()  # which waits for all that is under way

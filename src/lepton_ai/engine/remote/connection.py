@@ -64,6 +64,11 @@ class RemoteGeneration(Generation):
         self.waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
     @property
+    def num_siblings(self) -> int:
+        """How many generations one request asked for with it, whose numbers follow on each other."""
+        return self._params.num_generations
+
+    @property
     def has_news(self) -> bool:
         """Whether there is something to take."""
         return bool(self.chunks) or self.is_finished
@@ -112,7 +117,7 @@ class Connection:
         return self._end is None
 
     def new_ids(self, count: int) -> list[int]:
-        """Numbers that were never used."""
+        """Numbers that were never used, one after the other."""
         with self._news:
             first = self._last_id + 1
             self._last_id += count
@@ -258,15 +263,18 @@ class Connection:
             self._outgoing.put(Pause(token.id))
 
     def _refuse(self, id_: int, error: LeptonError) -> None:
-        """What was asked is refused, or a generation failed under way."""
+        """What was asked is refused, with all its generations, or one generation failed under way."""
         reply = self._replies.pop(id_, None)
         if reply is not None and not reply.done():
             reply.set_exception(error)
-        if (generation := self._generations.pop(id_, None)) is not None:
-            generation.fail(error)
-            if reply is None:  # the engine had taken it
-                generation.tell_end()
-            self._wake(generation)
+        first = self._generations.get(id_)
+        count = 1 if reply is None or first is None else first.num_siblings
+        for number in range(id_, id_ + count):
+            if (generation := self._generations.pop(number, None)) is not None:
+                generation.fail(error)
+                if reply is None:  # the engine had taken it
+                    generation.tell_end()
+                self._wake(generation)
 
     def _fail(self, end: LeptonError) -> None:
         """Nothing comes any more: tell everyone who waits. The first reason stays."""
