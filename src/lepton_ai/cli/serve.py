@@ -15,6 +15,7 @@ from lepton_ai.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from lepton_ai.serve.access import KeyRing
+    from lepton_ai.serve.metrics.monitoring import MonitoringOptions
     from lepton_ai.serve.service import Service
 
 Models = Annotated[list[str], typer.Argument(help="Short names, files or folders.", metavar="MODEL...")]
@@ -26,6 +27,17 @@ ApiKeys = Annotated[
 NoAuth = Annotated[bool, typer.Option("--no-auth", help="Serve everyone on this machine without a key.")]
 MaxModelLen = Annotated[int | None, typer.Option("--max-model-len", min=2, help="Longest request, in tokens.")]
 MaxNumSeqs = Annotated[int | None, typer.Option("--max-num-seqs", min=1, help="Requests that run together.")]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option("--metrics-port", min=0, max=65535, help="Serve /metrics at a port of its own, without a key."),
+]
+MetricsHost = Annotated[
+    str | None, typer.Option("--metrics-host", help="Address for --metrics-port. Default: this machine alone.")
+]
+LogStats = Annotated[
+    float | None,
+    typer.Option("--log-stats", min=0.1, help="Print a line about each engine this often.", metavar="SECONDS"),
+]
 
 
 def serve(
@@ -42,6 +54,9 @@ def serve(
     kv_dtype: KVDType = None,
     kv_memory: KVMemory = None,
     allow_config_key: AllowConfigKeys = None,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = None,
+    log_stats: LogStats = None,
     json: Json = False,
 ) -> None:
     """Serve models over HTTP, by the interface that clients of OpenAI's speak.
@@ -73,6 +88,7 @@ def serve(
             "allow_config_keys": tuple(allow_config_key or ()),
         },
         progress=OnDemandProgress(),
+        monitoring=_monitoring(metrics_host, metrics_port, log_stats),
     )
 
     def tell(service: Service) -> None:
@@ -83,6 +99,14 @@ def serve(
             print_note(f"serving {', '.join(names)} at {url}")
 
     run(options, tell)
+
+
+def _monitoring(host: str | None, port: int | None, log_every_s: float | None) -> MonitoringOptions:
+    from lepton_ai.serve.metrics.monitoring import MonitoringOptions
+
+    if host is not None and port is None:
+        raise InvalidRequest("--metrics-host: expected --metrics-port beside it", param="metrics_host")
+    return MonitoringOptions(host=host or "127.0.0.1", port=port, log_every_s=log_every_s, tell=print_note)
 
 
 def _keys(path: Path | None, *, is_open: bool) -> KeyRing | None:

@@ -10,9 +10,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from lepton_ai.errors import InvalidRequest, LeptonError
 
+_CODE = "error_code"
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -31,14 +33,35 @@ def error_object(error: LeptonError) -> dict[str, dict[str, object]]:
 
 
 def error_response(error: LeptonError, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer with the error's status."""
-    return json_response(error_object(error), status=error.status, headers=headers)
+    """An answer with the error's status; ``refusal_in`` then knows its code."""
+    return _Refusal(error, headers)
+
+
+def refusal_in(scope: Scope) -> str | None:
+    """The code of the error that a request was answered with, for who counts or logs it."""
+    code = scope.get("state", {}).get(_CODE)
+    return code if isinstance(code, str) else None
 
 
 def json_response(content: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """An answer in JSON."""
     body = msgspec.json.encode(content)
     return Response(body, status_code=status, media_type="application/json", headers=dict(headers or {}))
+
+
+class _Refusal(Response):
+    def __init__(self, error: LeptonError, headers: Mapping[str, str] | None) -> None:
+        super().__init__(
+            msgspec.json.encode(error_object(error)),
+            status_code=error.status,
+            media_type="application/json",
+            headers=dict(headers or {}),
+        )
+        self._code = error.code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})[_CODE] = self._code
+        await super().__call__(scope, receive, send)
 
 
 def add_handlers(app: FastAPI) -> None:

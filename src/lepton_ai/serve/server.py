@@ -18,6 +18,8 @@ from lepton_ai.engine.remote.process import EngineProcess
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.serve.access import KeyRing
 from lepton_ai.serve.app import create_app
+from lepton_ai.serve.metrics.monitor import Monitor
+from lepton_ai.serve.metrics.monitoring import MonitoringOptions, monitoring
 from lepton_ai.serve.served_model import ServedModel
 from lepton_ai.serve.service import Service
 from lepton_ai.weights.sources.progress import NoProgress, Progress
@@ -41,6 +43,7 @@ class ServeOptions:
     memory_bytes: int | None = None
     model_options: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = field(default_factory=NoProgress)
+    monitoring: MonitoringOptions = field(default_factory=MonitoringOptions)
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -68,8 +71,10 @@ async def serve(options: ServeOptions, on_ready: Callable[[Service], None]) -> N
             name = served_name(model)
             models[name] = ServedModel(name, await stack.enter_async_context(llm))
         service = Service(models)
+        monitor = Monitor(service)
+        await stack.enter_async_context(monitoring(monitor, options.monitoring))
         config = uvicorn.Config(
-            create_app(service, options.keys),
+            create_app(service, options.keys, monitor=monitor, has_metrics=options.monitoring.port is None),
             host=options.host,
             port=options.port,
             http="httptools",
