@@ -17,7 +17,7 @@ from threading import Thread
 
 import httpx
 import pytest
-from tests.cli.traced import STATS
+from tests.cli.trace.traced import STATS
 from tests.engine.tiny_gguf import tiny_gguf
 from tests.serve.scraping import scrape, value
 
