@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import pytest
 from tests.engine.tiny_gguf import tiny_gguf
 from tests.serve.running import Running, running
 from tests.serve.scraping import Samples, scrape, value, wait_for
+
+from lepton_ai.engine.remote.connection import Connection
 
 PROMPT: dict[str, Any] = {"model": "tiny", "prompt": "hello", "max_tokens": 4, "ignore_eos": True}
 
@@ -33,13 +35,20 @@ def engine_pid(server: Running) -> int:
     return server.service.models["tiny"].engine_pid
 
 
+def connection(server: Running) -> Connection:
+    assert server.service is not None
+    return server.service.models["tiny"]._llm._client._connection
+
+
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
+    """A process that stands still; it may be gone afterwards."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def timed_scrape(server: Running) -> tuple[Samples, float]:
@@ -57,9 +66,7 @@ def test_an_engine_that_does_not_answer(server: Running) -> None:
             assert 0.9 < took < 5
             assert value(samples, "lepton:engine_up", model_name="tiny") == 0
             assert value(samples, "vllm:generation_tokens_total", model_name="tiny") == 4, "what was known is lost"
-        assert server.service is not None
-        replies = server.service.models["tiny"]._llm._client._connection._replies
-        assert len(replies) == 1, "questions pile up"
+        assert len(connection(server)._replies) == 1, "questions pile up"
     wait_for(lambda: value(scrape(server.url), "lepton:engine_up", model_name="tiny") == 1)
 
 
@@ -103,21 +110,34 @@ def test_http_requests_in_flight(server: Running) -> None:
     wait_for(lambda: value(scrape(server.url), "lepton:http_requests_in_flight") == 0)
 
 
+def test_who_leaves_aborts(server: Running) -> None:
+    with stopped(engine_pid(server)):
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{server.url}/v1/completions", json=PROMPT, timeout=0.5)
+        wait_for(lambda: value(scrape(server.url), "lepton:http_requests_in_flight") == 0)
+        scrape(server.url)  # the engine is asked something after it was told to cancel
+    aborts = {"model_name": "tiny", "finished_reason": "abort"}
+    wait_for(lambda: value(scrape(server.url), "vllm:request_success_total", **aborts) == 1)
+    samples = scrape(server.url)
+    for name in ("time_to_first_token_seconds", "e2e_request_latency_seconds", "request_generation_tokens"):
+        assert value(samples, f"vllm:{name}_count", model_name="tiny") == 0
+    assert value(samples, "lepton:requests_refused_total", code="client_left", status="499") == 1
+
+
 def test_an_engine_that_has_died(server: Running) -> None:
     httpx.post(f"{server.url}/v1/completions", json=PROMPT).raise_for_status()
     assert value(scrape(server.url), "vllm:generation_tokens_total", model_name="tiny") == 4
-    with httpx.stream("POST", f"{server.url}/v1/completions", json=PROMPT | {"max_tokens": 200, "stream": True}) as led:
-        lines = led.iter_lines()
-        next(lines)
-        with stopped(engine_pid(server)):
-            os.kill(engine_pid(server), signal.SIGKILL)
-        assert "engine_died" in "".join(lines)
+    with ThreadPoolExecutor(1) as pool, stopped(engine_pid(server)):
+        asked = pool.submit(httpx.post, f"{server.url}/v1/completions", json=PROMPT, timeout=60)
+        wait_for(lambda: value(scrape(server.url), "lepton:http_requests_in_flight") == 1)
+        wait_for(lambda: bool(connection(server)._generations))
+        os.kill(engine_pid(server), signal.SIGKILL)
+        assert asked.result().json()["error"]["code"] == "engine_died"
     samples, took = timed_scrape(server)
     assert took < 5
     assert value(samples, "lepton:engine_up", model_name="tiny") == 0
     assert value(samples, "vllm:generation_tokens_total", model_name="tiny") == 4
     assert value(samples, "vllm:request_success_total", model_name="tiny", finished_reason="error") == 1
     assert not [name for name, _ in samples if name.startswith("lepton:engine_process_")]
-    refused = httpx.post(f"{server.url}/v1/completions", json=PROMPT)
-    assert refused.status_code == 500
-    assert value(scrape(server.url), "lepton:requests_refused_total", code="engine_died", status="500") == 1
+    assert httpx.post(f"{server.url}/v1/completions", json=PROMPT).status_code == 500
+    assert value(scrape(server.url), "lepton:requests_refused_total", code="engine_died", status="500") == 2

@@ -21,7 +21,7 @@ class GenerationObserver(Protocol):
         ...
 
     def on_end(self, at_s: float, reason: FinishReason, usage: Usage) -> None:
-        """Nothing more comes: once, after the last token, of each generation that the engine had taken."""
+        """Nothing more comes: once, after the last token; never if the engine refused the request."""
         ...
 
 
