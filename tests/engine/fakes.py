@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from dataclasses import dataclass, field
 
@@ -88,7 +89,8 @@ class FakeExecutable:
     """Checks its inputs as a kernel would rely on them; ``steps`` keeps the number of tokens of each step.
 
     ``windows`` are those of the KV groups, all of which see everything if none are given. ``script`` replaces the
-    tokens chosen at given context lengths; ``failure`` is raised by the next step.
+    tokens chosen at given context lengths; ``failure`` is raised by the next step. A step takes ``step_s`` at least, in
+    which other threads have their turn.
     """
 
     limits: Limits
@@ -96,9 +98,11 @@ class FakeExecutable:
     script: dict[int, int] = field(default_factory=dict)
     steps: list[int] = field(default_factory=list)
     failure: BaseException | None = None
+    step_s: float = 0.0
 
     def run(self, inputs: StepInputs, cache: KVCache) -> FakeHandle:
         assert isinstance(cache, FakeCache)
+        time.sleep(self.step_s)
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure

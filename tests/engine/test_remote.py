@@ -34,6 +34,9 @@ from lepton_ai.errors import (
     rebuild,
 )
 
+STEP_S = 0.002
+"""Of a step, so that what a client says about it comes before the end."""
+
 
 @pytest.fixture
 def setup() -> Iterator[RemoteSetup]:
@@ -61,6 +64,7 @@ def wait_until(condition: object, timeout_s: float = 10.0) -> None:
 
 
 def test_a_reader_who_is_behind_makes_its_request_wait(setup: RemoteSetup) -> None:
+    setup.executable.step_s = STEP_S
     params = SamplingParams(temperature=0.0, max_tokens=200)
     submission = setup.client.begin([1, 2, 3], params, max_unread=16)
     submission.answer.result(10)
@@ -80,6 +84,7 @@ def test_a_reader_who_is_behind_makes_its_request_wait(setup: RemoteSetup) -> No
 
 
 def test_a_paused_request_can_be_cancelled(setup: RemoteSetup) -> None:
+    setup.executable.step_s = STEP_S
     submission = setup.client.begin([1, 2, 3], SamplingParams(max_tokens=200), max_unread=4)
     wait_until(lambda: setup.client.stats().num_paused == 1)
     setup.client.close_generation(submission.generations[0])
@@ -259,6 +264,7 @@ def test_an_observer_is_told_of_each_token_and_of_the_end(setup: RemoteSetup) ->
 
 
 def test_an_observer_is_told_how_it_ended(setup: RemoteSetup) -> None:
+    setup.executable.step_s = STEP_S
     greedy = SamplingParams(temperature=0.0, max_tokens=30)
     whole = greedy_text([7, 8], 30)
     (generation,), (stopped,) = observed(setup, [7, 8], replace(greedy, stop=[whole[4]]))
