@@ -28,7 +28,8 @@ RAISE_NOTHING = frozenset(
         *("LLM.close", "GPTModel.close", "Stream.cancel", "Stream.close", "Stream.__aiter__", "Stream.__init__"),
         *("Tokenizer.__init__", "Tokenizer.encode_with_controls", "Tokenizer.is_control", "Tokenizer.joiner"),
         *("LeptonError.__init__", "LeptonError.to_dict", "BertModel.close"),
-        *("AsyncLLM.__init__", "AsyncLLM.close", "EngineProcess.close"),
+        *("AsyncLLM.__init__", "AsyncLLM.close", "EngineProcess.close", "EngineProcess.kill"),
+        *("Stream.fail", "Stream.on_leave"),
     )
 )
 """Public callables that raise no error of Lepton's. A new one either says what it raises or stands here."""

@@ -1,7 +1,7 @@
 """The exceptions of Lepton: one tree, each with an HTTP-like status and a stable code.
 
     LeptonError                      500  internal_error
-    ├── EngineDied                   500  engine_died
+    ├── EngineDied                   503  engine_died
     ├── InvalidRequest               400  invalid_request
     │   ├── ConstraintTooComplex     400  constraint_too_complex
     │   ├── ContextLengthExceeded    400  context_length_exceeded
@@ -68,7 +68,7 @@ class LeptonError(Exception):
 class EngineDied(LeptonError):
     """The process of an engine has ended under its client."""
 
-    code = "engine_died"
+    status, code = 503, "engine_died"
 
 
 class InvalidRequest(LeptonError):
@@ -132,9 +132,13 @@ class DigestMismatch(DownloadFailed):
 
 
 class Overloaded(LeptonError):
-    """No capacity now; the same request may succeed later."""
+    """No capacity now; the same request may succeed later, ``retry_after_s`` seconds from now at the soonest."""
 
     status, code = 503, "overloaded"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
 
 
 class OutOfMemory(LeptonError):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -142,6 +145,45 @@ def test_the_process_ends_when_its_client_does(model_path: Path) -> None:
     process.connection.close()
     assert process._process.wait(60) == 0
     asyncio.run(llm.close())
+
+
+def test_a_process_that_hangs_is_noticed_and_can_be_ended(model_path: Path) -> None:
+    async def main() -> None:
+        with EngineProcess(num_threads=1) as process:
+            llm = await AsyncLLM.start(model_path, process=process)
+            assert process.ping().result(60) and not process.ended.done()
+            os.kill(process.pid, signal.SIGSTOP)
+            waiting = asyncio.ensure_future(llm.generate("hello", GREEDY))
+            pong = process.ping()
+            await asyncio.sleep(0.1)
+            assert not pong.done() and not waiting.done()
+            process.kill()
+            with pytest.raises(EngineDied, match="signal SIGKILL"):
+                await waiting
+            assert "signal SIGKILL" in process.ended.result(60).message
+            with pytest.raises(EngineDied):
+                process.ping()
+            await llm.close()
+
+    asyncio.run(main())
+
+
+def test_a_process_does_not_outlive_its_client_by_a_long_step() -> None:
+    stuck = """
+import socket, sys, threading, time
+from lepton_ai.engine.remote.worker import end_with_client
+threading.Thread(target=end_with_client, args=(int(sys.argv[1]),), daemon=True).start()
+print("stuck", flush=True)
+time.sleep(1000)
+"""
+    mine, its = socket.socketpair()
+    arguments = [sys.executable, "-c", stuck, str(its.fileno())]
+    with its, subprocess.Popen(arguments, pass_fds=[its.fileno()], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"stuck\n"
+        assert process.poll() is None
+        its.close()
+        mine.close()
+        assert process.wait(30) == 0
 
 
 def test_vectors(tmp_path: Path) -> None:

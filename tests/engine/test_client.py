@@ -8,13 +8,15 @@ from collections.abc import Iterator
 
 import pytest
 from tests.engine.clients import MakeSetup, Setup, local_setup, remote_setup
-from tests.engine.fakes import expected_tokens, greedy_text
+from tests.engine.fakes import FakeHandle, expected_tokens, greedy_text
 
+from lepton_ai.backends.base import KVCache, StepInputs
 from lepton_ai.engine.generation import Generation
 from lepton_ai.engine.outputs import Chunk
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
-from lepton_ai.errors import ContextLengthExceeded, InvalidRequest, LeptonError
+from lepton_ai.engine.stream import Stream
+from lepton_ai.errors import ContextLengthExceeded, InvalidRequest, LeptonError, Overloaded
 
 
 @pytest.fixture(params=[local_setup, remote_setup], ids=["local", "remote"])
@@ -56,6 +58,45 @@ def test_cached_tokens_are_told(setup: Setup) -> None:
     for cached in (0, 48):
         chunks = list(setup.chunks(setup.client.submit([1] * 50, SamplingParams(temperature=0.0, max_tokens=3))))
         assert chunks[-1].usage is not None and chunks[-1].usage.cached_tokens == cached
+
+
+def test_a_generation_can_be_made_to_fail(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, may_run = setup.executable.run, threading.Event()
+
+    def run_later(inputs: StepInputs, cache: KVCache) -> FakeHandle:
+        assert may_run.wait(10)
+        return run(inputs, cache)
+
+    monkeypatch.setattr(setup.executable, "run", run_later)
+    params = SamplingParams(temperature=0.0, max_tokens=20)
+    failing = setup.client.submit([1, 2, 3], params)
+    setup.client.fail(failing, Overloaded("no more"))
+    may_run.set()
+    other = setup.client.submit([4, 5], params)
+    with pytest.raises(Overloaded, match="no more"):
+        list(setup.chunks(failing))
+    assert "".join(c.text for c in setup.chunks(other)) == greedy_text([4, 5], 20)
+    setup.client.fail(other, Overloaded("too late"))
+    assert setup.client.next_chunk(other) is None
+    setup.client.check_integrity()
+
+
+def test_who_leaves_a_stream_is_told_of_once(setup: Setup) -> None:
+    left: list[str] = []
+
+    def stream(name: str) -> Stream:
+        made = Stream(setup.client, setup.client.submit([1, 2, 3], SamplingParams(max_tokens=3)))
+        made.on_leave(lambda: left.append(name))
+        return made
+
+    read, closed, _dropped = stream("read"), stream("closed"), stream("dropped")
+    assert len(list(read)) == 3 and left == []
+    read.cancel()
+    read.close()
+    closed.close()
+    assert left == ["read", "closed"]
+    del _dropped
+    assert left == ["read", "closed", "dropped"]
 
 
 def test_a_stop_string_is_cut_off_and_ends_the_request(setup: Setup) -> None:

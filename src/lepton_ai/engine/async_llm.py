@@ -96,6 +96,12 @@ class AsyncLLM(TextFront):
         """The number of its process."""
         return self._process.pid
 
+    async def encode(self, prompt: Prompt) -> Int32Array:
+        """The checked ids ``[T]`` of a prompt; a long one is cut in a thread. Raises like ``generate``."""
+        encode = self._texts.prompts.encode
+        is_long = isinstance(prompt, str) and len(prompt) > _LONG_CHARACTERS
+        return await asyncio.to_thread(encode, prompt) if is_long else encode(prompt)
+
     async def generate(
         self,
         prompt: Prompt,
@@ -109,7 +115,7 @@ class AsyncLLM(TextFront):
         Raises like ``LLM.generate``.
         """
         params = params or self.default_params
-        ids = await self._encode(prompt)
+        ids = await self.encode(prompt)
         generations = await self._submit(ids, as_run(params), options, max_unread=None, observe=observe)
         streams = [Stream(self._client, generation) for generation in generations]
         try:
@@ -146,7 +152,7 @@ class AsyncLLM(TextFront):
         params = params or self.default_params
         if params.num_generations > params.n:
             raise InvalidRequest(f"best_of: expected at most n in a stream, got {params.best_of}", param="best_of")
-        ids = await self._encode(prompt)
+        ids = await self.encode(prompt)
         generations = await self._submit(ids, params, options, max_unread=_MAX_UNREAD, observe=observe)
         return [Stream(self._client, generation) for generation in generations]
 
@@ -223,11 +229,6 @@ class AsyncLLM(TextFront):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    async def _encode(self, prompt: Prompt) -> Int32Array:
-        encode = self._texts.prompts.encode
-        is_long = isinstance(prompt, str) and len(prompt) > _LONG_CHARACTERS
-        return await asyncio.to_thread(encode, prompt) if is_long else encode(prompt)
 
     async def _submit(
         self,

@@ -11,7 +11,7 @@ from lepton_ai.engine.outputs import Chunk
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stats import EngineStats
-from lepton_ai.errors import InvalidRequest
+from lepton_ai.errors import InvalidRequest, LeptonError
 
 
 class EngineClient(Protocol):
@@ -51,6 +51,13 @@ class EngineClient(Protocol):
 
     def cancel(self, generation: Generation) -> None:
         """Ask for the end of a generation, which then gets a last chunk. Never waits."""
+        ...
+
+    def fail(self, generation: Generation, error: LeptonError) -> None:
+        """End a generation: who has taken the chunks that are there gets ``error``. One that has ended is left alone.
+
+        Waits at most for the step under way.
+        """
         ...
 
     def close_generation(self, generation: Generation) -> None:

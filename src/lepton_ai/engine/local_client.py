@@ -24,7 +24,7 @@ from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.trace import StepObserver
 from lepton_ai.engine.turns import Turns
-from lepton_ai.errors import InvalidRequest
+from lepton_ai.errors import InvalidRequest, LeptonError
 
 MakeDecoder = Callable[[SamplingParams], TextDecoder]
 CompileConstraint = Callable[[Constraint], TokenMatcher]
@@ -101,6 +101,15 @@ class LocalClient(EngineClient):
         assert isinstance(generation, LocalGeneration)
         if not generation.is_finished:
             self._cancelled.append(generation)
+
+    def fail(self, generation: Generation, error: LeptonError) -> None:
+        """End a generation: who takes its next chunk gets ``error``. See ``EngineClient``."""
+        assert isinstance(generation, LocalGeneration)
+        with self._turns.turn():
+            self._take_in()
+            if self._active.pop(generation.request, None):
+                self._engine.finish(generation.request, FinishReason.CANCELLED)
+                generation.fail(error)
 
     def close_generation(self, generation: Generation) -> None:
         """End a generation, wait at most for the step under way, and free all it holds."""

@@ -34,7 +34,7 @@ from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.text_encoder import Text
-from lepton_ai.errors import InvalidRequest
+from lepton_ai.errors import InvalidRequest, LeptonError
 
 MakeDecoder: TypeAlias = Callable[[SamplingParams], TextDecoder]
 
@@ -148,6 +148,10 @@ class RemoteClient(EngineClient):
         """Ask for the end of a generation, which then gets a last chunk. Never waits."""
         if not generation.is_finished:
             self._connection.cancel([_own(generation)])
+
+    def fail(self, generation: Generation, error: LeptonError) -> None:
+        """End a generation: who takes its next chunk gets ``error``. Never waits."""
+        self._connection.fail(_own(generation), error)
 
     def close_generation(self, generation: Generation) -> None:
         """End a generation, and wait until all that it holds is free."""

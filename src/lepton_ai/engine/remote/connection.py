@@ -104,6 +104,9 @@ class Connection:
         self._woken: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         self._received_at = 0.0
         self._end: LeptonError | None = None
+        self.ended: Future[LeptonError] = Future()
+        """Why nothing comes any more, once that is so."""
+        self.ended.set_running_or_notify_cancel()  # so that none of those who wait can cancel it
         self._threads = [
             threading.Thread(target=target, name=f"lepton-{target.__name__.strip('_')}", daemon=True)
             for target in (self._send_all, self._receive_all)
@@ -174,6 +177,16 @@ class Connection:
     def cancel(self, generations: list[RemoteGeneration]) -> None:
         """Ask for the end of generations. Takes no lock: a signal handler may call it."""
         self._outgoing.put(Cancel([generation.id for generation in generations]))
+
+    def fail(self, generation: RemoteGeneration, error: LeptonError) -> None:
+        """End a generation with an error, here at once and soon in the process. One that has ended is left alone."""
+        with self._news:
+            if self._generations.pop(generation.id, None) is None:
+                return
+            generation.fail(error)
+            _wake(generation)
+            self._news.notify_all()
+        self._outgoing.put(Cancel([generation.id]))
 
     def unload(self, name: str) -> None:
         """Let go of a model. Nothing happens when the connection has ended: so have its models."""
@@ -298,6 +311,7 @@ class Connection:
                 loading.progress.finish()
                 loading.future.set_exception(end)
             self._tell()
+        self.ended.set_result(end)
 
     def _wake(self, generation: RemoteGeneration) -> None:
         """Have ``_tell`` tell the coroutines that wait for the generation."""

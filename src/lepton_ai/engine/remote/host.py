@@ -30,6 +30,8 @@ from lepton_ai.engine.remote.messages import (
     LoadFailed,
     LoadModel,
     Pause,
+    Ping,
+    Pong,
     Resume,
     Stats,
     Submit,
@@ -90,6 +92,8 @@ class EngineHost:
                 self._answer(id_, lambda: self._send(Stats(id_, self._model(name, HostedGenerator).stats())))
             case CheckIntegrity(id_, name):
                 self._answer(id_, lambda: self._check(id_, name))
+            case Ping(id_):
+                self._send(Pong(id_))
 
     def take_in(self) -> None:
         """Take in what other threads have finished."""

@@ -109,8 +109,14 @@ class CheckIntegrity(_Message):
     name: str
 
 
+class Ping(_Message):
+    """Ask whether the thread that runs steps still does."""
+
+    id: int
+
+
 Command: TypeAlias = (
-    LoadModel | UnloadModel | Submit | Cancel | Pause | Resume | Embed | Classify | GetStats | CheckIntegrity
+    LoadModel | UnloadModel | Submit | Cancel | Pause | Resume | Embed | Classify | GetStats | CheckIntegrity | Ping
 )
 """From a client to the process."""
 
@@ -232,6 +238,12 @@ class Checked(_Message):
     problem: str | None
 
 
+class Pong(_Message):
+    """It does."""
+
+    id: int
+
+
 Event: TypeAlias = (
     Loaded
     | LoadFailed
@@ -246,6 +258,7 @@ Event: TypeAlias = (
     | TokenClasses
     | Stats
     | Checked
+    | Pong
 )
 """From the process to its client."""
 

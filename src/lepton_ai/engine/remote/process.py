@@ -18,8 +18,8 @@ import msgspec
 from lepton_ai.config import Environment, Policy
 from lepton_ai.engine.remote.connection import Connection
 from lepton_ai.engine.remote.link import Link
-from lepton_ai.engine.remote.messages import Command, Event, Loaded, LoadModel
-from lepton_ai.errors import InvalidRequest
+from lepton_ai.engine.remote.messages import Command, Event, Loaded, LoadModel, Ping
+from lepton_ai.errors import InvalidRequest, LeptonError
 from lepton_ai.weights.sources.progress import Progress
 
 OptionValue: TypeAlias = bool | int | str | Policy | Sequence[str] | None
@@ -63,6 +63,20 @@ class EngineProcess:
         name = f"model-{next(self._numbers)}"
         values = {key: _plain(value) for key, value in options.items()}
         return self.connection.load(LoadModel(name, model, values), progress)
+
+    @property
+    def ended(self) -> Future[LeptonError]:
+        """Why the process is of no use any more, once that is so."""
+        return self.connection.ended
+
+    def ping(self) -> Future[Event]:
+        """Ask for a sign of life, which comes between two steps. Raises EngineDied, or what else ended the process."""
+        (id_,) = self.connection.new_ids(1)
+        return self.connection.ask(id_, Ping(id_))
+
+    def kill(self) -> None:
+        """End the process now, whatever it does or does not: all who wait for it get EngineDied."""
+        self._process.kill()
 
     def close(self) -> None:
         """End the process: what runs is cancelled. A second time does nothing."""

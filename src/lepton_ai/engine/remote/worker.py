@@ -1,14 +1,17 @@
 """The process of an engine: ``python -m lepton_ai.engine.remote.worker FD ...`` serves the client behind a socket.
 
-It ends when the client does, whatever became of it: its end of the socket is closed then.
+It ends when the client does, whatever became of it: its end of the socket is closed then. A step or the loading of a
+model that goes on for longer is broken off.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -29,6 +32,8 @@ from lepton_ai.engine.remote.messages import Command, Event, Loaded, LoadModel, 
 from lepton_ai.engine.text_encoder import TextEncoder
 
 _UPDATE_S = 0.1
+_LAST_STEP_S = 0.5
+"""How long a client that has gone is outlived by the step under way."""
 
 
 class ModelLoader:
@@ -98,12 +103,22 @@ def serve(link: Link[Event, Command], host: EngineHost) -> None:
         link.close()
 
 
+def end_with_client(fd: int) -> None:
+    """Wait until the other end of a socket is closed, then end this process, whatever it is in the middle of."""
+    poller = select.poll()
+    poller.register(fd, select.POLLRDHUP)
+    poller.poll()
+    time.sleep(_LAST_STEP_S)
+    os._exit(0)
+
+
 def main(arguments: list[str]) -> None:
     """``FD``, then the number of threads and the bytes of memory, 0 for what the machine has."""
     # Terminals and service managers send these to a whole group; the client decides what becomes of this process.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     fd, num_threads, memory_bytes = map(int, arguments)
+    threading.Thread(target=end_with_client, args=(os.dup(fd),), daemon=True).start()
     link: Link[Event, Command] = Link(socket.socket(fileno=fd), msgspec.msgpack.Decoder(Command).decode)
     device = Device(num_threads=num_threads or None, memory_bytes=memory_bytes or None)
     host = EngineHost(link.send, ModelLoader(device))
