@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -156,7 +157,8 @@ _PROCESSORS = ("BertProcessing", "ByteLevel", "RobertaProcessing", "TemplateProc
 )
 def test_every_other_kind_is_refused_by_name(part: str, kind: str) -> None:
     file = Fields({part: {"type": kind, "vocab": {"a": 0}}}, "tokenizer.json")
-    readers = (read_model, check_normalizer, check_pre_tokenizer, read_spelling, lambda f: read_frame(f, frozenset()))
+    readers: list[Callable[[Fields], object]] = [read_model, check_normalizer, check_pre_tokenizer, read_spelling]
+    readers.append(lambda f: read_frame(f, frozenset()))
     parts = ("model", "normalizer", "pre_tokenizer", "decoder", "post_processor")
     with pytest.raises(UnsupportedModel, match=rf"{part}: expected .*{kind}"):
         dict(zip(parts, readers, strict=True))[part](file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +11,27 @@ import typer
 from lepton_ai.cli.loading import OnDemandProgress
 from lepton_ai.cli.options import AllowConfigKeys, Json, KVDType, KVMemory, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_note
+from lepton_ai.cli.serve_options import (
+    DrainDelay,
+    DrainTimeout,
+    EngineTimeout,
+    MaxWaiting,
+    MaxWork,
+    RequestTimeout,
+    WriteTimeout,
+)
 from lepton_ai.config import Environment, Policy
 from lepton_ai.errors import InvalidRequest
+from lepton_ai.serve.admission.options import AdmissionOptions
+from lepton_ai.serve.life.options import LifeOptions
 
 if TYPE_CHECKING:
     from lepton_ai.serve.access import KeyRing
     from lepton_ai.serve.metrics.monitoring import MonitoringOptions
+    from lepton_ai.serve.server import ServeOptions
     from lepton_ai.serve.service import Service
+
+_ADMISSION, _LIFE = AdmissionOptions(), LifeOptions()
 
 Models = Annotated[list[str], typer.Argument(help="Short names, files or folders.", metavar="MODEL...")]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
@@ -49,6 +64,13 @@ def serve(
     no_auth: NoAuth = False,
     max_model_len: MaxModelLen = None,
     max_num_seqs: MaxNumSeqs = None,
+    max_waiting: MaxWaiting = _ADMISSION.max_waiting,
+    max_work: MaxWork = _ADMISSION.max_work,
+    request_timeout: RequestTimeout = _LIFE.request_timeout_s,
+    write_timeout: WriteTimeout = _LIFE.write_timeout_s,
+    drain_timeout: DrainTimeout = _LIFE.drain_timeout_s,
+    drain_delay: DrainDelay = _LIFE.drain_delay_s,
+    engine_timeout: EngineTimeout = _LIFE.engine_timeout_s,
     threads: Threads = None,
     policy: PolicyOption = Policy.AUTO,
     kv_dtype: KVDType = None,
@@ -62,23 +84,28 @@ def serve(
     """Serve models over HTTP, by the interface that clients of OpenAI's speak.
 
     Who asks needs a key: that in LEPTON_API_KEY, or one of a file {"keys": [{"name": "me", "sha256": "..."}]} that has
-    the SHA-256 of each. Without keys, --no-auth serves this machine alone. Ctrl-C lets what is under way end.
+    the SHA-256 of each. Without keys, --no-auth serves this machine alone. Ctrl-C lets what is under way end; a second
+    one does not.
 
     \b
     Examples:
       lepton serve smollm2 --no-auth
       LEPTON_API_KEY=... lepton serve smollm2 minilm --host 0.0.0.0
     """
-    try:
-        from lepton_ai.serve.server import ServeOptions, run
-    except ImportError as error:
-        raise InvalidRequest(f"serve: expected what pip install 'lepton-ai[serve]' brings: {error}") from None
-    options = ServeOptions(
+    options = _options_class()(
         models=models,
         host=host,
         port=port,
         keys=_keys(api_keys, is_open=no_auth),
         num_threads=threads,
+        admission=AdmissionOptions(max_waiting=max_waiting, max_work=max_work),
+        life=LifeOptions(
+            request_timeout_s=request_timeout,
+            write_timeout_s=write_timeout,
+            drain_timeout_s=drain_timeout,
+            drain_delay_s=drain_delay,
+            engine_timeout_s=engine_timeout,
+        ),
         model_options={
             "policy": policy,
             "kv_dtype": kv_dtype,
@@ -90,11 +117,25 @@ def serve(
         progress=OnDemandProgress(),
         monitoring=_monitoring(metrics_host, metrics_port, log_stats),
     )
+    _serve(options, is_json=json)
 
-    def tell(service: Service) -> None:
-        names, url = list(service.models), f"http://{host}:{port}"
-        if json:
+
+def _options_class() -> type[ServeOptions]:
+    try:
+        from lepton_ai.serve.server import ServeOptions
+    except ImportError as error:
+        raise InvalidRequest(f"serve: expected what pip install 'lepton-ai[serve]' brings: {error}") from None
+    return ServeOptions
+
+
+def _serve(options: ServeOptions, *, is_json: bool) -> None:
+    from lepton_ai.serve.server import run
+
+    def tell(service: Service, port: int) -> None:
+        names, url = list(service.models), f"http://{options.host}:{port}"
+        if is_json:
             print_json({"url": url, "models": names})
+            sys.stdout.flush()
         else:
             print_note(f"serving {', '.join(names)} at {url}")
 

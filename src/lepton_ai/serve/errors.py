@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from lepton_ai.errors import InvalidRequest, LeptonError
+from lepton_ai.errors import EngineDied, InvalidRequest, LeptonError, Overloaded
 
 _CODE = "error_code"
 _TYPES = {
@@ -33,14 +33,24 @@ def error_object(error: LeptonError) -> dict[str, dict[str, object]]:
 
 
 def error_response(error: LeptonError, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer with the error's status; ``refusal_in`` then knows its code."""
-    return _Refusal(error, headers)
+    """An answer with the error's status, and when to come again where that may help; ``refusal_in`` knows its code."""
+    return _Refusal(error, {**_when_to_retry(error), **(headers or {})})
 
 
 def refusal_in(scope: Scope) -> str | None:
     """The code of the error that a request was answered with, for who counts or logs it."""
     code = scope.get("state", {}).get(_CODE)
     return code if isinstance(code, str) else None
+
+
+def _when_to_retry(error: LeptonError) -> Mapping[str, str]:
+    match error:
+        case Overloaded():
+            return {"retry-after": str(error.retry_after_s)}
+        case EngineDied():
+            return {"retry-after": "1"}
+        case _:
+            return {}
 
 
 def json_response(content: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lepton_ai.engine.async_llm import AsyncLLM
 from lepton_ai.engine.model_info import ModelInfo
+from lepton_ai.engine.observer import Observe
 from lepton_ai.engine.outputs import Completion
-from lepton_ai.engine.prompt_encoder import PromptEncoder
-from lepton_ai.engine.prompts import Prompt
+from lepton_ai.engine.prompt_encoder import ChatPrompt, PromptEncoder
+from lepton_ai.engine.prompts import Message, Prompt
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.stream import Stream
 from lepton_ai.engine.text_encoder import Text
+from lepton_ai.serve.admission.admission import Claim
+from lepton_ai.serve.admission.price import least_price, price, price_of_text
+from lepton_ai.serve.caller import Caller
+from lepton_ai.serve.life.work import Desk
 from lepton_ai.serve.metrics.model_meter import ModelMeter
 from lepton_ai.text.tokenizer import Tokenizer
 
 
 class ServedModel:
-    """What routes ask of a model, measured by ``meter``. Errors are those of ``AsyncLLM``."""
+    """What routes ask of a model, measured by ``meter``.
 
-    def __init__(self, name: str, llm: AsyncLLM) -> None:
+    Work is let in by ``desk`` first: beside the errors of ``AsyncLLM`` there are QueueFull, EngineRestarting and
+    DeadlineExceeded, and ShuttingDown when the server ends under it.
+    """
+
+    def __init__(self, name: str, llm: AsyncLLM, desk: Desk) -> None:
         self.name = name
         self._llm = llm
+        self._desk = desk
         self.meter = ModelMeter(max_model_len=llm.model_info.max_model_len)
+
+    def replace(self, llm: AsyncLLM) -> None:
+        """Go on with the same model in another process."""
+        self._llm = llm
 
     @property
     def info(self) -> ModelInfo:
@@ -46,7 +61,7 @@ class ServedModel:
 
     @property
     def prompts(self) -> PromptEncoder:
-        """What makes prompts of conversations."""
+        """What is known of the model's prompts and answers."""
         return self._llm.prompts
 
     @property
@@ -68,15 +83,106 @@ class ServedModel:
         """What its engine has done and holds."""
         return await self._llm.stats()
 
-    async def generate(self, prompt: Prompt, params: SamplingParams, options: RequestOptions) -> list[Completion]:
+    def chat_prompt(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, object]] | None,
+        variables: Mapping[str, object] | None,
+    ) -> ChatPrompt:
+        """What an answer to a conversation continues: see ``PromptEncoder.chat``.
+
+        Raises QueueFull before it is made, if there is no room even for less.
+        """
+        contents = (message.get("content") for message in messages)
+        self._check_room(content for content in contents if isinstance(content, str))
+        return self._llm.prompts.chat(messages, tools=tools, variables=variables)
+
+    async def generate(self, prompt: Prompt, params: SamplingParams, caller: Caller) -> list[Completion]:
         """The ``params.n`` completions of a prompt."""
-        return await self._llm.generate(prompt, params, options=options, observe=self.meter.begin())
+        (completions,) = await self.generate_each([prompt], params, caller)
+        return completions
 
-    async def streams(self, prompt: Prompt, params: SamplingParams, options: RequestOptions) -> list[Stream]:
-        """The same, each piece by piece, once the engine has taken them."""
-        return await self._llm.streams(prompt, params, options=options, observe=self.meter.begin())
+    async def generate_each(
+        self, prompts: Sequence[Prompt], params: SamplingParams, caller: Caller
+    ) -> list[list[Completion]]:
+        """The same for each of several prompts, which are let in together or not at all."""
+        observe = self.meter.begin()
+        encoded = await self._encode(prompts)
+        with self._desk.begin(self._claim(encoded, params, caller), caller.deadline) as work:
+            return await work.run(_generate_each(self._llm, encoded, params, caller.options, observe))
 
-    async def embed(self, texts: Sequence[Text]) -> NDArray[np.float32]:
+    async def streams(self, prompt: Prompt, params: SamplingParams, caller: Caller) -> list[Stream]:
+        """The completions of a prompt, each piece by piece, once the engine has taken them."""
+        (streams,) = await self.streams_each([prompt], params, caller)
+        return streams
+
+    async def streams_each(
+        self, prompts: Sequence[Prompt], params: SamplingParams, caller: Caller
+    ) -> list[list[Stream]]:
+        """The same for each of several prompts, which are let in together or not at all."""
+        observe = self.meter.begin()
+        encoded = await self._encode(prompts)
+        work = self._desk.begin(self._claim(encoded, params, caller), caller.deadline)
+        try:
+            opened = await work.run(_open_each(self._llm, encoded, params, caller.options, observe))
+        except BaseException:
+            work.close()
+            raise
+        work.hand_over([stream for streams in opened for stream in streams])
+        return opened
+
+    async def embed(self, texts: Sequence[Text], caller: Caller) -> NDArray[np.float32]:
         """A vector for each text, ``[n, C]`` f32."""
-        with self.meter.encoding():
-            return await self._llm.embed(texts)
+        work = sum(price_of_text(len(text)) if isinstance(text, str) else len(text) for text in texts)
+        claim = Claim(self.name, caller.key, 1, work)
+        with self.meter.encoding(), self._desk.begin(claim, caller.deadline) as begun:
+            return await begun.run(self._llm.embed(texts))
+
+    async def _encode(self, prompts: Sequence[Prompt]) -> list[NDArray[np.int32]]:
+        self._check_room(prompt for prompt in prompts if isinstance(prompt, str))
+        return [await self._llm.encode(prompt) for prompt in prompts]
+
+    def _check_room(self, texts: Iterable[str]) -> None:
+        """Cutting a long text into tokens takes a while: not for a queue that is full."""
+        self._desk.check(self.name, sum(least_price(len(text)) for text in texts))
+
+    def _claim(self, prompts: Sequence[NDArray[np.int32]], params: SamplingParams, caller: Caller) -> Claim:
+        work = sum(price(len(ids), params, max_model_len=self.info.max_model_len) for ids in prompts)
+        return Claim(self.name, caller.key, len(prompts) * params.num_generations, work)
+
+
+async def _generate_each(
+    llm: AsyncLLM,
+    prompts: Sequence[NDArray[np.int32]],
+    params: SamplingParams,
+    options: RequestOptions,
+    observe: Observe,
+) -> list[list[Completion]]:
+    """If one fails, none goes on."""
+    tasks = [asyncio.ensure_future(llm.generate(ids, params, options=options, observe=observe)) for ids in prompts]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _open_each(
+    llm: AsyncLLM,
+    prompts: Sequence[NDArray[np.int32]],
+    params: SamplingParams,
+    options: RequestOptions,
+    observe: Observe,
+) -> list[list[Stream]]:
+    """If one is refused, none goes on."""
+    opened: list[list[Stream]] = []
+    try:
+        for ids in prompts:
+            opened.append(await llm.streams(ids, params, options=options, observe=observe))
+    except BaseException:
+        for stream in (stream for streams in opened for stream in streams):
+            stream.cancel()
+        raise
+    return opened

@@ -1,11 +1,11 @@
-"""Loads models, opens the port, and closes again in order."""
+"""Opens the port, loads models, and closes again in order."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+import itertools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,25 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from lepton_ai.engine.async_llm import AsyncLLM
-from lepton_ai.engine.remote.process import EngineProcess
+from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.serve.access import KeyRing
+from lepton_ai.serve.admission.admission import Admission
+from lepton_ai.serve.admission.options import AdmissionOptions
 from lepton_ai.serve.app import create_app
+from lepton_ai.serve.life.engine import EngineOptions, RunningEngine
+from lepton_ai.serve.life.http_server import HttpServer
+from lepton_ai.serve.life.listening import listen, port_of
+from lepton_ai.serve.life.options import LifeOptions
+from lepton_ai.serve.life.shutdown import drain, stop_signals
+from lepton_ai.serve.life.state import Life, Phase
+from lepton_ai.serve.life.supervisor import Supervisor
+from lepton_ai.serve.life.work import Desk
 from lepton_ai.serve.metrics.monitor import Monitor
 from lepton_ai.serve.metrics.monitoring import MonitoringOptions, monitoring
 from lepton_ai.serve.served_model import ServedModel
 from lepton_ai.serve.service import Service
 from lepton_ai.weights.sources.progress import NoProgress, Progress
-
-_DRAIN_S = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +49,8 @@ class ServeOptions:
     num_threads: int | None = None
     memory_bytes: int | None = None
     model_options: Mapping[str, Any] = field(default_factory=dict)
+    admission: AdmissionOptions = field(default_factory=AdmissionOptions)
+    life: LifeOptions = field(default_factory=LifeOptions)
     progress: Progress = field(default_factory=NoProgress)
     monitoring: MonitoringOptions = field(default_factory=MonitoringOptions)
 
@@ -61,42 +70,75 @@ def served_name(model: str) -> str:
     return Path(model).stem if Path(model).exists() else model
 
 
-async def serve(options: ServeOptions, on_ready: Callable[[Service], None]) -> None:
-    """Serve until an interrupt or SIGTERM; requests under way then have half a minute to end. Raises like ``LLM``."""
-    async with AsyncExitStack() as stack:
-        process = stack.enter_context(EngineProcess(num_threads=options.num_threads, memory_bytes=options.memory_bytes))
-        models: dict[str, ServedModel] = {}
-        for model in options.models:
-            llm = await AsyncLLM.start(model, process=process, progress=options.progress, **options.model_options)
-            name = served_name(model)
-            models[name] = ServedModel(name, await stack.enter_async_context(llm))
-        service = Service(models)
-        monitor = Monitor(service)
-        await stack.enter_async_context(monitoring(monitor, options.monitoring))
-        config = uvicorn.Config(
-            create_app(service, options.keys, monitor=monitor, has_metrics=options.monitoring.port is None),
-            host=options.host,
-            port=options.port,
-            http="httptools",
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=_DRAIN_S,
-        )
-        server = uvicorn.Server(config)
-        ready = asyncio.create_task(_tell_when_started(server, lambda: on_ready(service)))
-        await server.serve()
-        ready.cancel()
+async def serve(options: ServeOptions, on_ready: Callable[[Service, int], None]) -> None:
+    """Serve until an interrupt or SIGTERM, and finish what is under way then.
+
+    The port is open while models are loaded: requests are refused, and told so. ``on_ready`` is called, with the port,
+    when they are taken. Raises like ``LLM``, and EngineDied if the engine fails again and again.
+    """
+    desk = _make_desk(options)
+    models: dict[str, ServedModel] = {}
+    service = Service(models, desk.life)
+    sockets = listen(options.host, options.port)
+    port = port_of(sockets[0])
+    monitor = Monitor(service)
+    has_metrics = options.monitoring.port is None
+    app = create_app(service, options.keys, options.life, monitor=monitor, has_metrics=has_metrics)
+    config = uvicorn.Config(app, http="httptools", log_level="warning", server_header=False)
+
+    def install(engine: RunningEngine) -> None:
+        for name, llm in engine.llms.items():
+            if name in models:
+                models[name].replace(llm)
+            else:
+                models[name] = ServedModel(name, llm, desk)
+
+    async with (
+        HttpServer(config, sockets, options.life.write_timeout_s) as http,
+        Supervisor(_engine_starter(options), install, desk.life, options.life) as supervisor,
+    ):
+        await supervisor.start()
+        async with monitoring(monitor, options.monitoring):
+            with stop_signals() as stopped:
+                on_ready(service, port)
+                await _run_until(stopped, http, supervisor)
+                if not await drain(desk, options.life):
+                    http.drop_connections()
 
 
-def run(options: ServeOptions, on_ready: Callable[[Service], None]) -> None:
+def run(options: ServeOptions, on_ready: Callable[[Service, int], None]) -> None:
     """``serve``, in an event loop of its own: uvloop's, as asyncio's own takes half as much again for each token."""
     uvloop.run(serve(options, on_ready))
 
 
-async def _tell_when_started(server: uvicorn.Server, tell: Callable[[], None]) -> None:
-    while not server.started:
-        await asyncio.sleep(0.01)
-    tell()
+def _make_desk(options: ServeOptions) -> Desk:
+    num_seats = LoadOptions(max_num_seqs=options.model_options.get("max_num_seqs")).max_requests
+    return Desk(Admission(options.admission, num_seats=num_seats), Life(Phase.STARTING))
+
+
+def _engine_starter(options: ServeOptions) -> Callable[[], Awaitable[RunningEngine]]:
+    """Starts engines; the progress of the first is shown."""
+    engine = EngineOptions(
+        models={served_name(model): model for model in options.models},
+        num_threads=options.num_threads,
+        memory_bytes=options.memory_bytes,
+        model_options=options.model_options,
+    )
+    progresses = itertools.chain([options.progress], itertools.repeat(NoProgress()))
+    return lambda: RunningEngine.start(engine, next(progresses))
+
+
+async def _run_until(stopped: asyncio.Event, http: HttpServer, supervisor: Supervisor[RunningEngine]) -> None:
+    """Until ``stopped``. Raises what ended the server or the supervisor before."""
+    tasks = [asyncio.ensure_future(each) for each in (stopped.wait(), http.wait_ended(), supervisor.watch())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,6 +15,8 @@ from lepton_ai.engine.outputs import Chunk
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.stream import Stream
 from lepton_ai.errors import InvalidRequest, LeptonError, ModelNotFound
+from lepton_ai.serve.caller import Caller
+from lepton_ai.serve.life.state import Life
 from lepton_ai.serve.served_model import ServedModel
 
 ResultT = TypeVar("ResultT")
@@ -28,9 +30,13 @@ class ClientLeft(LeptonError):
 
 @dataclass(frozen=True)
 class Service:
-    """The models that are served, by the names that requests call them by. ``created`` is the time of the start, s."""
+    """The models that are served, by the names that requests call them by, and where the server is in its ``life``.
+
+    ``created`` is the time of the start, s.
+    """
 
     models: Mapping[str, ServedModel]
+    life: Life = field(default_factory=Life)
     created: int = field(default_factory=lambda: int(time.time()))
 
     def model(self, name: str) -> ServedModel:
@@ -47,10 +53,11 @@ class Service:
             raise InvalidRequest(f"model: expected one of {', '.join(self.models)}, got none", param="model")
         return next(iter(self.models.values()))
 
-    def options(self, request: Request, *, user: str | None, priority: int | None) -> RequestOptions:
-        """Whose the request is, and how urgent. Raises InvalidRequest."""
-        tenant = getattr(request.state, "tenant", "")
-        return RequestOptions(tenant=f"{tenant}/{user or ''}"[:256], priority=priority or 0)
+    def caller(self, request: Request, *, user: str | None = None, priority: int | None = None) -> Caller:
+        """Whose the request is, how urgent, and until when. Raises InvalidRequest."""
+        key = getattr(request.state, "tenant", "")
+        options = RequestOptions(tenant=f"{key}/{user or ''}"[:256], priority=priority or 0)
+        return Caller(options, key, getattr(request.state, "deadline", None))
 
 
 def service_of(request: Request) -> Service:
@@ -93,13 +100,13 @@ async def merged(streams: Sequence[Stream]) -> AsyncGenerator[tuple[int, Chunk],
             async for chunk in streams[0]:
                 yield 0, chunk
             return
-        waiting = {asyncio.ensure_future(anext(stream, None)): index for index, stream in enumerate(streams)}
+        waiting = {_next_of(stream): index for index, stream in enumerate(streams)}
         while waiting:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 index, piece = waiting.pop(task), task.result()
                 if piece is not None:
-                    waiting[asyncio.ensure_future(anext(streams[index], None))] = index
+                    waiting[_next_of(streams[index])] = index
                     yield index, piece
     finally:
         cancel_all(streams)
@@ -109,3 +116,10 @@ def cancel_all(streams: Iterable[Stream]) -> None:
     """End what has not ended."""
     for stream in streams:
         stream.cancel()
+
+
+def _next_of(stream: Stream) -> asyncio.Future[Chunk | None]:
+    """The next chunk. If several fail at once, the first is told of, and the others must not complain of that."""
+    task = asyncio.ensure_future(anext(stream, None))
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task

@@ -184,8 +184,9 @@ class Connection:
             if self._generations.pop(generation.id, None) is None:
                 return
             generation.fail(error)
-            _wake(generation)
-            self._news.notify_all()
+            generation.tell_end()
+            self._wake(generation)
+            self._tell()
         self._outgoing.put(Cancel([generation.id]))
 
     def unload(self, name: str) -> None:

@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from lepton_ai.engine.constraints.answer_grammar import AnswerRules, CallChoice, answer_constraint
 from lepton_ai.engine.outputs import TokenLogprob, Usage
-from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
 from lepton_ai.errors import InvalidRequest
+from lepton_ai.serve.caller import Caller
 from lepton_ai.serve.chat_answers import AnswerPlan, answer_events, whole_answer
 from lepton_ai.serve.errors import json_response
 from lepton_ai.serve.protocol.answers import (
@@ -47,11 +47,11 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     answers = model.prompts.answer_format
     rules = body.rules(answers)
     asked = body.conversation(answers, model.prompts.chat_variables)
-    prompt = model.prompts.chat(asked.messages, tools=asked.tools, variables=asked.variables)
+    prompt = model.chat_prompt(asked.messages, tools=asked.tools, variables=asked.variables)
     with _naming_field(rules):
         constraint = answer_constraint(rules, answers, prompt.opening)
     params = body.params(model.default_params, constraint)
-    options = service.options(request, user=body.tenant, priority=body.priority)
+    caller = service.caller(request, user=body.tenant, priority=body.priority)
     plan = _plan(model, body, rules, answers, prompt.opening, params)
     params = params if plan is None else replace(params, stop=())
     tier = None if body.service_tier is None else "default"
@@ -59,11 +59,11 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
         kind = "chat.completion.chunk"
         head = Head(new_id("chatcmpl"), kind, int(time.time()), body.model, body.includes_usage, tier)
         with _naming_field(rules):
-            streams = await model.streams(prompt.ids, params, options)
+            streams = await model.streams(prompt.ids, params, caller)
         events = _events(model, streams, head) if plan is None else answer_events(plan, streams, head)
         return EventStream(events, lambda: cancel_all(streams))
     head = Head(new_id("chatcmpl"), "chat.completion", int(time.time()), body.model, service_tier=tier)
-    work = _whole(model, prompt.ids, params, options, head, plan)
+    work = _whole(model, prompt.ids, params, caller, head, plan)
     with _naming_field(rules):
         return json_response(await while_connected(request, work))
 
@@ -112,13 +112,13 @@ async def _whole(
     model: ServedModel,
     ids: list[int],
     params: SamplingParams,
-    options: RequestOptions,
+    caller: Caller,
     head: Head,
     plan: AnswerPlan | None,
 ) -> Json:
     if plan is not None:
-        return await whole_answer(plan, await model.streams(ids, params, options), head)
-    completions = await model.generate(ids, params, options)
+        return await whole_answer(plan, await model.streams(ids, params, caller), head)
+    completions = await model.generate(ids, params, caller)
     choices = [
         chat_choice(i, text_message(each), _logprobs(model, each.logprobs), each.finish_reason)
         for i, each in enumerate(completions)

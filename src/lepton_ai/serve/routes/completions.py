@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from itertools import chain
@@ -12,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lepton_ai.engine.outputs import Chunk, Completion, TokenLogprob, Usage
-from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
 from lepton_ai.serve.errors import json_response
@@ -33,19 +31,23 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     service = service_of(request)
     model = service.model(body.model)
     params = body.params(model.default_params)
-    options = service.options(request, user=body.user, priority=body.priority)
+    caller = service.caller(request, user=body.user, priority=body.priority)
     head = Head(new_id("cmpl"), "text_completion", int(time.time()), body.model, body.includes_usage)
-    echoes = [_Echo(model, prompt) if body.echo else None for prompt in body.prompts]
     if body.is_streamed:
-        opened = [await model.streams(prompt, params, options) for prompt in body.prompts]
-        events = _events(model, opened, echoes, head, params, includes_usage=body.includes_usage)
+        opened = await model.streams_each(body.prompts, params, caller)
+        events = _events(model, opened, _echoes(model, body), head, params, includes_usage=body.includes_usage)
         return EventStream(events, lambda: cancel_all(chain.from_iterable(opened)))
-    made = await while_connected(request, _generate_all(model, body.prompts, params, options))
+    made = await while_connected(request, model.generate_each(body.prompts, params, caller))
     choices: list[Json] = []
-    for echo, group in zip(echoes, made, strict=True):
+    for echo, group in zip(_echoes(model, body), made, strict=True):
         choices += [_whole(model, len(choices) + i, each, params, echo) for i, each in enumerate(group)]
     usage = usage_of([[each.usage for each in group] for group in made])
     return json_response(head.answer(choices, usage))
+
+
+def _echoes(model: ServedModel, body: CompletionRequest) -> list[_Echo | None]:
+    """To be asked for once the prompts were let in: they are cut into tokens."""
+    return [_Echo(model, prompt) if body.echo else None for prompt in body.prompts]
 
 
 class _Echo:
@@ -54,12 +56,6 @@ class _Echo:
     def __init__(self, model: ServedModel, prompt: Prompt) -> None:
         self.ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         self.text = prompt if isinstance(prompt, str) else model.tokenizer.decode(prompt)
-
-
-async def _generate_all(
-    model: ServedModel, prompts: Sequence[Prompt], params: SamplingParams, options: RequestOptions
-) -> list[list[Completion]]:
-    return await asyncio.gather(*(model.generate(prompt, params, options) for prompt in prompts))
 
 
 def _whole(model: ServedModel, index: int, completion: Completion, params: SamplingParams, echo: _Echo | None) -> Json:

@@ -19,9 +19,10 @@ router = APIRouter()
 @router.post("/v1/embeddings")
 async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
     """Turn texts into vectors, as lists of numbers or as the base64 of little-endian f32."""
-    model = service_of(request).model(body.model)
+    service = service_of(request)
+    model = service.model(body.model)
     texts = body.texts
-    vectors = await while_connected(request, model.embed(texts))
+    vectors = await while_connected(request, model.embed(texts, service.caller(request, user=body.user)))
     if body.dimensions is not None and body.dimensions != vectors.shape[1]:
         raise InvalidRequest(
             f"dimensions: expected {vectors.shape[1]}, all that the model has, got {body.dimensions}",

@@ -1,0 +1,1 @@
+"""Who is let in: what a request costs, how much may wait, and when to come again."""
