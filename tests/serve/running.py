@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import uvicorn
 import uvloop
 
 from lepton_ai.serve.access import KeyRing
+from lepton_ai.serve.access.options import AccessOptions
+from lepton_ai.serve.access.rate_limits import RateLimits
+from lepton_ai.serve.access_log import AccessLog
 from lepton_ai.serve.admission.admission import Admission
 from lepton_ai.serve.admission.options import AdmissionOptions
 from lepton_ai.serve.app import create_app
+from lepton_ai.serve.bounds import Bounds
+from lepton_ai.serve.connection import BoundedConfig
 from lepton_ai.serve.life.engine import EngineOptions, RunningEngine
 from lepton_ai.serve.life.http_server import HttpServer
 from lepton_ai.serve.life.listening import listen, port_of
@@ -22,37 +27,40 @@ from lepton_ai.serve.life.options import LifeOptions
 from lepton_ai.serve.life.state import Life, Phase
 from lepton_ai.serve.life.supervisor import Supervisor
 from lepton_ai.serve.life.work import Desk
+from lepton_ai.serve.limits import Limits
 from lepton_ai.serve.served_model import ServedModel
 from lepton_ai.serve.service import Service
 from lepton_ai.weights.sources.progress import NoProgress
 
 
+@dataclass(frozen=True)
+class Setup:
+    """Who may use the server, and how much. Without models, no engine is started."""
+
+    access: AccessOptions = field(default_factory=AccessOptions)
+    bounds: Bounds = field(default_factory=lambda: Bounds(max_body_bytes=1 << 20))
+    admission: AdmissionOptions = field(default_factory=AdmissionOptions)
+    life: LifeOptions = field(default_factory=LifeOptions)
+    limits: RateLimits = field(default_factory=RateLimits)
+    access_log: AccessLog | None = None
+    max_num_seqs: int = 16
+
+
 class Running:
     """``url`` is where it listens; ``engine`` the one that runs now, which is replaced when it fails."""
 
-    def __init__(
-        self,
-        models: Mapping[str, Path],
-        keys: KeyRing | None,
-        *,
-        max_body_bytes: int,
-        admission: AdmissionOptions,
-        life: LifeOptions,
-        max_num_seqs: int,
-    ) -> None:
+    def __init__(self, models: Mapping[str, Path], setup: Setup) -> None:
         self._models = {name: str(path) for name, path in models.items()}
-        self._max_num_seqs = max_num_seqs
-        self._life = life
+        self._setup = setup
         self._started = threading.Event()
         self._failed: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = asyncio.Event()
         self.url = ""
         self.engine: RunningEngine | None = None
-        self.desk = Desk(Admission(admission, num_seats=max_num_seqs), Life(Phase.STARTING))
+        self.desk = Desk(Admission(setup.admission, num_seats=setup.max_num_seqs), Life(Phase.STARTING))
         self.served: dict[str, ServedModel] = {}
         self.service = Service(self.served, self.desk.life)
-        self._app = create_app(self.service, keys, life, max_body_bytes=max_body_bytes)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         assert self._started.wait(60)
@@ -81,22 +89,31 @@ class Running:
             raise
 
     async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        options = EngineOptions(models=self._models, num_threads=1, model_options={"max_num_seqs": self._max_num_seqs})
+        self._loop, setup = asyncio.get_running_loop(), self._setup
+        limits = Limits(bounds=setup.bounds, admission=setup.admission, life=setup.life)
+        app = create_app(self.service, setup.access, limits, rate_limits=setup.limits, access_log=setup.access_log)
+        tls = setup.access.tls
         sockets = listen("127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{port_of(sockets[0])}"
-        config = uvicorn.Config(self._app, log_level="warning")
-        async with (
-            HttpServer(config, sockets, self._life.write_timeout_s),
-            Supervisor(
-                lambda: RunningEngine.start(options, NoProgress()), self._install, self.desk.life, self._life
-            ) as supervisor,
-        ):
-            await supervisor.start()
-            watching = asyncio.create_task(supervisor.watch())
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port_of(sockets[0])}"
+        async with AsyncExitStack() as stack:
+            config = BoundedConfig(app, setup.bounds, tls.context if tls else None)
+            await stack.enter_async_context(HttpServer(config, sockets))
+            if self._models:
+                supervisor = await stack.enter_async_context(self._supervisor())
+                await supervisor.start()
+                watching = asyncio.create_task(supervisor.watch())
+                stack.callback(watching.cancel)
+            else:
+                self.desk.life.begin()
             self._started.set()
             await self._stopped.wait()
-            watching.cancel()
+
+    def _supervisor(self) -> Supervisor[RunningEngine]:
+        setup = self._setup
+        options = EngineOptions(models=self._models, num_threads=1, model_options={"max_num_seqs": setup.max_num_seqs})
+        return Supervisor(
+            lambda: RunningEngine.start(options, NoProgress()), self._install, self.desk.life, setup.life
+        )
 
     def _install(self, engine: RunningEngine) -> None:
         self.engine = engine
@@ -113,19 +130,11 @@ def running(
     keys: KeyRing | None = None,
     *,
     max_body_bytes: int = 1 << 20,
-    admission: AdmissionOptions | None = None,
-    life: LifeOptions | None = None,
-    max_num_seqs: int = 16,
+    setup: Setup | None = None,
 ) -> Iterator[Running]:
-    """A server for the length of a ``with`` block."""
-    made = Running(
-        models,
-        keys,
-        max_body_bytes=max_body_bytes,
-        admission=admission or AdmissionOptions(),
-        life=life or LifeOptions(),
-        max_num_seqs=max_num_seqs,
-    )
+    """A server for the length of a ``with`` block. A ``setup`` says all but ``models``."""
+    usual = Setup(AccessOptions(keys=keys), Bounds(max_body_bytes=max_body_bytes))
+    made = Running(models, setup or usual)
     try:
         yield made
     finally:

@@ -20,12 +20,12 @@ _BYTES: Mapping[str, int] = MappingProxyType(
 """How many there are in a unit."""
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, *, option: str = "--kv-memory", param: str = "kv_memory_bytes") -> int:
     """Bytes of such as ``512MiB``, ``1.5GB`` or ``1048576``. Raises InvalidRequest."""
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([a-z]*)", text.strip().lower(), re.ASCII)
     if match is None or match[2] not in _BYTES:
         raise InvalidRequest(
-            f"--kv-memory: expected a number of bytes, such as 512MiB or 2GB, got {text!r:.40}", param="kv_memory_bytes"
+            f"{option}: expected a number of bytes, such as 512MiB or 2GB, got {text!r:.40}", param=param
         )
     return round(float(match[1]) * _BYTES[match[2]])
 

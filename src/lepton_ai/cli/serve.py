@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
+from logging.config import dictConfig
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,22 +14,39 @@ from lepton_ai.cli.loading import OnDemandProgress
 from lepton_ai.cli.options import AllowConfigKeys, Json, KVDType, KVMemory, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_note
 from lepton_ai.cli.serve_options import (
+    AccessLogFile,
+    ApiKeys,
+    ClientTimeout,
+    CorsOrigin,
     DrainDelay,
     DrainTimeout,
     EngineTimeout,
+    IdleTimeout,
+    LogStats,
+    MaxBody,
+    MaxConnections,
     MaxWaiting,
     MaxWork,
+    MetricsHost,
+    MetricsPort,
+    NoAuth,
     RequestTimeout,
-    WriteTimeout,
+    TlsCert,
+    TlsKey,
+    access_options,
+    bounds_of,
+    check_installed,
+    life_of,
+    limits_of,
+    model_options,
+    monitoring_of,
+    options_of,
 )
-from lepton_ai.config import Environment, Policy
-from lepton_ai.errors import InvalidRequest
+from lepton_ai.config import Policy
 from lepton_ai.serve.admission.options import AdmissionOptions
 from lepton_ai.serve.life.options import LifeOptions
 
 if TYPE_CHECKING:
-    from lepton_ai.serve.access import KeyRing
-    from lepton_ai.serve.metrics.monitoring import MonitoringOptions
     from lepton_ai.serve.server import ServeOptions
     from lepton_ai.serve.service import Service
 
@@ -35,24 +54,9 @@ _ADMISSION, _LIFE = AdmissionOptions(), LifeOptions()
 
 Models = Annotated[list[str], typer.Argument(help="Short names, files or folders.", metavar="MODEL...")]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
-Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")]
-ApiKeys = Annotated[
-    Path | None, typer.Option("--api-keys", help="File with the names and digests of keys.", metavar="FILE")
-]
-NoAuth = Annotated[bool, typer.Option("--no-auth", help="Serve everyone on this machine without a key.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
 MaxModelLen = Annotated[int | None, typer.Option("--max-model-len", min=2, help="Longest request, in tokens.")]
 MaxNumSeqs = Annotated[int | None, typer.Option("--max-num-seqs", min=1, help="Requests that run together.")]
-MetricsPort = Annotated[
-    int | None,
-    typer.Option("--metrics-port", min=0, max=65535, help="Serve /metrics at a port of its own, without a key."),
-]
-MetricsHost = Annotated[
-    str | None, typer.Option("--metrics-host", help="Address for --metrics-port. Default: this machine alone.")
-]
-LogStats = Annotated[
-    float | None,
-    typer.Option("--log-stats", min=0.1, help="Print a line about each engine this often.", metavar="SECONDS"),
-]
 
 
 def serve(
@@ -62,104 +66,73 @@ def serve(
     port: Port = 8000,
     api_keys: ApiKeys = None,
     no_auth: NoAuth = False,
-    max_model_len: MaxModelLen = None,
-    max_num_seqs: MaxNumSeqs = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    cors_origin: CorsOrigin = None,
+    access_log: AccessLogFile = None,
+    max_body: MaxBody = None,
+    max_connections: MaxConnections = 512,
+    client_timeout: ClientTimeout = 60,
+    idle_timeout: IdleTimeout = 75,
     max_waiting: MaxWaiting = _ADMISSION.max_waiting,
     max_work: MaxWork = _ADMISSION.max_work,
     request_timeout: RequestTimeout = _LIFE.request_timeout_s,
-    write_timeout: WriteTimeout = _LIFE.write_timeout_s,
     drain_timeout: DrainTimeout = _LIFE.drain_timeout_s,
     drain_delay: DrainDelay = _LIFE.drain_delay_s,
     engine_timeout: EngineTimeout = _LIFE.engine_timeout_s,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = None,
+    log_stats: LogStats = None,
+    max_model_len: MaxModelLen = None,
+    max_num_seqs: MaxNumSeqs = None,
     threads: Threads = None,
     policy: PolicyOption = Policy.AUTO,
     kv_dtype: KVDType = None,
     kv_memory: KVMemory = None,
     allow_config_key: AllowConfigKeys = None,
-    metrics_port: MetricsPort = None,
-    metrics_host: MetricsHost = None,
-    log_stats: LogStats = None,
     json: Json = False,
 ) -> None:
     """Serve models over HTTP, by the interface that clients of OpenAI's speak.
 
-    Who asks needs a key: that in LEPTON_API_KEY, or one of a file {"keys": [{"name": "me", "sha256": "..."}]} that has
-    the SHA-256 of each. Without keys, --no-auth serves this machine alone. Ctrl-C lets what is under way end; a second
-    one does not.
+    Who asks needs a key: that in LEPTON_API_KEY, or one of a file that `lepton keys` writes. Without keys, --no-auth
+    serves this machine alone. Ctrl-C lets what is under way end; SIGHUP has keys and certificates read again.
 
     \b
     Examples:
       lepton serve smollm2 --no-auth
-      LEPTON_API_KEY=... lepton serve smollm2 minilm --host 0.0.0.0
+      lepton serve smollm2 minilm --host 0.0.0.0 --api-keys keys.json --tls-cert cert.pem --tls-key key.pem
     """
-    options = _options_class()(
-        models=models,
-        host=host,
-        port=port,
-        keys=_keys(api_keys, is_open=no_auth),
-        num_threads=threads,
-        admission=AdmissionOptions(max_waiting=max_waiting, max_work=max_work),
-        life=LifeOptions(
-            request_timeout_s=request_timeout,
-            write_timeout_s=write_timeout,
-            drain_timeout_s=drain_timeout,
-            drain_delay_s=drain_delay,
-            engine_timeout_s=engine_timeout,
-        ),
-        model_options={
-            "policy": policy,
-            "kv_dtype": kv_dtype,
-            "kv_memory_bytes": kv_memory,
-            "max_model_len": max_model_len,
-            "max_num_seqs": max_num_seqs,
-            "allow_config_keys": tuple(allow_config_key or ()),
-        },
-        progress=OnDemandProgress(),
-        monitoring=_monitoring(metrics_host, metrics_port, log_stats),
+    check_installed()
+    life = life_of(request_timeout, drain_timeout, drain_delay_s=drain_delay, engine_timeout_s=engine_timeout)
+    bounds = bounds_of(max_body, max_connections, client_s=client_timeout, idle_s=idle_timeout)
+    limits = limits_of(bounds, life, max_waiting=max_waiting, max_work=max_work)
+    access = access_options(
+        keys=api_keys, is_open=no_auth, cert=tls_cert, key=tls_key, origins=cors_origin, log=access_log
     )
-    _serve(options, is_json=json)
+    monitoring = monitoring_of(metrics_host, metrics_port, log_stats)
+    loading = model_options(
+        policy, max_model_len, max_num_seqs, kv_dtype=kv_dtype, kv_memory=kv_memory, allowed=allow_config_key
+    )
+    options = options_of(models, host, port, threads=threads, access=access, limits=limits, loading=loading)
+    _run(replace(options, monitoring=monitoring, progress=OnDemandProgress()), as_json=json)
 
 
-def _options_class() -> type[ServeOptions]:
-    try:
-        from lepton_ai.serve.server import ServeOptions
-    except ImportError as error:
-        raise InvalidRequest(f"serve: expected what pip install 'lepton-ai[serve]' brings: {error}") from None
-    return ServeOptions
-
-
-def _serve(options: ServeOptions, *, is_json: bool) -> None:
+def _run(options: ServeOptions, *, as_json: bool) -> None:
+    from lepton_ai.serve.logs import log_config
     from lepton_ai.serve.server import run
 
-    def tell(service: Service, port: int) -> None:
-        names, url = list(service.models), f"http://{options.host}:{port}"
-        if is_json:
-            print_json({"url": url, "models": names})
-            sys.stdout.flush()
-        else:
-            print_note(f"serving {', '.join(names)} at {url}")
-
-    run(options, tell)
+    dictConfig(log_config())
+    run(options, partial(_tell, options, as_json=as_json))
 
 
-def _monitoring(host: str | None, port: int | None, log_every_s: float | None) -> MonitoringOptions:
-    from lepton_ai.serve.metrics.monitoring import MonitoringOptions
-
-    if host is not None and port is None:
-        raise InvalidRequest("--metrics-host: expected --metrics-port beside it", param="metrics_host")
-    return MonitoringOptions(host=host or "127.0.0.1", port=port, log_every_s=log_every_s, tell=print_note)
-
-
-def _keys(path: Path | None, *, is_open: bool) -> KeyRing | None:
-    from lepton_ai.serve.access import KeyRing
-
-    secret = Environment.read().api_key
-    if is_open:
-        if path is not None or secret is not None:
-            raise InvalidRequest("--no-auth: expected no keys beside it", param="no_auth")
-        return None
-    if path is not None:
-        return KeyRing.read(path)
-    if secret is None:
-        raise InvalidRequest("api_keys: expected LEPTON_API_KEY, --api-keys or --no-auth", param="api_keys")
-    return KeyRing.of_secret(secret)
+def _tell(options: ServeOptions, service: Service, port: int, *, as_json: bool) -> None:
+    scheme = "http" if options.access.tls is None else "https"
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    names, url = list(service.models), f"{scheme}://{host}:{port}"
+    if "*" in options.access.cors_origins:
+        print_note("pages of every site may use this server from a browser that has a key: --cors-origin *")
+    if as_json:
+        print_json({"url": url, "models": names})
+        sys.stdout.flush()
+    else:
+        print_note(f"serving {', '.join(names)} at {url}")

@@ -34,6 +34,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("embed", "embed", "embed", "Turn texts into vectors, and show how alike they are."),
     Verb("classify", "classify", "classify", "Say which class texts have, by a trained classifier."),
     Verb("serve", "serve", "serve", "Serve models over HTTP."),
+    Verb("keys", "keys", "keys", "Make, list and remove the keys of a server."),
     Verb("inspect", "inspect", "inspect", "Show what is in a model file, and how it would run."),
     Verb("doctor", "doctor", "doctor", "Show what this machine offers, what is used and why, and how fast it is."),
     Verb("bench", "bench", "bench", "Measure how fast a model runs here."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -109,15 +109,19 @@ class AsyncLLM(TextFront):
         *,
         options: RequestOptions | None = None,
         observe: Observe | None = None,
+        watch: Callable[[Sequence[Stream]], None] | None = None,
     ) -> list[Completion]:
         """The ``params.n`` completions of a prompt; those that ``observe`` makes are told of each that is made.
 
-        Raises like ``LLM.generate``.
+        ``watch`` is given the streams that they are made of, not to be read: they tell how far the request has come,
+        also when this is cancelled. Raises like ``LLM.generate``.
         """
         params = params or self.default_params
         ids = await self.encode(prompt)
         generations = await self._submit(ids, as_run(params), options, max_unread=None, observe=observe)
         streams = [Stream(self._client, generation) for generation in generations]
+        if watch is not None:
+            watch(streams)
         try:
             completions = [await _joined(stream) for stream in streams]
         finally:

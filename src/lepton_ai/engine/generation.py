@@ -44,12 +44,12 @@ class Generation:
         self.error: BaseException | None = None
         self.is_finished = False
         self.finish_reason: FinishReason | None = None
+        self.num_prompt_tokens = num_prompt_tokens
         self.num_output_tokens = 0
         self.num_cached_tokens = 0
         self.prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
         self.has_begun = False
         self._params = params
-        self._num_prompt_tokens = num_prompt_tokens
         self._stop_ids = stop_ids
         self._decoder = decoder
 
@@ -83,7 +83,7 @@ class Generation:
     def usage(self) -> Usage:
         """Token counts so far."""
         return Usage(
-            prompt_tokens=self._num_prompt_tokens,
+            prompt_tokens=self.num_prompt_tokens,
             completion_tokens=self.num_output_tokens,
             cached_tokens=self.num_cached_tokens,
         )

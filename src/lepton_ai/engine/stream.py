@@ -38,6 +38,11 @@ class Stream(Iterator[Chunk]):
         return chunk
 
     @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return self._generation.num_prompt_tokens
+
+    @property
     def num_output_tokens(self) -> int:
         """Tokens that were sampled, whether or not their chunks were taken."""
         return self._generation.num_output_tokens

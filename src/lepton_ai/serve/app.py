@@ -4,42 +4,49 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from lepton_ai.serve.access import KeyRing
+from lepton_ai.serve.access.cors import Cors
+from lepton_ai.serve.access.options import AccessOptions
+from lepton_ai.serve.access.rate_limits import RateLimits
+from lepton_ai.serve.access_log import AccessLog
 from lepton_ai.serve.errors import add_handlers
 from lepton_ai.serve.gate import Gate
 from lepton_ai.serve.life.door import Door
-from lepton_ai.serve.life.options import LifeOptions
+from lepton_ai.serve.limits import Limits
 from lepton_ai.serve.metrics.http_meter import Metered
 from lepton_ai.serve.metrics.monitor import Monitor
+from lepton_ai.serve.recorder import Recorder
 from lepton_ai.serve.routes import chat, completions, embeddings, metrics, models, ready
 from lepton_ai.serve.service import Service
 from lepton_ai.version import __version__
 
-MAX_BODY_BYTES = 4 << 20
-
 
 def create_app(
     service: Service,
-    keys: KeyRing | None,
-    life: LifeOptions | None = None,
+    access: AccessOptions,
+    limits: Limits,
     *,
-    max_body_bytes: int = MAX_BODY_BYTES,
+    rate_limits: RateLimits | None = None,
+    access_log: AccessLog | None = None,
     monitor: Monitor | None = None,
     has_metrics: bool = True,
 ) -> FastAPI:
-    """An ASGI application that serves the models of ``service``, once they are loaded, to who has one of ``keys``.
+    """An ASGI application that serves the models of ``service``, once they are loaded, to whom ``access`` lets in.
 
-    None serves everyone. ``monitor`` counts what it does; with ``has_metrics``, the application tells of it too.
+    ``monitor`` counts what it does; with ``has_metrics``, the application tells of it too.
     """
-    app = FastAPI(title="Lepton", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Lepton", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.service = service
+    app.state.monitor = monitor or Monitor(service)
     for routes in (chat, completions, embeddings, models, ready):
         app.include_router(routes.router)
-    app.state.monitor = monitor or Monitor(service)
     if has_metrics:
         app.include_router(metrics.router)
     add_handlers(app)
-    app.add_middleware(Door, life=service.life, request_timeout_s=(life or LifeOptions()).request_timeout_s)
-    app.add_middleware(Gate, keys=keys, max_body_bytes=max_body_bytes)
+    # The last is the outermost: browsers are told that they may ask, and read errors, before a key is needed.
+    app.add_middleware(Door, life=service.life, request_timeout_s=limits.life.request_timeout_s)
+    app.add_middleware(Gate, keys=access.keys, bounds=limits.bounds, limits=rate_limits or RateLimits())
+    if access.cors_origins:
+        app.add_middleware(Cors, origins=access.cors_origins)
+    app.add_middleware(Recorder, log=access_log)
     app.add_middleware(Metered, meter=app.state.monitor.http)
     return app

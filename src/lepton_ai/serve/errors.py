@@ -20,16 +20,21 @@ _TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
-    413: "invalid_request_error",
-    422: "invalid_request_error",
     429: "rate_limit_error",
 }
+
+_HTTP_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}
 
 
 def error_object(error: LeptonError) -> dict[str, dict[str, object]]:
     """The body of an answer, or an event in a stream."""
-    kind = _TYPES.get(error.status, "server_error")
+    kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
     return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+
+
+def error_body(error: LeptonError) -> bytes:
+    """The body of an answer, as bytes."""
+    return msgspec.json.encode(error_object(error))
 
 
 def error_response(error: LeptonError, headers: Mapping[str, str] | None = None) -> Response:
@@ -94,8 +99,8 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 async def _on_http(request: Request, error: Exception) -> Response:
     """What the framework refuses: no such route, a method that a route does not have."""
     assert isinstance(error, HTTPException)
-    made = LeptonError(f"{request.method} {request.url.path}: {error.detail}")
-    made.status, made.code = error.status_code, "not_found" if error.status_code == 404 else "http_error"
+    made = LeptonError(f"{request.method} {request.scope['path']!r:.80}: {error.detail}")
+    made.status, made.code = error.status_code, _HTTP_CODES.get(error.status_code, "http_error")
     return error_response(made, error.headers)
 
 

@@ -14,7 +14,6 @@ from lepton_ai.engine.observer import Observe
 from lepton_ai.engine.outputs import Completion
 from lepton_ai.engine.prompt_encoder import ChatPrompt, PromptEncoder
 from lepton_ai.engine.prompts import Message, Prompt
-from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.stream import Stream
@@ -110,7 +109,7 @@ class ServedModel:
         observe = self.meter.begin()
         encoded = await self._encode(prompts)
         with self._desk.begin(self._claim(encoded, params, caller), caller.deadline) as work:
-            return await work.run(_generate_each(self._llm, encoded, params, caller.options, observe))
+            return await work.run(_generate_each(self._llm, encoded, params, caller, observe))
 
     async def streams(self, prompt: Prompt, params: SamplingParams, caller: Caller) -> list[Stream]:
         """The completions of a prompt, each piece by piece, once the engine has taken them."""
@@ -125,7 +124,7 @@ class ServedModel:
         encoded = await self._encode(prompts)
         work = self._desk.begin(self._claim(encoded, params, caller), caller.deadline)
         try:
-            opened = await work.run(_open_each(self._llm, encoded, params, caller.options, observe))
+            opened = await work.run(_open_each(self._llm, encoded, params, caller, observe))
         except BaseException:
             work.close()
             raise
@@ -137,11 +136,16 @@ class ServedModel:
         work = sum(price_of_text(len(text)) if isinstance(text, str) else len(text) for text in texts)
         claim = Claim(self.name, caller.key, 1, work)
         with self.meter.encoding(), self._desk.begin(claim, caller.deadline) as begun:
+            caller.tally.add_prompt(await self._count(texts))
             return await begun.run(self._llm.embed(texts))
 
     async def _encode(self, prompts: Sequence[Prompt]) -> list[NDArray[np.int32]]:
         self._check_room(prompt for prompt in prompts if isinstance(prompt, str))
         return [await self._llm.encode(prompt) for prompt in prompts]
+
+    async def _count(self, texts: Sequence[Text]) -> int:
+        """Tokens of all texts."""
+        return sum([len(await self._llm.encode(text) if isinstance(text, str) else text) for text in texts])
 
     def _check_room(self, texts: Iterable[str]) -> None:
         """Cutting a long text into tokens takes a while: not for a queue that is full."""
@@ -156,11 +160,14 @@ async def _generate_each(
     llm: AsyncLLM,
     prompts: Sequence[NDArray[np.int32]],
     params: SamplingParams,
-    options: RequestOptions,
+    caller: Caller,
     observe: Observe,
 ) -> list[list[Completion]]:
     """If one fails, none goes on."""
-    tasks = [asyncio.ensure_future(llm.generate(ids, params, options=options, observe=observe)) for ids in prompts]
+    works = (
+        llm.generate(ids, params, options=caller.options, observe=observe, watch=caller.tally.watch) for ids in prompts
+    )
+    tasks = [asyncio.ensure_future(work) for work in works]
     try:
         return await asyncio.gather(*tasks)
     finally:
@@ -173,14 +180,15 @@ async def _open_each(
     llm: AsyncLLM,
     prompts: Sequence[NDArray[np.int32]],
     params: SamplingParams,
-    options: RequestOptions,
+    caller: Caller,
     observe: Observe,
 ) -> list[list[Stream]]:
     """If one is refused, none goes on."""
     opened: list[list[Stream]] = []
     try:
         for ids in prompts:
-            opened.append(await llm.streams(ids, params, options=options, observe=observe))
+            opened.append(await llm.streams(ids, params, options=caller.options, observe=observe))
+            caller.tally.watch(opened[-1])
     except BaseException:
         for stream in (stream for streams in opened for stream in streams):
             stream.cancel()

@@ -18,6 +18,7 @@ from lepton_ai.errors import InvalidRequest, LeptonError, ModelNotFound
 from lepton_ai.serve.caller import Caller
 from lepton_ai.serve.life.state import Life
 from lepton_ai.serve.served_model import ServedModel
+from lepton_ai.serve.tally import tally_of
 
 ResultT = TypeVar("ResultT")
 
@@ -57,7 +58,7 @@ class Service:
         """Whose the request is, how urgent, and until when. Raises InvalidRequest."""
         key = getattr(request.state, "tenant", "")
         options = RequestOptions(tenant=f"{key}/{user or ''}"[:256], priority=priority or 0)
-        return Caller(options, key, getattr(request.state, "deadline", None))
+        return Caller(options, key, getattr(request.state, "deadline", None), tally_of(request))
 
 
 def service_of(request: Request) -> Service:

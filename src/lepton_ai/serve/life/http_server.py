@@ -9,19 +9,15 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from lepton_ai.serve.life.write_timeout import with_write_timeout
-
 _CLOSE_S = 1
 """For connections that end by themselves, once nothing is answered any more."""
 
 
 class HttpServer(uvicorn.Server):
-    """Serves in ``async with``. ``write_timeout_s``: see ``WriteTimeout``."""
+    """Serves in ``async with``."""
 
-    def __init__(self, config: uvicorn.Config, sockets: Sequence[socket.socket], write_timeout_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, sockets: Sequence[socket.socket]) -> None:
         config.timeout_graceful_shutdown = _CLOSE_S
-        config.load()
-        config.http_protocol_class = with_write_timeout(config.http_protocol_class, write_timeout_s)
         super().__init__(config)
         self._sockets = list(sockets)
         self._has_started = asyncio.Event()

@@ -11,16 +11,15 @@ from lepton_ai.errors import InvalidRequest
 class LifeOptions:
     """Bounds on time, in seconds.
 
-    ``request_timeout_s``: the most that a request may take, all in all. ``write_timeout_s``: how long a client may
-    leave unread what waits for it. ``drain_timeout_s``: how long requests may go on after a SIGTERM; for at least
-    ``drain_delay_s`` the server goes on to say that it ends. ``engine_timeout_s``: how long the engine may be silent.
-    If it fails more than ``max_crashes`` times within ``crash_window_s``, the server gives up.
+    ``request_timeout_s``: the most that a request may take, all in all. ``drain_timeout_s``: how long requests may go on
+    after a SIGTERM; for at least ``drain_delay_s`` the server goes on to say that it ends. ``engine_timeout_s``: how
+    long the engine may be silent. If it fails more than ``max_crashes`` times within ``crash_window_s``, the server
+    gives up.
 
     Raises InvalidRequest for a number that is not positive; ``drain_timeout_s`` and ``drain_delay_s`` may be 0.
     """
 
     request_timeout_s: float = 600.0
-    write_timeout_s: float = 30.0
     drain_timeout_s: float = 30.0
     drain_delay_s: float = 0.0
     engine_timeout_s: float = 60.0

@@ -52,6 +52,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
         constraint = answer_constraint(rules, answers, prompt.opening)
     params = body.params(model.default_params, constraint)
     caller = service.caller(request, user=body.tenant, priority=body.priority)
+    caller.tally.begin(body.model, is_streamed=body.is_streamed)
     plan = _plan(model, body, rules, answers, prompt.opening, params)
     params = params if plan is None else replace(params, stop=())
     tier = None if body.service_tier is None else "default"

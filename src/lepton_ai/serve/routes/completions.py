@@ -32,6 +32,7 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     model = service.model(body.model)
     params = body.params(model.default_params)
     caller = service.caller(request, user=body.user, priority=body.priority)
+    caller.tally.begin(body.model, is_streamed=body.is_streamed)
     head = Head(new_id("cmpl"), "text_completion", int(time.time()), body.model, body.includes_usage)
     if body.is_streamed:
         opened = await model.streams_each(body.prompts, params, caller)

@@ -22,7 +22,9 @@ async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
     service = service_of(request)
     model = service.model(body.model)
     texts = body.texts
-    vectors = await while_connected(request, model.embed(texts, service.caller(request, user=body.user)))
+    caller = service.caller(request, user=body.user)
+    caller.tally.begin(body.model)
+    vectors = await while_connected(request, model.embed(texts, caller))
     if body.dimensions is not None and body.dimensions != vectors.shape[1]:
         raise InvalidRequest(
             f"dimensions: expected {vectors.shape[1]}, all that the model has, got {body.dimensions}",
@@ -30,7 +32,7 @@ async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
         )
     is_base64 = body.encoding_format == "base64"
     rows = [base64.b64encode(row.astype("<f4")).decode() if is_base64 else row.tolist() for row in vectors]
-    num_tokens = sum(len(model.tokenizer.encode(text)) if isinstance(text, str) else len(text) for text in texts)
+    num_tokens = caller.tally.num_prompt_tokens
     data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
     usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
     return json_response({"object": "list", "data": data, "model": body.model, "usage": usage})
