@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,10 +53,8 @@ class Client:
 
     def send(self, data: bytes) -> None:
         """Send, as far as the server lets: it may have refused already, and closed."""
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
 
     def answer(self) -> Answer | None:
         """The next answer, None where the connection has ended. Fails if neither comes."""
@@ -74,6 +74,20 @@ class Client:
     def is_ended(self) -> bool:
         """Whether the server ends the connection, before the deadline, without another word."""
         return not self._more()
+
+    def has_news(self) -> bool:
+        """Whether there is something to read, or the end, without waiting."""
+        return bool(self._buffer) or bool(select.select([self._socket], [], [], 0)[0])
+
+    def read_to_the_end(self, *, pause_s: float = 0, stop_at: int | None = None) -> int:
+        """How many bytes come, read with pauses, until the connection ends or there are ``stop_at``."""
+        num_bytes = 0
+        while self._more():
+            num_bytes, self._buffer = num_bytes + len(self._buffer), b""
+            if stop_at is not None and num_bytes >= stop_at:
+                break
+            time.sleep(pause_s)
+        return num_bytes
 
     def close(self) -> None:
         """Leave."""

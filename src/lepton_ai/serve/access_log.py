@@ -6,16 +6,17 @@ import json
 import logging
 import os
 import queue
-import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
 from lepton_ai.errors import InvalidRequest
 
 STANDARD_ERROR = "-"
 
+_STANDARD_ERROR_DESCRIPTOR = 2
 _MAX_WAITING = 10_000
+_CLOSE_S = 5.0
 _LOG = logging.getLogger("lepton_ai.serve")
 
 
@@ -28,10 +29,11 @@ class AccessLog:
 
     def __init__(self, path: str, *, max_waiting: int = _MAX_WAITING) -> None:
         self._path = None if path == STANDARD_ERROR else Path(path)
-        self._file = self._open()
+        self._descriptor = self._open()
         self._waiting: queue.Queue[dict[str, object] | None] = queue.Queue(max_waiting)
         self._is_reopened = threading.Event()
         self._num_dropped = 0
+        self._is_broken = False
         self._thread = threading.Thread(target=self._write_all, name="lepton-access-log", daemon=True)
         self._thread.start()
 
@@ -43,43 +45,54 @@ class AccessLog:
         except queue.Full:
             self._num_dropped += 1
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether lines wait to be written."""
+        return not self._waiting.empty()
+
     def reopen(self) -> None:
         """Write to the file that has the name now: the one from before may have been moved away."""
         self._is_reopened.set()
 
     def close(self) -> None:
-        """Write what waits, and end."""
-        self._waiting.put(None)
-        self._thread.join()
-        if self._path is not None:
-            self._file.close()
+        """Write what waits, and end. A disk that does not take it holds nobody up for long."""
+        with suppress(queue.Full):
+            self._waiting.put(None, timeout=_CLOSE_S)
+        self._thread.join(_CLOSE_S)
 
     def _write_all(self) -> None:
-        is_broken = False
         while (entry := self._waiting.get()) is not None:
             try:
-                if self._is_reopened.is_set() and self._path is not None:
+                if self._is_reopened.is_set():
                     self._is_reopened.clear()
-                    self._file.close()
-                    self._file = self._open()
-                self._file.write(_line(entry))
-                if self._waiting.empty():
-                    self._file.flush()
-                is_broken = False
-            except (OSError, ValueError, InvalidRequest) as error:  # ValueError: the file is closed
-                if not is_broken:
-                    _LOG.error("the access log cannot be written: %s", type(error).__name__)
-                is_broken = True
+                    self._close_file()
+                    self._descriptor = self._open()
+                self._write(_line(entry))
+                self._is_broken = False
+            except (OSError, InvalidRequest) as error:
+                if not self._is_broken:
+                    _LOG.error("the access log cannot be written: %s", error)
+                self._is_broken = True
+        self._close_file()
 
-    def _open(self) -> TextIO:
+    def _write(self, line: bytes) -> None:
+        while line:
+            line = line[os.write(self._descriptor, line) :]
+
+    def _open(self) -> int:
         if self._path is None:
-            return sys.stderr
+            return _STANDARD_ERROR_DESCRIPTOR
         try:
-            return open(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "w")
+            return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise InvalidRequest(f"access_log: {self._path}: {error.strerror or error}", param="access_log") from None
 
+    def _close_file(self) -> None:
+        if self._path is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
 
-def _line(entry: dict[str, object]) -> str:
+
+def _line(entry: dict[str, object]) -> bytes:
     """ASCII alone: no character of a path can end the line, for whatever program reads it."""
-    return json.dumps(entry, ensure_ascii=True, allow_nan=False) + "\n"
+    return json.dumps(entry, ensure_ascii=True, allow_nan=False).encode("ascii") + b"\n"

@@ -50,7 +50,7 @@ class TooSlow(InvalidRequest):
     status, code = 408, "request_timeout"
 
 
-class UnsupportedEncoding(InvalidRequest):
-    """A body is compressed: how large it would become is known too late."""
+class UnsupportedBody(InvalidRequest):
+    """A body is not JSON, by what its headers say; or compressed: how large it would become is known too late."""
 
-    status, code = 415, "unsupported_content_encoding"
+    status, code = 415, "unsupported_body"

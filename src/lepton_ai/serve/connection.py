@@ -7,6 +7,7 @@ ahead, and on answers that nobody reads; and its own refusals are not in JSON.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from asyncio import TimerHandle
 from typing import Any
@@ -22,6 +23,7 @@ from lepton_ai.serve.errors import error_body
 
 _MAX_SENT_AHEAD = 16
 _LINGER_S = 2.0
+_UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
 
 class TooManyConnections(Overloaded):
@@ -80,6 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._read_timer: TimerHandle | None = None
         self._end_timer: TimerHandle | None = None
         self._refusal: LeptonError | None = None
+        self._is_in_message = False
         self._is_in_head = False
         self._head_bytes = 0
         self._num_bytes_without_body = 0
@@ -116,12 +119,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._head_timer is None and self._is_answered:
             self._start_head_timer(self._bounds.head_s)
+        if not self._is_in_message:
+            data = _without_upgrade(data)
         self._num_bytes_without_body += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.cycle.keep_alive = False  # the request is answered as it is; the parser takes no further one
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._refuse(self._refusal or InvalidRequest("request: expected HTTP/1.1"))
         else:
             if self._num_bytes_without_body > self._bounds.max_head_bytes:
@@ -130,7 +133,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head begins."""
         super().on_message_begin()
-        self._is_in_head, self._head_bytes = True, 0
+        self._is_in_message, self._is_in_head, self._head_bytes = True, True, 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the request line."""
@@ -149,6 +152,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head has come in time."""
         if len(self.pipeline) >= _MAX_SENT_AHEAD:
             self._stop_parsing(InvalidRequest(f"request: expected at most {_MAX_SENT_AHEAD} ahead of their answers"))
+        if self.parser.should_upgrade():
+            self._stop_parsing(InvalidRequest("upgrade: expected none, HTTP/1.1 is all that is spoken here"))
         self._stop_head_timer()
         self._is_in_head, self._num_bytes_without_body = False, 0
         super().on_headers_complete()
@@ -157,6 +162,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """A part of a body."""
         self._num_bytes_without_body = 0
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request has come."""
+        super().on_message_complete()
+        self._is_in_message = False
 
     def on_response_complete(self) -> None:
         """If this was the last answer, what is left of it is sent while it is read."""
@@ -168,7 +178,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The client does not read as fast as it is answered: it has some time to catch up."""
         super().pause_writing()
         if self._read_timer is None:
-            self._read_timer = self.loop.call_later(self._bounds.read_s, self.transport.abort)
+            self._await_reader()
 
     def resume_writing(self) -> None:
         """It has."""
@@ -184,6 +194,13 @@ class BoundedProtocol(HttpToolsProtocol):
     @property
     def _is_answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
+
+    def _await_reader(self, num_bytes_before: int | None = None) -> None:
+        """End the connection of a client that has read nothing for ``read_s``."""
+        num_bytes = self.transport.get_write_buffer_size()
+        if num_bytes_before is not None and num_bytes >= num_bytes_before:
+            return self.transport.abort()
+        self._read_timer = self.loop.call_later(self._bounds.read_s, self._await_reader, num_bytes)
 
     def _start_head_timer(self, seconds: float) -> None:
         self._head_timer = self.loop.call_later(seconds, self._on_late_head)
@@ -224,10 +241,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_answered:
             body = error_body(error)
             head = STATUS_LINE[error.status] + b"content-type: application/json\r\nconnection: close\r\n"
+            if isinstance(error, TooManyConnections):
+                head += b"retry-after: 1\r\n"
             self.transport.write(b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body))
             self._close()
-        else:  # an answer is on its way, and cannot be told from this
+        elif self.cycle.more_body:  # an answer is on its way, and nothing can be said
             self.transport.abort()
+        else:  # to a request that is whole: it comes first
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
 
     def _close(self) -> None:
         """What was written is sent first, if it is read."""
@@ -239,3 +261,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def _abort_in(self, seconds: float) -> None:
         if self._end_timer is None:
             self._end_timer = self.loop.call_later(seconds, self.transport.abort)
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """The beginning of a request without a wish for another protocol, which may be ignored: clients that would rather
+    speak HTTP/2 send it with each. The parser takes a body for a part of that protocol.
+    """
+    end = data.find(b"\r\n\r\n")
+    return _UPGRADE.sub(b"\r\nx-upgrade", data[:end]) + data[end:] if end >= 0 else data

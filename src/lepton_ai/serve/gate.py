@@ -10,11 +10,11 @@ from collections.abc import Mapping
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lepton_ai.errors import LeptonError
+from lepton_ai.errors import InvalidRequest, LeptonError
 from lepton_ai.serve.access.keys import Key, KeyRing
 from lepton_ai.serve.access.rate_limits import RateLimited, RateLimits
 from lepton_ai.serve.access.scopes import OPEN_PATHS, Forbidden, scope_of
-from lepton_ai.serve.bounds import Bounds, TooLarge, TooSlow, UnsupportedEncoding
+from lepton_ai.serve.bounds import Bounds, TooLarge, TooSlow, UnsupportedBody
 from lepton_ai.serve.errors import error_response
 from lepton_ai.serve.tally import Tally
 
@@ -66,6 +66,8 @@ class Gate:
 
     def _let_in(self, scope: Scope, headers: Mapping[str, str], account: _Account) -> None:
         path = scope["path"]
+        if not path.isprintable():  # the router takes a line's end for the end of a path
+            raise InvalidRequest(f"path: expected no control characters, got {path!r:.80}", param="path")
         if path in OPEN_PATHS:
             return
         if self._keys is None:
@@ -81,7 +83,8 @@ class Gate:
     async def _read_body(self, headers: Mapping[str, str], receive: Receive) -> Message:
         """The whole body as one message, or that the client has left. Raises TooLarge as soon as that is clear."""
         if headers.get("content-encoding", "identity").lower() != "identity":
-            raise UnsupportedEncoding("content-encoding: expected none, bodies are not decompressed")
+            raise UnsupportedBody("content-encoding: expected none, bodies are not decompressed")
+        is_json = headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
         most, length = self._bounds.max_body_bytes, headers.get("content-length", "")
         if length.isascii() and length.isdigit() and int(length[:20]) > most:
             raise TooLarge(f"body: expected at most {most} bytes, got {length[:20]}")
@@ -95,6 +98,8 @@ class Gate:
                     body += message.get("body", b"")
                     if len(body) > most:
                         raise TooLarge(f"body: expected at most {most} bytes, got more")
+                    if body and not is_json:
+                        raise UnsupportedBody("content-type: expected application/json")
                     if not message.get("more_body", False):
                         return {"type": "http.request", "body": bytes(body), "more_body": False}
         except TimeoutError:
