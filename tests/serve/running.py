@@ -27,8 +27,8 @@ from lepton_ai.serve.life.options import LifeOptions
 from lepton_ai.serve.life.state import Life, Phase
 from lepton_ai.serve.life.supervisor import Supervisor
 from lepton_ai.serve.life.work import Desk
-from lepton_ai.serve.limits import Limits
 from lepton_ai.serve.served_model import ServedModel
+from lepton_ai.serve.server_limits import ServerLimits
 from lepton_ai.serve.service import Service
 from lepton_ai.weights.sources.progress import NoProgress
 
@@ -39,10 +39,10 @@ class Setup:
 
     access: AccessOptions = field(default_factory=AccessOptions)
     bounds: Bounds = field(default_factory=lambda: Bounds(max_body_bytes=1 << 20))
-    admission: AdmissionOptions = field(default_factory=AdmissionOptions)
-    life: LifeOptions = field(default_factory=LifeOptions)
     limits: RateLimits = field(default_factory=RateLimits)
     access_log: AccessLog | None = None
+    admission: AdmissionOptions = field(default_factory=AdmissionOptions)
+    life: LifeOptions = field(default_factory=LifeOptions)
     max_num_seqs: int = 16
 
 
@@ -90,7 +90,7 @@ class Running:
 
     async def _serve(self) -> None:
         self._loop, setup = asyncio.get_running_loop(), self._setup
-        limits = Limits(bounds=setup.bounds, admission=setup.admission, life=setup.life)
+        limits = ServerLimits(bounds=setup.bounds, admission=setup.admission, life=setup.life)
         app = create_app(self.service, setup.access, limits, rate_limits=setup.limits, access_log=setup.access_log)
         tls = setup.access.tls
         sockets = listen("127.0.0.1", 0)
@@ -111,9 +111,7 @@ class Running:
     def _supervisor(self) -> Supervisor[RunningEngine]:
         setup = self._setup
         options = EngineOptions(models=self._models, num_threads=1, model_options={"max_num_seqs": setup.max_num_seqs})
-        return Supervisor(
-            lambda: RunningEngine.start(options, NoProgress()), self._install, self.desk.life, setup.life
-        )
+        return Supervisor(lambda: RunningEngine.start(options, NoProgress()), self._install, self.desk.life, setup.life)
 
     def _install(self, engine: RunningEngine) -> None:
         self.engine = engine

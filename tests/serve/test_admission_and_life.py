@@ -15,9 +15,10 @@ import pytest
 from tests.engine.published import SENTENCE_FILES, published_bert, write_files
 from tests.engine.tiny_gguf import tiny_gguf
 from tests.serve.asking import LONG, Ending, ask, ask_often, wait_until
-from tests.serve.running import Running, running
+from tests.serve.running import Running, Setup, running
 
 from lepton_ai.serve.admission.options import AdmissionOptions
+from lepton_ai.serve.bounds import Bounds
 from lepton_ai.serve.life.options import LifeOptions
 
 
@@ -39,8 +40,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def server(paths: dict[str, Path]) -> Iterator[Running]:
     """One seat, so that things take long."""
     admission = AdmissionOptions(max_waiting=200)
-    life = LifeOptions(write_timeout_s=0.3, engine_timeout_s=1)
-    with running(paths, admission=admission, life=life, max_num_seqs=1) as made:
+    setup = Setup(bounds=Bounds(read_s=0.3), admission=admission, life=LifeOptions(engine_timeout_s=1), max_num_seqs=1)
+    with running(paths, setup=setup) as made:
         yield made
 
 
@@ -61,7 +62,8 @@ def is_idle(server: Running) -> bool:
 
 
 def test_a_full_queue_says_when_to_come_again(paths: dict[str, Path], pool: ThreadPoolExecutor) -> None:
-    with running(paths, admission=AdmissionOptions(max_waiting=9), max_num_seqs=1) as server:
+    setup = Setup(admission=AdmissionOptions(max_waiting=9), max_num_seqs=1)
+    with running(paths, setup=setup) as server:
         asked = ask_often(pool, 2, server.url, n=5, stream=True)
         wait_until(lambda: server.desk.admission.num_texts == 10, "both are let in")
         os.kill(server.pid, signal.SIGSTOP)

@@ -129,7 +129,7 @@ def test_who_leaves_pays_for_what_was_made(server: Running, client: httpx.Client
     body = json.dumps(CHAT | {"max_tokens": 200, "stream": stream == "true"})
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\nX-Request-Id: {stream}"
     assert server.service is not None
-    connection = server.service.models["tiny"]._client._connection
+    connection = server.service.models["tiny"]._llm._client._connection
     with Client(server.url) as leaving:
         leaving.send(f"{head}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
         while not any(each.num_output_tokens for each in tuple(connection._generations.values())):

@@ -11,7 +11,7 @@ from lepton_ai.serve.access.keys import Key, KeyRing, Unauthorized, digest, new_
 from lepton_ai.serve.access.options import AccessOptions
 from lepton_ai.serve.access.scopes import OPEN_PATHS, Scope, scope_of
 from lepton_ai.serve.app import create_app
-from lepton_ai.serve.bounds import Bounds
+from lepton_ai.serve.server_limits import ServerLimits
 from lepton_ai.serve.service import Service
 
 ANY_KEY = {"/version", "/openapi.json"}
@@ -105,7 +105,7 @@ def test_what_a_path_needs(path: str, scope: Scope | None) -> None:
 
 def test_every_route_has_its_scope() -> None:
     """A new route that is neither open nor in a scope would be there for every key."""
-    app = create_app(Service({}), AccessOptions(), Bounds())
+    app = create_app(Service({}), AccessOptions(), ServerLimits())
     paths = set(app.openapi()["paths"]) | {"/openapi.json"}
     assert len(paths) > 8
     assert {path for path in paths if scope_of(path) is None} == (OPEN_PATHS & paths) | ANY_KEY

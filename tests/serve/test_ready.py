@@ -8,8 +8,10 @@ import httpx
 import pytest
 
 from lepton_ai.serve.access import Key, KeyRing, digest, new_secret
+from lepton_ai.serve.access.options import AccessOptions
 from lepton_ai.serve.app import create_app
 from lepton_ai.serve.life.state import Life, Phase
+from lepton_ai.serve.server_limits import ServerLimits
 from lepton_ai.serve.service import Service
 
 SECRET = new_secret()
@@ -17,7 +19,7 @@ KEY = {"authorization": f"Bearer {SECRET}"}
 
 
 def ask(life: Life, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
-    app = create_app(Service({}, life), KeyRing([Key("me", digest(SECRET))]))
+    app = create_app(Service({}, life), AccessOptions(keys=KeyRing([Key("me", digest(SECRET))])), ServerLimits())
 
     async def main() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

@@ -212,7 +212,8 @@ def test_an_engine_that_fails_too_often_ends_the_server(model: Path, home: Path)
 import asyncio, sys
 from lepton_ai.serve.life.options import LifeOptions
 from lepton_ai.serve.server import ServeOptions, serve
-options = ServeOptions(models=sys.argv[1:], port=0, num_threads=1, life=LifeOptions(max_crashes=1))
+from lepton_ai.serve.server_limits import ServerLimits
+options = ServeOptions(models=sys.argv[1:], port=0, num_threads=1, limits=ServerLimits(life=LifeOptions(max_crashes=1)))
 asyncio.run(serve(options, lambda service, port: print(port, flush=True)))
 """
     environment = os.environ | {"LEPTON_HOME": str(home)}

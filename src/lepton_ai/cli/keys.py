@@ -26,7 +26,9 @@ class Action(str, enum.Enum):
     REMOVE = "remove"
 
 
-ActionName = Annotated[Action, typer.Argument(metavar="new|list|remove", help="What is done with the file.")]
+ActionName = Annotated[
+    Action, typer.Argument(metavar="ACTION", help="What is done with the file: new, list or remove.")
+]
 KeyName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Whose key it is, as logs call it.")]
 File = Annotated[Path, typer.Option("--file", help="The file of keys; new makes it if it is not there.")]
 Scopes = Annotated[

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from lepton_ai.serve.access.keys import KeyRing
     from lepton_ai.serve.access.options import AccessOptions
     from lepton_ai.serve.bounds import Bounds
-    from lepton_ai.serve.limits import Limits
     from lepton_ai.serve.metrics.monitoring import MonitoringOptions
     from lepton_ai.serve.server import ServeOptions
+    from lepton_ai.serve.server_limits import ServerLimits
 
 
 def _body_size(text: str) -> int:
@@ -141,11 +141,13 @@ def life_of(
     )
 
 
-def limits_of(bounds: Bounds, life: LifeOptions, *, max_waiting: int, max_work: int | None) -> Limits:
+def limits_of(bounds: Bounds, life: LifeOptions, *, max_waiting: int, max_work: int | None) -> ServerLimits:
     """How much the server takes on."""
-    from lepton_ai.serve.limits import Limits
+    from lepton_ai.serve.server_limits import ServerLimits
 
-    return Limits(bounds=bounds, admission=AdmissionOptions(max_waiting=max_waiting, max_work=max_work), life=life)
+    return ServerLimits(
+        bounds=bounds, admission=AdmissionOptions(max_waiting=max_waiting, max_work=max_work), life=life
+    )
 
 
 def monitoring_of(host: str | None, port: int | None, log_every_s: float | None) -> MonitoringOptions:
@@ -184,7 +186,7 @@ def options_of(
     *,
     threads: int | None,
     access: AccessOptions,
-    limits: Limits,
+    limits: ServerLimits,
     loading: Mapping[str, OptionValue],
 ) -> ServeOptions:
     """All of it."""

@@ -11,11 +11,11 @@ from lepton_ai.serve.access_log import AccessLog
 from lepton_ai.serve.errors import add_handlers
 from lepton_ai.serve.gate import Gate
 from lepton_ai.serve.life.door import Door
-from lepton_ai.serve.limits import Limits
 from lepton_ai.serve.metrics.http_meter import Metered
 from lepton_ai.serve.metrics.monitor import Monitor
 from lepton_ai.serve.recorder import Recorder
 from lepton_ai.serve.routes import chat, completions, embeddings, metrics, models, ready
+from lepton_ai.serve.server_limits import ServerLimits
 from lepton_ai.serve.service import Service
 from lepton_ai.version import __version__
 
@@ -23,7 +23,7 @@ from lepton_ai.version import __version__
 def create_app(
     service: Service,
     access: AccessOptions,
-    limits: Limits,
+    limits: ServerLimits,
     *,
     rate_limits: RateLimits | None = None,
     access_log: AccessLog | None = None,

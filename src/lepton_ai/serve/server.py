@@ -27,11 +27,11 @@ from lepton_ai.serve.life.shutdown import drain, stop_signals
 from lepton_ai.serve.life.state import Life, Phase
 from lepton_ai.serve.life.supervisor import Supervisor
 from lepton_ai.serve.life.work import Desk
-from lepton_ai.serve.limits import Limits
 from lepton_ai.serve.logs import on_loop_error
 from lepton_ai.serve.metrics.monitor import Monitor
 from lepton_ai.serve.metrics.monitoring import MonitoringOptions, monitoring
 from lepton_ai.serve.served_model import ServedModel
+from lepton_ai.serve.server_limits import ServerLimits
 from lepton_ai.serve.service import Service
 from lepton_ai.serve.upkeep import upkeep
 from lepton_ai.weights.sources.progress import NoProgress, Progress
@@ -48,7 +48,7 @@ class ServeOptions:
     host: str = "127.0.0.1"
     port: int = 8000
     access: AccessOptions = field(default_factory=AccessOptions)
-    limits: Limits = field(default_factory=Limits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
     monitoring: MonitoringOptions = field(default_factory=MonitoringOptions)
     num_threads: int | None = None
     memory_bytes: int | None = None

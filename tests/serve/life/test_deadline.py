@@ -25,7 +25,7 @@ def test_what_is_no_time_is_refused(value: str) -> None:
     assert len(raised.value.message) < 120
 
 
-@pytest.mark.parametrize("name", ["request_timeout_s", "write_timeout_s", "engine_timeout_s", "max_crashes"])
+@pytest.mark.parametrize("name", ["request_timeout_s", "engine_timeout_s", "max_crashes"])
 def test_options_are_checked(name: str) -> None:
     with pytest.raises(InvalidRequest, match=f"{name}: expected a positive number, got 0"):
         LifeOptions(**{name: 0})

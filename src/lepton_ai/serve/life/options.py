@@ -11,8 +11,8 @@ from lepton_ai.errors import InvalidRequest
 class LifeOptions:
     """Bounds on time, in seconds.
 
-    ``request_timeout_s``: the most that a request may take, all in all. ``drain_timeout_s``: how long requests may go on
-    after a SIGTERM; for at least ``drain_delay_s`` the server goes on to say that it ends. ``engine_timeout_s``: how
+    ``request_timeout_s``: the most that a request may take, all in all. ``drain_timeout_s``: how long requests may go
+    on after a SIGTERM; for at least ``drain_delay_s`` the server goes on to say that it ends. ``engine_timeout_s``: how
     long the engine may be silent. If it fails more than ``max_crashes`` times within ``crash_window_s``, the server
     gives up.
 

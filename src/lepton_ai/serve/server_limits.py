@@ -10,7 +10,7 @@ from lepton_ai.serve.life.options import LifeOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ServerLimits:
     """``bounds`` are those of a connection, ``admission`` of the work that waits, ``life`` of time."""
 
     bounds: Bounds = field(default_factory=Bounds)
