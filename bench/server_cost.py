@@ -74,8 +74,8 @@ async def stream(port: int, prompt: Sequence[int], num_tokens: int, model: str) 
     body = json.dumps(asked | {"ignore_eos": True}).encode()
     begin = time.perf_counter()
     reader, writer = await asyncio.open_connection(_HOST, port)
-    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-    writer.write(head.encode() + b"\r\nconnection: close\r\n\r\n" + body)
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\nconnection: close"
+    writer.write(head.encode() + b"\r\ncontent-type: application/json\r\n\r\n" + body)
     first, num_events = 0.0, 0
     async for line in reader:
         if line.startswith(b"data: {"):

@@ -20,27 +20,27 @@ DEADLINE_S = 60.0
 _FAULTY = """
 import asyncio, os, sys
 from lepton_ai.cli.main import main
-from lepton_ai.engine.async_llm import AsyncLLM
 from lepton_ai.serve.routes import chat
+from lepton_ai.serve.served_model import ServedModel
 
-really_prompt, really_piece = AsyncLLM.chat_prompt, chat.chat_piece
+really_prompt, really_piece = ServedModel.chat_prompt, chat.chat_piece
 
 async def fail(text):
     raise RuntimeError(f"cannot do {text}")
 
-def chat_prompt(self, messages):
+def chat_prompt(self, messages, **more):
     text = str(messages)
     if "EXPLODE" in text:
         raise RuntimeError(f"cannot take {text}") from ValueError(text)
     if "FORGET" in text:
         asyncio.ensure_future(fail(text))
     chat.chat_piece = explode if "LATER" in text else really_piece
-    return really_prompt(self, messages)
+    return really_prompt(self, messages, **more)
 
-def explode(index, chunk, logprobs):
+def explode(index, chunk, *more):
     raise RuntimeError(f"cannot send {chunk} of LATER PROMPT-SECRET")
 
-AsyncLLM.chat_prompt = chat_prompt
+ServedModel.chat_prompt = chat_prompt
 status = main(sys.argv[1:])
 sys.stdout.flush(); sys.stderr.flush()
 os._exit(status)

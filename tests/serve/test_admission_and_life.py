@@ -103,6 +103,11 @@ def test_who_waits_past_the_deadline_never_runs(server: Running, pool: ThreadPoo
     assert long.result() == Ending(200, None, has_text=True)
 
 
+def raw_request(body: bytes) -> bytes:
+    head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
 def test_who_does_not_read_is_dropped(server: Running) -> None:
     asked = LONG | {"n": 64, "logprobs": 20, "stream": True}
     body = httpx.Request("POST", server.url, json=asked).content
@@ -110,10 +115,7 @@ def test_who_does_not_read_is_dropped(server: Running) -> None:
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect((address.host, address.port))
-        head = (
-            f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-        )
-        client.sendall(head.encode() + b"\r\n\r\n" + body)
+        client.sendall(raw_request(body))
         wait_until(lambda: server.desk.num_works == 1, "the request is at work")
         wait_until(lambda: is_idle(server), "the work of who does not read is ended", 60)
         received = b""
@@ -174,10 +176,7 @@ def test_who_leaves_before_the_first_byte_leaves_nothing(server: Running) -> Non
     address = httpx.URL(server.url)
     with socket.socket() as client:
         client.connect((address.host, address.port))
-        head = (
-            f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-        )
-        client.sendall(head.encode() + b"\r\n\r\n" + body)
+        client.sendall(raw_request(body))
         wait_until(lambda: server.desk.num_works == 1, "the request is at work")
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     wait_until(lambda: is_idle(server), "its work is ended")

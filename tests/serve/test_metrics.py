@@ -20,6 +20,7 @@ from tests.serve.scraping import Change, Samples, samples_of, scrape, value
 from lepton_ai import LLM, SamplingParams
 from lepton_ai.backends.base import BLOCK_SIZE
 from lepton_ai.serve.access import Key, KeyRing, digest, new_secret
+from lepton_ai.serve.access.scopes import Scope
 from lepton_ai.serve.metrics.model_meter import one_two_five
 from lepton_ai.version import __version__
 
@@ -36,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     paths = {"tiny": tiny_gguf(folder / "tiny.gguf"), "bert": encoder}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEPTON_HOME", str(tmp_path_factory.mktemp("home")))
-        with running(paths, KeyRing([Key("me", digest(SECRET))])) as made:
+        with running(paths, KeyRing([Key("me", digest(SECRET), frozenset(Scope))])) as made:
             yield made
 
 
@@ -147,7 +148,7 @@ def test_refusals_are_counted_by_code_and_status(client: openai.OpenAI, server: 
         ("invalid_request", "400"): 1,
         ("invalid_api_key", "401"): 1,
         ("not_found", "404"): 1,
-        ("http_error", "405"): 1,
+        ("method_not_allowed", "405"): 1,
         ("body_too_large", "413"): 1,
     }
     for (code, status), count in counted.items():

@@ -114,7 +114,7 @@ def test_what_was_accepted_is_finished(started: Served, pool: ThreadPoolExecutor
     endings = list(pool.map(Asked.ending, asked))
     assert endings == [Ending(200, None)] * 4 + [Ending(200, None, has_text=True)] * 4, "an accepted request was lost"
     status, said = started.end()
-    assert status == 0 and "requests" not in said and "Traceback" not in said
+    assert status == 0 and "draining: 8 requests" in said and "not finished" not in said and "Traceback" not in said
     knocking.result()
     assert {answer.status_code for answer in refused} == {503}
     assert {answer.json()["status"] for answer in refused[::2]} == {"draining"}
@@ -172,7 +172,8 @@ def test_a_server_that_is_killed_leaves_nothing_and_can_be_started_again(
     again = Served(model, home, "--port", str(started.port))
     assert again.port == started.port and httpx.get(f"{again.url}/ready").json()["status"] == "ready"
     again.process.send_signal(signal.SIGTERM)
-    assert again.end() == (0, "")
+    status, said = again.end()
+    assert status == 0 and "draining: 0 requests" in said
 
 
 def test_what_cannot_be_served_ends_with_a_reason(home: Path, model: Path, tmp_path: Path) -> None:

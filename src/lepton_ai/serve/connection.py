@@ -90,7 +90,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head, or for the first bytes of one that is refused: clients read no answer before they ask."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # no more than one message is ever unsent
+        # No more than one message is ever unsent. With 0, TLS of uvloop would wait for ever.
+        transport.set_write_buffer_limits(high=1)
         num_connections = len(self.connections)
         if num_connections > 2 * self._bounds.max_connections:
             transport.abort()

@@ -37,7 +37,7 @@ def scope_of(path: str) -> Scope | None:
     """What a key must open for a path, as the router reads it; None: any key will do, as for paths that are none."""
     if path == "/v1/models" or path.startswith("/v1/models/"):
         return Scope.MODELS
-    if path.startswith("/v1/") or path in ("/tokenize", "/detokenize"):
+    if path.startswith("/v1/") or path in ("/tokenize", "/tokenizer_info", "/detokenize"):
         return Scope.INFERENCE
     if path == "/metrics" or path.startswith("/metrics/"):
         return Scope.METRICS

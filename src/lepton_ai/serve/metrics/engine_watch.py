@@ -28,7 +28,9 @@ class EngineWatch:
         asked: dict[str, asyncio.Task[EngineStats]] = {}
         for name, model in self._models.items():
             if model.generates:
-                asked[name] = self._asked.get(name) or self._ask(name, model)
+                task = self._asked.get(name)
+                # One that has an answer by now is of the past, and perhaps of an engine that is gone.
+                asked[name] = self._ask(name, model) if task is None or task.done() else task
             else:
                 self.up[name] = model.is_running
         if asked:
