@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
+from fastapi import FastAPI
 
 from lepton_ai.serve.access import KeyRing
 from lepton_ai.serve.access.options import AccessOptions
@@ -54,7 +55,7 @@ class Running:
         self._setup = setup
         self._started = threading.Event()
         self._failed: BaseException | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._stopped = asyncio.Event()
         self.url = ""
         self.engine: RunningEngine | None = None
@@ -75,8 +76,8 @@ class Running:
 
     def stop(self) -> None:
         """End it."""
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._stopped.set)
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join(30)
         assert not self._thread.is_alive()
 
@@ -89,7 +90,7 @@ class Running:
             raise
 
     async def _serve(self) -> None:
-        self._loop, setup = asyncio.get_running_loop(), self._setup
+        self.loop, setup = asyncio.get_running_loop(), self._setup
         limits = ServerLimits(bounds=setup.bounds, admission=setup.admission, life=setup.life)
         app = create_app(self.service, setup.access, limits, rate_limits=setup.limits, access_log=setup.access_log)
         tls = setup.access.tls
@@ -120,6 +121,11 @@ class Running:
                 self.served[name].replace(llm)
             else:
                 self.served[name] = ServedModel(name, llm, self.desk)
+
+
+def app_without_models(keys: KeyRing | None = None, life: Life | None = None) -> FastAPI:
+    """An application to be looked at, or asked without a socket."""
+    return create_app(Service({}, life or Life()), AccessOptions(keys=keys), ServerLimits())
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def test_a_line_for_each_request(tmp_path: Path) -> None:
     with running({}, setup=Setup(AccessOptions(keys=KEYS, cors_origins=("*",)), access_log=log)) as server:
         known = {"authorization": f"Bearer {SECRET}", "x-request-id": "mine"}
         httpx.get(f"{server.url}/v1/models?api_key=hidden", headers=known)
-        httpx.post(f"{server.url}/v1/chat/completions", headers=known, json={"model": "none", "messages": []})
+        httpx.post(f"{server.url}/v1/completions", headers=known, json={"model": "none", "prompt": "x"})
         httpx.get(f"{server.url}/v1/models")
         asks = {"origin": "https://a.example", "access-control-request-method": "POST"}
         httpx.options(f"{server.url}/v1/models", headers=asks)

@@ -6,20 +6,17 @@ import asyncio
 
 import httpx
 import pytest
+from tests.serve.running import app_without_models
 
 from lepton_ai.serve.access import Key, KeyRing, digest, new_secret
-from lepton_ai.serve.access.options import AccessOptions
-from lepton_ai.serve.app import create_app
 from lepton_ai.serve.life.state import Life, Phase
-from lepton_ai.serve.server_limits import ServerLimits
-from lepton_ai.serve.service import Service
 
 SECRET = new_secret()
 KEY = {"authorization": f"Bearer {SECRET}"}
 
 
 def ask(life: Life, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
-    app = create_app(Service({}, life), AccessOptions(keys=KeyRing([Key("me", digest(SECRET))])), ServerLimits())
+    app = app_without_models(KeyRing([Key("me", digest(SECRET))]), life)
 
     async def main() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

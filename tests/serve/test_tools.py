@@ -243,7 +243,11 @@ def _tool(**function: Any) -> list[Any]:
         ({"tools": _tool(parameters={"type": "string"})}, "tools[0].function.parameters", "got type 'string'"),
         ({"tools": _tool(parameters={"x": 1})}, "tools[0].function.parameters", "got type None"),
         ({"tools": _tool(strict=True, parameters={"type": "object", "not": {}})}, "tools", "tools: expected one that"),
-        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools.0.type", "'function'"),
+        (
+            {"tools": [{"type": "custom", "custom": {"name": "x"}}]},
+            "tools.0.custom",
+            "not supported, as tools are functions",
+        ),
         ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice", "fan, lamp-1, nothing"),
         ({"tools": None, "tool_choice": "auto"}, "tool_choice", "expected none without tools"),
         ({"tools": None, "parallel_tool_calls": True}, "parallel_tool_calls", "expected none without tools"),

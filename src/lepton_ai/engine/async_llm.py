@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import numpy as np
 
 from lepton_ai.backends.base import Float32Array, Int32Array
 from lepton_ai.config import Environment
@@ -20,8 +24,8 @@ from lepton_ai.engine.loading import TextSide, read_text_side
 from lepton_ai.engine.model_info import ModelInfo
 from lepton_ai.engine.observer import Observe
 from lepton_ai.engine.outputs import Classification, Completion, LabeledToken, join_chunks
-from lepton_ai.engine.prompt_encoder import PromptEncoder
-from lepton_ai.engine.prompts import Message, Prompt, as_list
+from lepton_ai.engine.prompt_encoder import ChatPrompt, PromptEncoder
+from lepton_ai.engine.prompts import Message, Prompt, as_list, check_length
 from lepton_ai.engine.remote.client import RemoteClient, vectors_of
 from lepton_ai.engine.remote.connection import RemoteGeneration
 from lepton_ai.engine.remote.messages import Classes, Stats, TokenClasses
@@ -41,6 +45,8 @@ from lepton_ai.weights.sources.resolve import resolve
 _MAX_UNREAD = 256
 _LONG_CHARACTERS = 4096
 """A prompt that is longer would keep the event loop waiting while it is cut into tokens."""
+
+ResultT = TypeVar("ResultT")
 
 
 class AsyncLLM(TextFront):
@@ -66,6 +72,7 @@ class AsyncLLM(TextFront):
         self._client = client
         self._checkpoint = checkpoint
         self._owns_process = owns_process
+        self._long_texts = ThreadPoolExecutor(1, thread_name_prefix="lepton-texts")
 
     @classmethod
     async def start(
@@ -98,9 +105,12 @@ class AsyncLLM(TextFront):
 
     async def encode(self, prompt: Prompt) -> Int32Array:
         """The checked ids ``[T]`` of a prompt; a long one is cut in a thread. Raises like ``generate``."""
-        encode = self._texts.prompts.encode
-        is_long = isinstance(prompt, str) and len(prompt) > _LONG_CHARACTERS
-        return await asyncio.to_thread(encode, prompt) if is_long else encode(prompt)
+        if isinstance(prompt, str):
+            is_short = len(prompt) < _LONG_CHARACTERS
+            prompt = self.tokenizer.encode(prompt) if is_short else (await self.encode_texts([prompt]))[0]
+        if isinstance(prompt, list | np.ndarray):  # before a million ids are looked at one by one
+            check_length(prompt, self.model_info.max_model_len, name="prompt")
+        return self._texts.prompts.encode(prompt)
 
     async def generate(
         self,
@@ -178,12 +188,40 @@ class AsyncLLM(TextFront):
         options: RequestOptions | None = None,
     ) -> Stream:
         """Answer a conversation piece by piece. Raises like ``LLM.chat_stream``, before the first piece."""
-        return await self.stream(self.chat_prompt(messages), params, options=options)
+        return await self.stream((await self.make_chat_prompt(messages)).ids, params, options=options)
 
     @property
     def prompts(self) -> PromptEncoder:
-        """What makes prompts of conversations: with tools, and the variables of the model's chat template."""
+        """What is known of the model's prompts and answers."""
         return self._texts.prompts
+
+    async def make_chat_prompt(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        variables: Mapping[str, object] | None = None,
+    ) -> ChatPrompt:
+        """What ``chat`` answers, without keeping the event loop. Raises like ``LLM.chat_prompt``."""
+        # In a thread, however short they are: a template is a program, and may run for seconds.
+        make = partial(self._texts.prompts.chat, messages, tools=tools, variables=variables)
+        return await self._beside(_num_characters(messages), make)
+
+    async def encode_texts(self, texts: Sequence[Prompt], *, add_special_tokens: bool = True) -> list[list[int]]:
+        """The ids of some texts, without keeping the event loop; what is ids already stays.
+
+        Raises like ``Tokenizer.encode``.
+        """
+
+        def encode_all() -> list[list[int]]:
+            encode = self.tokenizer.encode
+            return [encode(t, add_special_tokens=add_special_tokens) if isinstance(t, str) else list(t) for t in texts]
+
+        return await self._beside(sum(map(len, texts)), encode_all)
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, without keeping the event loop. Raises like ``Tokenizer.decode``."""
+        return await self._beside(len(ids), self.tokenizer.decode, ids)
 
     async def embed(
         self,
@@ -224,6 +262,7 @@ class AsyncLLM(TextFront):
     async def close(self) -> None:
         """Cancel what runs, and end the process if it is this model's own. A second time does nothing."""
         await asyncio.to_thread(self._process.close if self._owns_process else self._client.close)
+        await asyncio.to_thread(self._long_texts.shutdown, cancel_futures=True)
         self._checkpoint.close()
 
     async def __aenter__(self) -> AsyncLLM:
@@ -233,6 +272,12 @@ class AsyncLLM(TextFront):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def _beside(self, num_characters: int, work: Callable[..., ResultT], *arguments: object) -> ResultT:
+        """Work on texts, beside the event loop. Long ones wait for each other, and short ones not for them."""
+        if num_characters < _LONG_CHARACTERS:
+            return await asyncio.to_thread(work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._long_texts, work, *arguments)
 
     async def _submit(
         self,
@@ -252,6 +297,14 @@ class AsyncLLM(TextFront):
                 self._client.cancel(generation)
             raise
         return submission.generations
+
+
+def _num_characters(value: object) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_num_characters, value.values()))
+    return sum(map(_num_characters, value)) if isinstance(value, Sequence) else 0
 
 
 async def _joined(stream: Stream) -> Completion:

@@ -13,6 +13,7 @@ from lepton_ai.errors import ContextLengthExceeded, InvalidRequest
 from lepton_ai.text.tokenizer import Tokenizer
 
 ItemT = TypeVar("ItemT")
+IdsT = TypeVar("IdsT", bound=Sequence[int] | Int32Array)
 
 Prompt = str | Sequence[int] | Int32Array
 """Text, or token ids as they are: nothing is added to ids."""
@@ -46,7 +47,7 @@ def as_list(items: str | Sequence[ItemT], *, name: str) -> Sequence[str | ItemT]
     return items
 
 
-def check_length(ids: Int32Array, max_model_len: int, *, name: str) -> Int32Array:
+def check_length(ids: IdsT, max_model_len: int, *, name: str) -> IdsT:
     """``ids`` if they fit the context. Raises ContextLengthExceeded."""
     if len(ids) > max_model_len:
         raise ContextLengthExceeded(

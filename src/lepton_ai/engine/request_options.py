@@ -23,7 +23,7 @@ class RequestOptions:
     def __post_init__(self) -> None:
         if isinstance(self.priority, bool) or not isinstance(self.priority, int) or not -100 <= self.priority <= 100:
             raise InvalidRequest(
-                f"priority: expected an integer from -100 to 100, got {self.priority!r}", param="priority"
+                f"priority: expected an integer from -100 to 100, got {self.priority!r:.40}", param="priority"
             )
         if not isinstance(self.tenant, str) or len(self.tenant) > _MAX_TENANT_CHARACTERS:
             raise InvalidRequest(

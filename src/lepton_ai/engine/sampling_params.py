@@ -11,8 +11,12 @@ from lepton_ai.backends.base import MAX_LOGPROBS
 from lepton_ai.engine.constraints.constraint import Constraint
 from lepton_ai.errors import InvalidRequest
 
+MAX_BIASES = 300
+MAX_STOP_STRINGS = 64
+MAX_STOP_IDS = 1024
+
 _MAX_INT32 = 2**31 - 1
-_MAX_BIASES = 300
+_MAX_STOP_CHARACTERS = 1024
 _MAX_CHOICES = 64
 _MAX_BIAS = 100.0
 _MAX_UINT64 = 2**64 - 1
@@ -26,11 +30,11 @@ class SamplingParams:
     ``top_p`` is above 0 and at most 1, ``min_p`` from 0 to 1. ``repetition_penalty`` (Keskar et al. 2019), above 0 and
     at most 100, counts prompt and output; ``presence_penalty`` and ``frequency_penalty``, from -2 to 2, count the
     output only. Equal ``seed`` and prompt give equal tokens, whatever else runs; None draws a fresh seed. ``stop``
-    strings and ``stop_token_ids`` end a generation beside the model's own end tokens, which ``ignore_eos`` switches
-    off; before ``min_tokens`` tokens neither they nor stop strings end it. ``max_tokens`` None means: until the context
-    is full. ``logprobs``, from 0 to 20, asks for the log-probability of each token and that many alternatives;
-    ``prompt_logprobs`` for those of the prompt's tokens after the first. With it ``max_tokens`` may be 0: the prompt is
-    scored, nothing is chosen.
+    strings, at most 64, and ``stop_token_ids``, at most 1,024, end a generation beside the model's own end tokens,
+    which ``ignore_eos`` switches off; before ``min_tokens`` tokens neither they nor stop strings end it. ``max_tokens``
+    None means: until the context is full. ``logprobs``, from 0 to 20, asks for the log-probability of each token and
+    that many alternatives; ``prompt_logprobs`` for those of the prompt's tokens after the first. With it ``max_tokens``
+    may be 0: the prompt is scored, nothing is chosen.
     ``logit_bias`` adds to the logits of up to 300 token ids, -100 to 100; -100 and 100 as good as forbid and force.
     ``n`` completions are made of a prompt, which is computed once; number ``i`` of them with the seed ``seed + i``. Of
     ``best_of``, the ``n`` with the highest mean log-probability of a token are given. At most 64 of either.
@@ -135,7 +139,7 @@ class SamplingParams:
 
 def _checked_int(name: str, value: object, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not low <= int(value) <= high:
-        raise InvalidRequest(f"{name}: expected an integer in [{low}, {high}], got {value!r}", param=name)
+        raise InvalidRequest(f"{name}: expected an integer in [{low}, {high}], got {value!r:.40}", param=name)
     return int(value)
 
 
@@ -145,24 +149,33 @@ def _stop_strings(stop: object) -> tuple[str, ...]:
     if not isinstance(stop, Iterable):
         raise InvalidRequest(f"stop: expected a string or several, got {stop!r}", param="stop")
     strings = tuple(stop)
+    if len(strings) > MAX_STOP_STRINGS:
+        raise InvalidRequest(f"stop: expected at most {MAX_STOP_STRINGS} strings, got {len(strings)}", param="stop")
     for text in strings:
-        if not isinstance(text, str) or not text:
-            raise InvalidRequest(f"stop: expected non-empty strings, got {text!r}", param="stop")
+        if not isinstance(text, str) or not 0 < len(text) <= _MAX_STOP_CHARACTERS:
+            raise InvalidRequest(
+                f"stop: expected strings of 1 to {_MAX_STOP_CHARACTERS} characters, got {text!r:.40}", param="stop"
+            )
     return strings
 
 
 def _stop_ids(ids: object) -> tuple[int, ...]:
     if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
         raise InvalidRequest(f"stop_token_ids: expected integers, got {ids!r}", param="stop_token_ids")
-    return tuple(_checked_int("stop_token_ids", i, 0, _MAX_INT32) for i in ids)
+    checked = tuple(_checked_int("stop_token_ids", i, 0, _MAX_INT32) for i in ids)
+    if len(checked) > MAX_STOP_IDS:
+        raise InvalidRequest(
+            f"stop_token_ids: expected at most {MAX_STOP_IDS} ids, got {len(checked)}", param="stop_token_ids"
+        )
+    return checked
 
 
 def _logit_bias(biases: object) -> Mapping[int, float] | None:
     if biases is None:
         return None
-    if not isinstance(biases, Mapping) or len(biases) > _MAX_BIASES:
+    if not isinstance(biases, Mapping) or len(biases) > MAX_BIASES:
         raise InvalidRequest(
-            f"logit_bias: expected a mapping of at most {_MAX_BIASES} token ids to numbers", param="logit_bias"
+            f"logit_bias: expected a mapping of at most {MAX_BIASES} token ids to numbers", param="logit_bias"
         )
     return {
         _checked_int("logit_bias", token_id, 0, _MAX_INT32): _checked_bias(token_id, bias)

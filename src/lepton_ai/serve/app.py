@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import FastAPI
 
 from lepton_ai.serve.access.cors import Cors
@@ -13,6 +15,7 @@ from lepton_ai.serve.gate import Gate
 from lepton_ai.serve.life.door import Door
 from lepton_ai.serve.metrics.http_meter import Metered
 from lepton_ai.serve.metrics.monitor import Monitor
+from lepton_ai.serve.openapi import document_of
 from lepton_ai.serve.recorder import Recorder
 from lepton_ai.serve.routes import chat, completions, embeddings, metrics, models, ready
 from lepton_ai.serve.server_limits import ServerLimits
@@ -37,10 +40,12 @@ def create_app(
     app = FastAPI(title="Lepton", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.service = service
     app.state.monitor = monitor or Monitor(service)
+    app.state.long_bodies = asyncio.Lock()
     for routes in (chat, completions, embeddings, models, ready):
         app.include_router(routes.router)
     if has_metrics:
         app.include_router(metrics.router)
+    app.openapi = document_of(app, has_keys=access.keys is not None)  # type: ignore[method-assign]  # as its makers advise
     add_handlers(app)
     # The last is the outermost: browsers are told that they may ask, and read errors, before a key is needed.
     app.add_middleware(Door, life=service.life, request_timeout_s=limits.life.request_timeout_s)

@@ -22,6 +22,8 @@ _TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+_MAX_MESSAGE = 1000
+"""Characters: what came may be quoted in it, and may be long."""
 
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -29,7 +31,8 @@ _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 def error_object(error: LeptonError) -> dict[str, dict[str, object]]:
     """The body of an answer, or an event in a stream."""
     kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
-    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    message = error.message if len(error.message) <= _MAX_MESSAGE else error.message[:_MAX_MESSAGE] + "..."
+    return {"error": {"message": message, "type": kind, "param": error.param, "code": error.code}}
 
 
 def error_body(error: LeptonError) -> bytes:
@@ -109,14 +112,13 @@ async def _on_http(request: Request, error: Exception) -> Response:
 def _invalid(problems: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     """The first problem, by the name of its field. What came is not repeated: it may be long, or secret."""
     first = problems[0]
-    if first["type"] == "json_invalid":
-        return InvalidRequest(f"body: expected JSON, got what is none: {first['ctx']['error']}")
-    if first["type"] == "unsupported":
-        return InvalidRequest(first["msg"], param=first["ctx"]["name"])
-    place = [str(part) for part in first["loc"] if part != "body"]
+    place = [str(part) for part in first["loc"] if part != "body" and not str(part).startswith("(")]
+    if first["type"] in ("unknown", "unsupported"):
+        name = ".".join([*place, first["ctx"]["name"]])
+        is_known = first["type"] == "unsupported"
+        problem = f"not supported, as {first['ctx']['reason']}" if is_known else "expected no such field"
+        return InvalidRequest(f"{name}: {problem}", param=name)
     name = ".".join(place) or "body"
-    if first["type"] == "extra_forbidden":
-        return InvalidRequest(f"{name}: expected no such field", param=name)
     if first["type"] == "missing":
         return InvalidRequest(f"{name}: expected a value, got none", param=name)
     return InvalidRequest(f"{name}: {first['msg']}", param=name)

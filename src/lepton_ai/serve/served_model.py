@@ -17,13 +17,15 @@ from lepton_ai.engine.prompts import Message, Prompt
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.stream import Stream
-from lepton_ai.engine.text_encoder import Text
+from lepton_ai.errors import InvalidRequest
 from lepton_ai.serve.admission.admission import Claim
 from lepton_ai.serve.admission.price import least_price, price, price_of_text
 from lepton_ai.serve.caller import Caller
 from lepton_ai.serve.life.work import Desk
 from lepton_ai.serve.metrics.model_meter import ModelMeter
 from lepton_ai.text.tokenizer import Tokenizer
+
+_MAX_PROMPT_LOGPROBS = 1 << 18
 
 
 class ServedModel:
@@ -82,7 +84,16 @@ class ServedModel:
         """What its engine has done and holds."""
         return await self._llm.stats()
 
-    def chat_prompt(
+    async def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """The token ids of a text."""
+        (ids,) = await self._llm.encode_texts([text], add_special_tokens=add_special_tokens)
+        return ids
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+        return await self._llm.decode(ids)
+
+    async def chat_prompt(
         self,
         messages: Sequence[Message],
         *,
@@ -95,7 +106,7 @@ class ServedModel:
         """
         contents = (message.get("content") for message in messages)
         self._check_room(content for content in contents if isinstance(content, str))
-        return self._llm.prompts.chat(messages, tools=tools, variables=variables)
+        return await self._llm.make_chat_prompt(messages, tools=tools, variables=variables)
 
     async def generate(self, prompt: Prompt, params: SamplingParams, caller: Caller) -> list[Completion]:
         """The ``params.n`` completions of a prompt."""
@@ -131,29 +142,40 @@ class ServedModel:
         work.hand_over([stream for streams in opened for stream in streams])
         return opened
 
-    async def embed(self, texts: Sequence[Text], caller: Caller) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[Prompt], caller: Caller) -> NDArray[np.float32]:
         """A vector for each text, ``[n, C]`` f32."""
         work = sum(price_of_text(len(text)) if isinstance(text, str) else len(text) for text in texts)
         claim = Claim(self.name, caller.key, 1, work)
         with self.meter.encoding(), self._desk.begin(claim, caller.deadline) as begun:
-            caller.tally.add_prompt(await self._count(texts))
-            return await begun.run(self._llm.embed(texts))
+            ids = await self._llm.encode_texts(texts)
+            caller.tally.add_prompt(sum(map(len, ids)))
+            return await begun.run(self._llm.embed(ids))
 
     async def _encode(self, prompts: Sequence[Prompt]) -> list[NDArray[np.int32]]:
         self._check_room(prompt for prompt in prompts if isinstance(prompt, str))
         return [await self._llm.encode(prompt) for prompt in prompts]
-
-    async def _count(self, texts: Sequence[Text]) -> int:
-        """Tokens of all texts."""
-        return sum([len(await self._llm.encode(text) if isinstance(text, str) else text) for text in texts])
 
     def _check_room(self, texts: Iterable[str]) -> None:
         """Cutting a long text into tokens takes a while: not for a queue that is full."""
         self._desk.check(self.name, sum(least_price(len(text)) for text in texts))
 
     def _claim(self, prompts: Sequence[NDArray[np.int32]], params: SamplingParams, caller: Caller) -> Claim:
+        _check_num_logprobs(prompts, params)
         work = sum(price(len(ids), params, max_model_len=self.info.max_model_len) for ids in prompts)
         return Claim(self.name, caller.key, len(prompts) * params.num_generations, work)
+
+
+def _check_num_logprobs(prompts: Sequence[NDArray[np.int32]], params: SamplingParams) -> None:
+    """Raise InvalidRequest where the log-probabilities of prompts, once for each completion, would fill the memory."""
+    if params.prompt_logprobs is not None:
+        num_tokens = sum(map(len, prompts)) * params.num_generations
+        num_logprobs = num_tokens * (params.prompt_logprobs + 1)
+        if num_logprobs > _MAX_PROMPT_LOGPROBS:
+            raise InvalidRequest(
+                f"logprobs: expected at most {_MAX_PROMPT_LOGPROBS} of the prompts of all completions, "
+                f"got {num_logprobs}",
+                param="logprobs",
+            )
 
 
 async def _generate_each(

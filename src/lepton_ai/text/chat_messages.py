@@ -49,10 +49,10 @@ def _message(message: Mapping[str, object], place: str) -> Json:
     if not isinstance(message, Mapping):
         raise _invalid(place, "a message with role and content", type(message).__name__)
     if unknown := sorted(str(key) for key in message if key not in _KEYS):
-        raise _invalid(place, f"the keys {', '.join(sorted(_KEYS))}", repr(unknown[0]))
+        raise _invalid(place, f"the keys {', '.join(sorted(_KEYS))}", f"{unknown[0]!r:.80}")
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
-        raise _invalid(f"{place}.role", f"one of {', '.join(ROLES)}", repr(role))
+        raise _invalid(f"{place}.role", f"one of {', '.join(ROLES)}", f"{role!r:.80}")
     if isinstance(content, list | tuple):
         raise _invalid(f"{place}.content", "a string, as this model takes text alone", "a list of content parts")
     may_lack_content = role == "assistant" and message.get("tool_calls")

@@ -29,6 +29,7 @@ from lepton_ai.weights.folder import CheckpointFolder
 if TYPE_CHECKING:
     import tokenizers
 
+_LONG_CHARACTERS = 4096
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -224,7 +225,11 @@ class Tokenizer:
     def _encode_text(self, text: str) -> list[int]:
         if not text:
             return []
-        ids: list[int] = self._splitter.encode(text, add_special_tokens=False).ids
+        if len(text) < _LONG_CHARACTERS:
+            ids: list[int] = self._splitter.encode(text, add_special_tokens=False).ids
+        else:  # the call for several texts lets other threads run, for seconds where a text has a million characters
+            (encoding,) = self._splitter.encode_batch_fast([text], add_special_tokens=False)
+            ids = encoding.ids
         unspelled_id = self._special.unspelled_id
         if unspelled_id is not None and unspelled_id in ids:
             return [i for i in ids if i != unspelled_id]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from lepton_ai.engine.constraints.constraint import JSON_WHITESPACE, Constraint, ConstraintKind
+from lepton_ai.engine.constraints.schema_limits import check_joined_patterns
 from lepton_ai.engine.constraints.token_matcher import TokenMatcher
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.text.tokenizer import Tokenizer
@@ -54,9 +55,15 @@ class ConstraintCompiler:
         from llguidance import LLMatcher
 
         if constraint.kind is ConstraintKind.JSON_SCHEMA:
-            grammar = LLMatcher.grammar_from_json_schema(
-                constraint.source, defaults={"whitespace_pattern": JSON_WHITESPACE}, overrides={"lenient": False}
-            )
+            check_joined_patterns(constraint.source)
+            try:
+                grammar = LLMatcher.grammar_from_json_schema(
+                    constraint.source, defaults={"whitespace_pattern": JSON_WHITESPACE}, overrides={"lenient": False}
+                )
+            except ValueError as error:  # numbers of hundreds of digits, more than a hundred levels
+                raise InvalidRequest(
+                    f"constraint: expected one that compiles, got: {error}", param="constraint"
+                ) from None
         elif constraint.kind is ConstraintKind.REGEX:
             grammar = LLMatcher.grammar_from_regex(constraint.source)
         else:

@@ -48,5 +48,5 @@ class TokenMatcher:
         if not self._matcher.is_error():
             self._matcher.unsafe_compute_mask_ptr(self.mask.ctypes.data, self.mask.nbytes)
         if self._matcher.is_error():
-            message = self._matcher.get_error().strip().splitlines()[-1]
+            message = self._matcher.get_error().strip().splitlines()[0]
             raise ConstraintTooComplex(f"constraint: {message}", param="constraint")

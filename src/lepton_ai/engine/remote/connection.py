@@ -213,6 +213,8 @@ class Connection:
                     self._link.send(command)
                 except ProtocolError as error:
                     self._fail(error)
+                except (OverflowError, TypeError, ValueError) as error:  # of ours: all commands are checked before
+                    self._fail(LeptonError(f"the client of an engine failed: {error!r}"))
 
     def _receive_all(self) -> None:
         try:

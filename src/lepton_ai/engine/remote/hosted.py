@@ -11,6 +11,7 @@ from lepton_ai.engine.constraints.constraint import Constraint
 from lepton_ai.engine.constraints.token_matcher import TokenMatcher
 from lepton_ai.engine.engine import Engine
 from lepton_ai.engine.plan import TokenOutput
+from lepton_ai.engine.remote.link import MAX_MESSAGE_BYTES
 from lepton_ai.engine.remote.messages import (
     Cancelled,
     Classes,
@@ -31,6 +32,10 @@ from lepton_ai.engine.remote.messages import (
 from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.text_encoder import TextEncoder
+from lepton_ai.errors import InvalidRequest
+
+_MAX_LOGPROBS = MAX_MESSAGE_BYTES // 32
+"""Of a prompt, in one message: each takes a number of at most 5 bytes, one of 9, and what holds them together."""
 
 
 class HostedGenerator:
@@ -62,6 +67,8 @@ class HostedGenerator:
         params = decode_params(command.params)
         matcher = None if params.constraint is None else self._compile(params.constraint)
         prompt = np.frombuffer(command.prompt, np.int32)
+        if params.prompt_logprobs is not None:
+            _check_fits(len(prompt) * (params.prompt_logprobs + 1))
         first = self._engine.make_request(prompt, params, command.options, matcher)
         return [first, *(first.sibling(index) for index in range(1, len(command.ids)))]
 
@@ -130,7 +137,11 @@ class HostedGenerator:
                 finish_reason = None if reason is None else reason.value
                 of_prompt = request.known_prompt_logprobs if request.num_output_tokens <= 1 else None
                 cached = request.num_cached_tokens or 0
-                tokens.append(Token(id_, token_id, finish_reason, cached, logprob, of_prompt))
+                token = Token(id_, token_id, finish_reason, cached, logprob, of_prompt)
+                if of_prompt is None:
+                    tokens.append(token)
+                else:  # in a message of its own: those of several completions may be too long for one
+                    yield Tokens([token])
             if reason is not None:
                 del self._requests[id_], self._ids[request]
         yield Tokens(tokens)
@@ -161,6 +172,15 @@ class HostedEncoder:
         if command.per_token:
             return TokenClasses(command.id, self._encoder.classify_tokens(texts, max_length=command.max_length))
         return Classes(command.id, self._encoder.classify(texts, max_length=command.max_length))
+
+
+def _check_fits(num_logprobs: int) -> None:
+    """Raise InvalidRequest where the log-probabilities of a prompt are too long for a message."""
+    if num_logprobs > _MAX_LOGPROBS:
+        raise InvalidRequest(
+            f"prompt_logprobs: expected at most {_MAX_LOGPROBS} for a prompt, got {num_logprobs}",
+            param="prompt_logprobs",
+        )
 
 
 HostedModel: TypeAlias = HostedGenerator | HostedEncoder

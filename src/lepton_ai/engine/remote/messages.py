@@ -28,6 +28,10 @@ WireText: TypeAlias = str | list[str | int]
 """A text of an encoder, two that belong together, or token ids."""
 
 
+_MAX_ID = 2**31 - 1
+"""Larger numbers are no ids; those of more than 64 bits could not be sent."""
+
+
 class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, tag=True):
     """Structs go as arrays, the name of their class first."""
 
@@ -283,9 +287,11 @@ def encode_text(text: Text) -> WireText:
         return text
     if isinstance(text, tuple | list | np.ndarray):
         values = text.tolist() if isinstance(text, np.ndarray) else list(text)
-        if all(isinstance(v, str | int) for v in values):
+        if all(isinstance(v, str) or (isinstance(v, int) and 0 <= v <= _MAX_ID) for v in values):
             return values
-    raise InvalidRequest(f"texts: expected text, a pair or token ids, got {type(text).__name__}", param="texts")
+    raise InvalidRequest(
+        f"texts: expected text, a pair or token ids, none of them negative, got {type(text).__name__}", param="texts"
+    )
 
 
 def decode_text(wire: WireText) -> Text:

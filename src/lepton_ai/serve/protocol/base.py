@@ -6,14 +6,51 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from lepton_ai.engine.constraints.constraint import Constraint
-from lepton_ai.engine.sampling_params import SamplingParams
+from lepton_ai.engine.sampling_params import MAX_BIASES, MAX_STOP_IDS, MAX_STOP_STRINGS, SamplingParams
 from lepton_ai.errors import InvalidRequest
 
 Prompt = str | list[int]
+
+
+def _form_of(value: object) -> str:
+    """Which form of several texts a value has, by its first item: the others need not be tried then."""
+    if not isinstance(value, list) or not value:
+        return "(text)" if not isinstance(value, list) else "(texts)"
+    match value[0]:
+        case int():
+            return "(ids)"
+        case list():
+            return "(several ids)"
+        case _:
+            return "(texts)"
+
+
+def text_or_list(value: object) -> str:
+    """Which of the two forms that some fields have a value has: an error then speaks of that form alone."""
+    return "(list)" if isinstance(value, list) else "(text)"
+
+
+Id = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Ids = Annotated[list[Id], Field(min_length=1, fail_fast=True)]
+Texts = Annotated[
+    Annotated[str, Tag("(text)")]
+    | Annotated[list[str], Field(min_length=1, max_length=2048, fail_fast=True), Tag("(texts)")]
+    | Annotated[Ids, Tag("(ids)")]
+    | Annotated[list[Ids], Field(min_length=1, max_length=2048, fail_fast=True), Tag("(several ids)")],
+    Discriminator(_form_of),
+]
+"""One text or several, or their token ids. Checking ends at the first wrong item: there may be a million."""
+
+
+Stops = Annotated[
+    Annotated[str, Tag("(text)")]
+    | Annotated[list[str], Field(max_length=MAX_STOP_STRINGS, fail_fast=True), Tag("(list)")],
+    Discriminator(text_or_list),
+]
 
 
 class RequestModel(BaseModel):
@@ -29,10 +66,15 @@ class RequestModel(BaseModel):
     def _refuse_unsupported(cls, data: object) -> object:
         if not isinstance(data, dict):
             return data
-        for name, reason in cls.unsupported.items():
-            if data.get(name) not in (None, False):
-                raise PydanticCustomError("unsupported", "{name}: not supported, as {reason}", _context(name, reason))
-        return {name: value for name, value in data.items() if name not in cls.unsupported}
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        for name in data:
+            if name in known:
+                continue
+            if name not in cls.unsupported:  # the first, not a list of thousands
+                raise PydanticCustomError("unknown", "{name}", {"name": f"{name:.80}"})
+            if data[name] not in (None, False):
+                raise PydanticCustomError("unsupported", "{name}", {"name": name, "reason": cls.unsupported[name]})
+        return {name: value for name, value in data.items() if name in known}
 
 
 class StreamOptions(RequestModel):
@@ -57,7 +99,7 @@ class JsonSchema(RequestModel):
 class ResponseFormat(RequestModel):
     """``text``, ``json_object``, or ``json_schema`` with the schema."""
 
-    type: str
+    type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
     def constraint(self) -> Constraint | None:
@@ -75,8 +117,8 @@ class ResponseFormat(RequestModel):
                 )
             case _:
                 raise InvalidRequest(
-                    f"response_format: expected text, json_object or json_schema, got {self.type!r:.40}",
-                    param="response_format",
+                    f"response_format.json_schema: expected none beside {self.type}",
+                    param="response_format.json_schema",
                 )
 
 
@@ -92,16 +134,16 @@ class SamplingFields(RequestModel):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
-    stop_token_ids: list[int] | None = None
+    stop: Stops | None = None
+    stop_token_ids: Annotated[list[Id], Field(max_length=MAX_STOP_IDS, fail_fast=True)] | None = None
     min_tokens: int | None = None
     ignore_eos: bool | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=MAX_BIASES)] | None = None
     n: int | None = None
     response_format: ResponseFormat | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None
+    user: Annotated[str, Field(max_length=128)] | None = None
     priority: int | None = None
 
     @property
@@ -128,8 +170,13 @@ class SamplingFields(RequestModel):
         return replace(defaults, **{name: value for name, value in values.items() if value is not None})  # type: ignore[arg-type]  # it checks them
 
 
-def _context(name: str, reason: str) -> dict[str, Any]:
-    return {"name": name, "reason": reason}
+def as_several(given: str | list[str] | list[int] | list[list[int]]) -> list[Prompt]:
+    """The texts, or lists of ids, of ``Texts``."""
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given[0], int):
+        return [given]
+    return list(given)
 
 
 _DIRECT = tuple(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from lepton_ai.engine.constraints.answer_grammar import AnswerRules
 from lepton_ai.engine.constraints.constraint import Constraint
@@ -33,7 +35,7 @@ class ChatRequest(SamplingFields):
     ``prompt_cache_key`` changes nothing: cached prefixes are found by what they hold.
     """
 
-    messages: list[ChatMessage]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=4096, fail_fast=True)]
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     logprobs: bool | None = None

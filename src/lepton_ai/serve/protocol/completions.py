@@ -7,16 +7,19 @@ from typing import ClassVar
 
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.errors import InvalidRequest
-from lepton_ai.serve.protocol.base import Prompt, SamplingFields
+from lepton_ai.serve.protocol.base import Prompt, SamplingFields, Texts, as_several
 
 _DEFAULT_MAX_TOKENS = 16
 """The original's, of this route alone."""
+
+_MAX_COMPLETIONS = 256
+"""Of one request."""
 
 
 class CompletionRequest(SamplingFields):
     """Texts to continue: one, several, or their token ids. ``echo`` gives the prompt back, before its continuation."""
 
-    prompt: Prompt | list[str] | list[list[int]]
+    prompt: Texts
     max_tokens: int | None = None
     best_of: int | None = None
     echo: bool | None = None
@@ -26,15 +29,8 @@ class CompletionRequest(SamplingFields):
 
     @property
     def prompts(self) -> list[Prompt]:
-        """One or several. Raises InvalidRequest for none."""
-        given = self.prompt
-        if isinstance(given, str):
-            return [given]
-        if not given:
-            raise InvalidRequest("prompt: expected at least one text or token", param="prompt")
-        if isinstance(given[0], int):
-            return [given]
-        return list(given)
+        """One or several."""
+        return as_several(self.prompt)
 
     def params(self, defaults: SamplingParams) -> SamplingParams:
         """How to sample. Raises InvalidRequest, naming the field."""
@@ -46,6 +42,13 @@ class CompletionRequest(SamplingFields):
             of_prompt = 0  # nothing is chosen, and the prompt is read all the same
             if not self.echo:
                 raise InvalidRequest("max_tokens: expected at least 1 without echo", param="max_tokens")
-        return self.sampling(
+        made = self.sampling(
             defaults, max_tokens=max_tokens, logprobs=self.logprobs, prompt_logprobs=of_prompt, best_of=self.best_of
         )
+        num_completions = len(self.prompts) * made.num_generations
+        if num_completions > _MAX_COMPLETIONS:
+            raise InvalidRequest(
+                f"prompt: expected at most {_MAX_COMPLETIONS} completions of all prompts, got {num_completions}",
+                param="prompt",
+            )
+        return made

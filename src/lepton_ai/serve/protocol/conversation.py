@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag
 
 from lepton_ai.errors import InvalidRequest
-from lepton_ai.serve.protocol.base import RequestModel
+from lepton_ai.serve.protocol.base import RequestModel, text_or_list
 from lepton_ai.serve.protocol.tools import ToolCall
 
 
 class ContentPart(RequestModel):
     """A part of a message: text alone is understood."""
 
-    type: str
-    text: str | None = None
+    type: Literal["text"]
+    text: str
+
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "file": "models here read text alone",
+        "image_url": "models here read text alone",
+        "input_audio": "models here read text alone",
+        "prompt_cache_breakpoint": "prefixes are found without it",
+        "refusal": "models here read text alone",
+    }
+
+
+Content = Annotated[
+    Annotated[str, Tag("(text)")] | Annotated[list[ContentPart], Field(max_length=1024, fail_fast=True), Tag("(list)")],
+    Discriminator(text_or_list),
+]
 
 
 class ChatMessage(RequestModel):
@@ -23,8 +39,8 @@ class ChatMessage(RequestModel):
     ``parsed`` is what the original's client made of the content; it sends it back.
     """
 
-    role: str
-    content: str | list[ContentPart] | None = None
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Content | None = None
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
@@ -39,8 +55,8 @@ class ChatMessage(RequestModel):
     }
 
     def to_template(self, place: str) -> dict[str, object]:
-        """The message as templates take it. Raises InvalidRequest for a part that is not text."""
-        message: dict[str, object] = {"role": self.role, "content": _text(self.content, f"{place}.content")}
+        """The message as templates take it. Raises InvalidRequest for a call whose arguments are no object."""
+        message: dict[str, object] = {"role": self.role, "content": _text(self.content)}
         for key in ("name", "tool_call_id", "reasoning_content"):
             if (value := getattr(self, key)) is not None:
                 message[key] = value
@@ -83,12 +99,5 @@ def _check_answered(open_ids: Mapping[str, None], place: str) -> None:
         raise InvalidRequest(f"{place}: expected messages of the role tool that answer {listed:.200}", param="messages")
 
 
-def _text(content: str | list[ContentPart] | None, place: str) -> str | None:
-    if not isinstance(content, list):
-        return content
-    for index, part in enumerate(content):
-        if part.type != "text" or part.text is None:
-            raise InvalidRequest(
-                f"{place}[{index}]: expected a part with text, got {part.type!r:.40}", param=f"{place}[{index}]"
-            )
-    return "".join(part.text or "" for part in content)
+def _text(content: str | list[ContentPart] | None) -> str | None:
+    return "".join(part.text for part in content) if isinstance(content, list) else content

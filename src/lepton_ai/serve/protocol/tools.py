@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -46,6 +46,8 @@ class Tool(RequestModel):
 
     type: Literal["function"]
     function: FunctionDefinition
+
+    unsupported: ClassVar[Mapping[str, str]] = {"custom": "tools are functions here"}
 
     def to_template(self) -> dict[str, object]:
         """The tool as models are shown it, in the order that they were trained on."""

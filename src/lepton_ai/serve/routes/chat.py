@@ -16,6 +16,7 @@ from lepton_ai.engine.outputs import TokenLogprob, Usage
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
 from lepton_ai.errors import InvalidRequest
+from lepton_ai.serve.body import JsonRoute
 from lepton_ai.serve.caller import Caller
 from lepton_ai.serve.chat_answers import AnswerPlan, answer_events, whole_answer
 from lepton_ai.serve.errors import json_response
@@ -36,7 +37,7 @@ from lepton_ai.serve.service import cancel_all, merged, new_id, service_of, whil
 from lepton_ai.serve.sse import DONE, EventStream, event
 from lepton_ai.text.answer_format import AnswerFormat, Opening
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/v1/chat/completions")
@@ -47,7 +48,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     answers = model.prompts.answer_format
     rules = body.rules(answers)
     asked = body.conversation(answers, model.prompts.chat_variables)
-    prompt = model.chat_prompt(asked.messages, tools=asked.tools, variables=asked.variables)
+    prompt = await model.chat_prompt(asked.messages, tools=asked.tools, variables=asked.variables)
     with _naming_field(rules):
         constraint = answer_constraint(rules, answers, prompt.opening)
     params = body.params(model.default_params, constraint)
@@ -106,7 +107,7 @@ def _naming_field(rules: AnswerRules) -> Iterator[None]:
         if error.param != "constraint":
             raise
         name = "tools" if rules.functions else "response_format"
-        raise InvalidRequest(f"{name}: {error.message.removeprefix('constraint: ')}", param=name) from error
+        raise type(error)(f"{name}: {error.message.removeprefix('constraint: ')}", param=name) from error
 
 
 async def _whole(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from itertools import chain
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from lepton_ai.engine.outputs import Chunk, Completion, TokenLogprob, Usage
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
+from lepton_ai.serve.body import JsonRoute
 from lepton_ai.serve.errors import json_response
 from lepton_ai.serve.protocol.answers import Head, Json, text_choice, usage_of
 from lepton_ai.serve.protocol.base import Prompt
@@ -22,7 +24,7 @@ from lepton_ai.serve.served_model import ServedModel
 from lepton_ai.serve.service import cancel_all, merged, new_id, service_of, while_connected
 from lepton_ai.serve.sse import DONE, EventStream, event
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/v1/completions")
@@ -36,19 +38,18 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     head = Head(new_id("cmpl"), "text_completion", int(time.time()), body.model, body.includes_usage)
     if body.is_streamed:
         opened = await model.streams_each(body.prompts, params, caller)
-        events = _events(model, opened, _echoes(model, body), head, params, includes_usage=body.includes_usage)
+        echoes = await _echoes(model, body)
+        events = _events(model, opened, echoes, head, params, includes_usage=body.includes_usage)
         return EventStream(events, lambda: cancel_all(chain.from_iterable(opened)))
     made = await while_connected(request, model.generate_each(body.prompts, params, caller))
-    choices: list[Json] = []
-    for echo, group in zip(_echoes(model, body), made, strict=True):
-        choices += [_whole(model, len(choices) + i, each, params, echo) for i, each in enumerate(group)]
+    choices = await asyncio.to_thread(_choices, model, made, params, await _echoes(model, body))
     usage = usage_of([[each.usage for each in group] for group in made])
     return json_response(head.answer(choices, usage))
 
 
-def _echoes(model: ServedModel, body: CompletionRequest) -> list[_Echo | None]:
+async def _echoes(model: ServedModel, body: CompletionRequest) -> list[_Echo | None]:
     """To be asked for once the prompts were let in: they are cut into tokens."""
-    return [_Echo(model, prompt) if body.echo else None for prompt in body.prompts]
+    return [await asyncio.to_thread(_Echo, model, prompt) if body.echo else None for prompt in body.prompts]
 
 
 class _Echo:
@@ -57,6 +58,15 @@ class _Echo:
     def __init__(self, model: ServedModel, prompt: Prompt) -> None:
         self.ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         self.text = prompt if isinstance(prompt, str) else model.tokenizer.decode(prompt)
+
+
+def _choices(
+    model: ServedModel, made: Sequence[Sequence[Completion]], params: SamplingParams, echoes: Sequence[_Echo | None]
+) -> list[Json]:
+    choices: list[Json] = []
+    for echo, group in zip(echoes, made, strict=True):
+        choices += [_whole(model, len(choices) + i, each, params, echo) for i, each in enumerate(group)]
+    return choices
 
 
 def _whole(model: ServedModel, index: int, completion: Completion, params: SamplingParams, echo: _Echo | None) -> Json:
@@ -87,7 +97,9 @@ async def _events(
     usages: list[list[Usage]] = [[] for _ in opened]
     writers = [_PieceWriter(model, params, echoes[group]) for group in group_of]
     async for index, chunk in merged([stream for streams in opened for stream in streams]):
-        if piece := writers[index].piece(index, chunk):
+        write = writers[index].piece
+        has_prompt = chunk.prompt_logprobs is not None
+        if piece := await asyncio.to_thread(write, index, chunk) if has_prompt else write(index, chunk):
             yield event(head.piece([piece]))
         if chunk.usage is not None:
             usages[group_of[index]].append(chunk.usage)

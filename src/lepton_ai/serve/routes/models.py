@@ -7,12 +7,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lepton_ai.engine.prompts import encode_prompt
+from lepton_ai.serve.body import JsonRoute
 from lepton_ai.serve.errors import json_response
 from lepton_ai.serve.protocol.embeddings import DetokenizeRequest, TokenizeRequest
 from lepton_ai.serve.service import Service, service_of
 from lepton_ai.version import __version__
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.get("/v1/models")
@@ -32,15 +33,16 @@ async def model(name: str, request: Request) -> Response:
 async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """Cut a text into tokens."""
     model = service_of(request).one(body.model)
-    ids = model.tokenizer.encode(body.prompt, add_special_tokens=body.add_special_tokens)
+    ids = await model.encode(body.prompt, add_special_tokens=body.add_special_tokens)
     return json_response({"tokens": ids, "count": len(ids), "max_model_len": model.info.max_model_len})
 
 
 @router.post("/detokenize")
 async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     """Join tokens into a text."""
-    tokenizer = service_of(request).one(body.model).tokenizer
-    return json_response({"prompt": tokenizer.decode(encode_prompt(body.tokens, tokenizer, name="tokens").tolist())})
+    model = service_of(request).one(body.model)
+    ids = encode_prompt(body.tokens, model.tokenizer, name="tokens").tolist()
+    return json_response({"prompt": await model.decode(ids)})
 
 
 @router.get("/tokenizer_info")
