@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
-from lepton_ai.serve.bounds import Bounds
-from lepton_ai.serve.connection import BoundedConfig
+from lepton_ai.serve.http.bounds import Bounds
+from lepton_ai.serve.http.connection import BoundedConfig
 
 DEADLINE_S = 20.0
 

@@ -15,12 +15,12 @@ from fastapi import FastAPI
 from lepton_ai.serve.access import KeyRing
 from lepton_ai.serve.access.options import AccessOptions
 from lepton_ai.serve.access.rate_limits import RateLimits
-from lepton_ai.serve.access_log import AccessLog
 from lepton_ai.serve.admission.admission import Admission
 from lepton_ai.serve.admission.options import AdmissionOptions
 from lepton_ai.serve.app import create_app
-from lepton_ai.serve.bounds import Bounds
-from lepton_ai.serve.connection import BoundedConfig
+from lepton_ai.serve.http.access_log import AccessLog
+from lepton_ai.serve.http.bounds import Bounds
+from lepton_ai.serve.http.connection import BoundedConfig
 from lepton_ai.serve.life.engine import EngineOptions, RunningEngine
 from lepton_ai.serve.life.http_server import HttpServer
 from lepton_ai.serve.life.listening import listen, port_of

@@ -18,7 +18,7 @@ from lepton_ai.errors import InvalidRequest
 from lepton_ai.serve import logs
 from lepton_ai.serve.access.keys import Key, KeyRing, digest, new_secret
 from lepton_ai.serve.access.options import AccessOptions
-from lepton_ai.serve.access_log import AccessLog
+from lepton_ai.serve.http.access_log import AccessLog
 
 SECRET = new_secret()
 KEYS = KeyRing([Key("me", digest(SECRET))])

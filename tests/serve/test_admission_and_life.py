@@ -18,7 +18,7 @@ from tests.serve.asking import LONG, Ending, ask, ask_often, wait_until
 from tests.serve.running import Running, Setup, running
 
 from lepton_ai.serve.admission.options import AdmissionOptions
-from lepton_ai.serve.bounds import Bounds
+from lepton_ai.serve.http.bounds import Bounds
 from lepton_ai.serve.life.options import LifeOptions
 
 

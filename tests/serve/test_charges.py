@@ -20,8 +20,8 @@ from lepton_ai.serve.access.keys import Key, KeyRing, digest, new_secret
 from lepton_ai.serve.access.limits import Limits
 from lepton_ai.serve.access.options import AccessOptions
 from lepton_ai.serve.access.rate_limits import RateLimits
-from lepton_ai.serve.access_log import AccessLog
-from lepton_ai.serve.bounds import Bounds
+from lepton_ai.serve.http.access_log import AccessLog
+from lepton_ai.serve.http.bounds import Bounds
 
 SIZE = 10**6
 SECRET = new_secret()

@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 from tests.serve.raw import Client, exchange, listening
 
-from lepton_ai.serve.bounds import Bounds
+from lepton_ai.serve.http.bounds import Bounds
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"

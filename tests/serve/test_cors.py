@@ -13,7 +13,7 @@ from lepton_ai.serve.access.keys import Key, KeyRing, digest, new_secret
 from lepton_ai.serve.access.limits import Limits
 from lepton_ai.serve.access.options import AccessOptions
 from lepton_ai.serve.access.rate_limits import RateLimits
-from lepton_ai.serve.bounds import Bounds
+from lepton_ai.serve.http.bounds import Bounds
 
 SECRET = new_secret()
 ORIGIN = "https://chat.example.com"

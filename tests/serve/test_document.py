@@ -19,7 +19,7 @@ from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.serve.access import Key, KeyRing, digest, new_secret
-from lepton_ai.serve.openapi import _BOUNDS
+from lepton_ai.serve.http.openapi import _BOUNDS
 
 SECRET = new_secret()
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -122,7 +122,7 @@ def test_errors_have_the_documented_shape(
 
 
 def test_every_route_is_described(document: dict[str, Any]) -> None:
-    """A route without a schema of its answer needs a line in ``_ANSWERS`` of ``serve/openapi.py``."""
+    """A route without a schema of its answer needs a line in ``_ANSWERS`` of ``serve/http/openapi.py``."""
     routes = {r.path.replace(":path", "") for r in app_without_models().routes if isinstance(r, APIRoute)}
     assert routes <= document["paths"].keys()
     for path, operations in document["paths"].items():

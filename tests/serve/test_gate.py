@@ -18,7 +18,7 @@ from lepton_ai.serve.access.limits import Limits
 from lepton_ai.serve.access.options import AccessOptions
 from lepton_ai.serve.access.rate_limits import RateLimits
 from lepton_ai.serve.access.scopes import Scope
-from lepton_ai.serve.bounds import Bounds
+from lepton_ai.serve.http.bounds import Bounds
 
 PLAIN, METRICS, EXPIRED, LIMITED = (new_secret() for _ in range(4))
 BOUNDS = Bounds(max_body_bytes=1 << 20, body_s=0.5)

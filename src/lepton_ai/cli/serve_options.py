@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lepton_ai.engine.remote.process import OptionValue
     from lepton_ai.serve.access.keys import KeyRing
     from lepton_ai.serve.access.options import AccessOptions
-    from lepton_ai.serve.bounds import Bounds
+    from lepton_ai.serve.http.bounds import Bounds
     from lepton_ai.serve.metrics.monitoring import MonitoringOptions
     from lepton_ai.serve.server import ServeOptions
     from lepton_ai.serve.server_limits import ServerLimits
@@ -116,7 +116,7 @@ def access_options(
 
 def bounds_of(body_bytes: int | None, connections: int, *, client_s: float, idle_s: float) -> Bounds:
     """The outer bounds of connections."""
-    from lepton_ai.serve.bounds import Bounds
+    from lepton_ai.serve.http.bounds import Bounds
 
     usual = Bounds()
     return Bounds(

@@ -9,14 +9,14 @@ from fastapi import FastAPI
 from lepton_ai.serve.access.cors import Cors
 from lepton_ai.serve.access.options import AccessOptions
 from lepton_ai.serve.access.rate_limits import RateLimits
-from lepton_ai.serve.access_log import AccessLog
-from lepton_ai.serve.errors import add_handlers
-from lepton_ai.serve.gate import Gate
+from lepton_ai.serve.http.access_log import AccessLog
+from lepton_ai.serve.http.errors import add_handlers
+from lepton_ai.serve.http.gate import Gate
+from lepton_ai.serve.http.openapi import document_of
+from lepton_ai.serve.http.recorder import Recorder
 from lepton_ai.serve.life.door import Door
 from lepton_ai.serve.metrics.http_meter import Metered
 from lepton_ai.serve.metrics.monitor import Monitor
-from lepton_ai.serve.openapi import document_of
-from lepton_ai.serve.recorder import Recorder
 from lepton_ai.serve.routes import chat, completions, embeddings, metrics, models, ready
 from lepton_ai.serve.server_limits import ServerLimits
 from lepton_ai.serve.service import Service

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lepton_ai.engine.request_options import RequestOptions
+from lepton_ai.serve.http.tally import Tally
 from lepton_ai.serve.life.deadline import Deadline
-from lepton_ai.serve.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from lepton_ai.engine.answer_reader import AnswerChunk, AnswerReader
 from lepton_ai.engine.outputs import Usage
 from lepton_ai.engine.stream import Stream
+from lepton_ai.serve.http.sse import DONE, event
 from lepton_ai.serve.protocol.answers import Head, Json, chat_choice, chat_end, chat_piece, chat_start, usage_of
 from lepton_ai.serve.protocol.logprobs import LogprobsWriter
 from lepton_ai.serve.protocol.message import DeltaWriter, MessageWriter
 from lepton_ai.serve.service import merged
-from lepton_ai.serve.sse import DONE, event
 from lepton_ai.text.answer_format import AnswerFormat, Opening
 from lepton_ai.text.answer_parser import AnswerParser, PieceKind
 

@@ -15,11 +15,11 @@ import uvloop
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.serve.access.options import AccessOptions
-from lepton_ai.serve.access_log import AccessLog
 from lepton_ai.serve.admission.admission import Admission
 from lepton_ai.serve.app import create_app
-from lepton_ai.serve.connection import BoundedConfig
-from lepton_ai.serve.gate import is_loopback
+from lepton_ai.serve.http.access_log import AccessLog
+from lepton_ai.serve.http.connection import BoundedConfig
+from lepton_ai.serve.http.gate import is_loopback
 from lepton_ai.serve.life.engine import EngineOptions, RunningEngine
 from lepton_ai.serve.life.http_server import HttpServer
 from lepton_ai.serve.life.listening import listen, port_of

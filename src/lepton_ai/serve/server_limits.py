@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lepton_ai.serve.admission.options import AdmissionOptions
-from lepton_ai.serve.bounds import Bounds
+from lepton_ai.serve.http.bounds import Bounds
 from lepton_ai.serve.life.options import LifeOptions
 
 

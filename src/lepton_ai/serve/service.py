@@ -16,9 +16,9 @@ from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.stream import Stream
 from lepton_ai.errors import InvalidRequest, LeptonError, ModelNotFound
 from lepton_ai.serve.caller import Caller
+from lepton_ai.serve.http.tally import tally_of
 from lepton_ai.serve.life.state import Life
 from lepton_ai.serve.served_model import ServedModel
-from lepton_ai.serve.tally import tally_of
 
 ResultT = TypeVar("ResultT")
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.serve.access.key_file import WatchedKeys
 from lepton_ai.serve.access.options import AccessOptions
-from lepton_ai.serve.access_log import AccessLog
+from lepton_ai.serve.http.access_log import AccessLog
 
 _LOG = logging.getLogger("lepton_ai.serve")
 

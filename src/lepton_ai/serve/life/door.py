@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lepton_ai.serve.errors import error_response
+from lepton_ai.serve.http.errors import error_response
 from lepton_ai.serve.life.deadline import HEADER, Deadline
 from lepton_ai.serve.life.state import Life
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lepton_ai.serve.errors import refusal_in
+from lepton_ai.serve.http.errors import refusal_in
 
 METRICS_PATH = "/metrics"
 

@@ -16,10 +16,11 @@ from lepton_ai.engine.outputs import TokenLogprob, Usage
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
 from lepton_ai.errors import InvalidRequest
-from lepton_ai.serve.body import JsonRoute
 from lepton_ai.serve.caller import Caller
 from lepton_ai.serve.chat_answers import AnswerPlan, answer_events, whole_answer
-from lepton_ai.serve.errors import json_response
+from lepton_ai.serve.http.body import JsonRoute
+from lepton_ai.serve.http.errors import json_response
+from lepton_ai.serve.http.sse import DONE, EventStream, event
 from lepton_ai.serve.protocol.answers import (
     Head,
     Json,
@@ -34,7 +35,6 @@ from lepton_ai.serve.protocol.chat import ChatRequest
 from lepton_ai.serve.protocol.logprobs import Logprobs, LogprobsWriter
 from lepton_ai.serve.served_model import ServedModel
 from lepton_ai.serve.service import cancel_all, merged, new_id, service_of, while_connected
-from lepton_ai.serve.sse import DONE, EventStream, event
 from lepton_ai.text.answer_format import AnswerFormat, Opening
 
 router = APIRouter(route_class=JsonRoute)

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lepton_ai.errors import InvalidRequest
-from lepton_ai.serve.body import JsonRoute
-from lepton_ai.serve.errors import json_response
+from lepton_ai.serve.http.body import JsonRoute
+from lepton_ai.serve.http.errors import json_response
 from lepton_ai.serve.protocol.embeddings import EmbeddingRequest
 from lepton_ai.serve.service import service_of, while_connected
 

@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lepton_ai.engine.prompts import encode_prompt
-from lepton_ai.serve.body import JsonRoute
-from lepton_ai.serve.errors import json_response
+from lepton_ai.serve.http.body import JsonRoute
+from lepton_ai.serve.http.errors import json_response
 from lepton_ai.serve.protocol.embeddings import DetokenizeRequest, TokenizeRequest
 from lepton_ai.serve.service import Service, service_of
 from lepton_ai.version import __version__

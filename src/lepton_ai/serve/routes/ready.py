@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lepton_ai.serve.errors import json_response
+from lepton_ai.serve.http.errors import json_response
 from lepton_ai.serve.service import service_of
 
 router = APIRouter()

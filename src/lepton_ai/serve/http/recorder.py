@@ -10,8 +10,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lepton_ai.serve.access_log import AccessLog
-from lepton_ai.serve.tally import Tally
+from lepton_ai.serve.http.access_log import AccessLog
+from lepton_ai.serve.http.tally import Tally
 
 _MAX_PATH = 256
 

@@ -14,9 +14,9 @@ from lepton_ai.errors import InvalidRequest, LeptonError
 from lepton_ai.serve.access.keys import Key, KeyRing
 from lepton_ai.serve.access.rate_limits import RateLimited, RateLimits
 from lepton_ai.serve.access.scopes import OPEN_PATHS, Forbidden, scope_of
-from lepton_ai.serve.bounds import Bounds, TooLarge, TooSlow, UnsupportedBody
-from lepton_ai.serve.errors import error_response
-from lepton_ai.serve.tally import Tally
+from lepton_ai.serve.http.bounds import Bounds, TooLarge, TooSlow, UnsupportedBody
+from lepton_ai.serve.http.errors import error_response
+from lepton_ai.serve.http.tally import Tally
 
 _LOG = logging.getLogger("lepton_ai.serve")
 

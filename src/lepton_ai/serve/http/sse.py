@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from lepton_ai.errors import LeptonError
-from lepton_ai.serve.errors import error_object
+from lepton_ai.serve.http.errors import error_object
 
 DONE = b"data: [DONE]\n\n"
 

@@ -18,8 +18,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from lepton_ai.errors import InvalidRequest, LeptonError, Overloaded
-from lepton_ai.serve.bounds import Bounds, HeadTooLarge, TooSlow
-from lepton_ai.serve.errors import error_body
+from lepton_ai.serve.http.bounds import Bounds, HeadTooLarge, TooSlow
+from lepton_ai.serve.http.errors import error_body
 
 _MAX_SENT_AHEAD = 16
 _LINGER_S = 2.0

@@ -1,0 +1,1 @@
+"""HTTP: connections, what every request passes, bodies, errors and events."""
