@@ -182,6 +182,12 @@ def test_required_fields_and_no_others_are_said_to_be(model: type[RequestModel])
     assert said == {name for name, field in model.model_fields.items() if field.is_required()}
 
 
+@pytest.mark.parametrize("model", [ChatRequest, CompletionRequest])
+def test_null_is_as_good_as_leaving_a_field_out(model: type[RequestModel]) -> None:
+    optional = {name for name, field in model.model_fields.items() if not field.is_required()} | set(model.unsupported)
+    assert [name for name in sorted(optional) if not is_taken(model, name, None)] == []
+
+
 def number(text: str) -> float:
     """A bound; ``2^31 - 1`` stays an integer."""
     power, _, less = text.partition(" - ")
