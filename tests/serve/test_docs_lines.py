@@ -36,8 +36,6 @@ PAGES = (
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl to run the lines with")
-
 
 @dataclass(frozen=True)
 class Block:
@@ -130,6 +128,7 @@ def keyed_server(models: Mapping[str, Path], folder: Path) -> Iterator[Running]:
             yield made
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl to run the lines with")
 @pytest.mark.parametrize("block", BLOCKS)
 def test_calls_of_curl_as_printed(block: Block, folder: Path, request: pytest.FixtureRequest) -> None:
     server: Running = request.getfixturevalue("keyed_server" if block.needs_key else "open_server")
@@ -186,6 +185,7 @@ def test_each_page_that_calls_curl_is_read() -> None:
     assert calling <= set(PAGES) and ROOT / "docs" / "api.md" in calling
     printed = sum(len(re.findall(r"^curl ", page.read_text(encoding="utf-8"), re.MULTILINE)) for page in calling)
     assert printed == sum(len(block.commands) for page in PAGES for block in blocks_of(page))
+    assert PROGRAMS
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
