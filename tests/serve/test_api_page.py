@@ -17,12 +17,12 @@ from lepton_ai.engine.remote.link import ProtocolError
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.errors import InvalidRequest, LeptonError
-from lepton_ai.serve import connection
 from lepton_ai.serve.access.options import AccessOptions
 from lepton_ai.serve.access.rate_limits import RATE_HEADERS
 from lepton_ai.serve.access.scopes import OPEN_PATHS, Scope, scope_of
 from lepton_ai.serve.app import create_app
-from lepton_ai.serve.errors import error_object
+from lepton_ai.serve.http import connection
+from lepton_ai.serve.http.errors import error_object
 from lepton_ai.serve.life.deadline import HEADER
 from lepton_ai.serve.protocol.base import RequestModel
 from lepton_ai.serve.protocol.chat import ChatRequest
