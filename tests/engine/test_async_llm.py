@@ -17,7 +17,8 @@ from tests.engine.published import SENTENCE_FILES, published_bert, write_files
 from tests.engine.tiny_gguf import tiny_gguf
 
 from lepton_ai import LLM, AsyncLLM, Constraint, EngineProcess, SamplingParams
-from lepton_ai.errors import EngineDied, InvalidRequest, ModelNotFound, OutOfMemory
+from lepton_ai.engine.prompts import Prompt
+from lepton_ai.errors import ContextLengthExceeded, EngineDied, InvalidRequest, ModelNotFound, OutOfMemory
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12)
 
@@ -56,6 +57,24 @@ def test_it_says_what_a_model_in_this_process_says(model_path: Path) -> None:
         assert "".join([chunk.text async for chunk in stream]) == want_greedy[0].text
         stats = await llm.stats()
         assert stats.num_running == stats.num_waiting == 0 and stats.finished
+
+    run(model_path, work)
+
+
+def test_texts_beside_the_event_loop(model_path: Path) -> None:
+    messages = [{"role": "user", "content": "é" * 5000}]
+    with LLM(model_path, num_threads=1) as llm:
+        want = llm.chat_prompt(messages)
+
+    async def work(llm: AsyncLLM) -> None:
+        assert (await llm.make_chat_prompt(messages)).ids == want
+        texts: list[Prompt] = ["a", "b" * 5000, [1, 2]]
+        assert await llm.encode_texts(texts) == [[97], [98] * 5000, [1, 2]]
+        assert await llm.decode([98] * 5000) == "b" * 5000 and await llm.decode([]) == ""
+        with pytest.raises(InvalidRequest, match="token_id: expected 0 to"):
+            await llm.decode([10**6])
+        with pytest.raises(ContextLengthExceeded, match="prompt: 5000 tokens exceed the context of 256"):
+            await llm.generate("b" * 5000)
 
     run(model_path, work)
 

@@ -17,6 +17,7 @@ from tests.engine.fakes import expected_tokens, greedy_text
 from lepton_ai.engine.constraints.constraint import Constraint
 from lepton_ai.engine.constraints.token_matcher import TokenMatcher
 from lepton_ai.engine.outputs import Usage
+from lepton_ai.engine.remote import hosted
 from lepton_ai.engine.remote.connection import RemoteGeneration
 from lepton_ai.engine.remote.link import MAX_MESSAGE_BYTES, Link, LinkClosed, ProtocolError
 from lepton_ai.engine.remote.messages import Cancel, Command, Pause, Submit, decode_params, encode_params
@@ -112,6 +113,26 @@ def test_an_unknown_model_is_refused(setup: RemoteSetup) -> None:
     setup.client._name = "fake"
     with pytest.raises(InvalidRequest, match="model: expected an encoder, got 'fake'"):
         setup.client.embed(["text"], pooling=None, normalize=None, max_length=None).result(10)
+
+
+@pytest.mark.parametrize("ids", [[2**31], [2**63], [2**64], [10**40], [-1], [1.5]])
+def test_ids_that_could_not_be_sent(setup: RemoteSetup, ids: list[int]) -> None:
+    """The thread that sends would end of them, and every later request wait for ever."""
+    with pytest.raises(InvalidRequest, match="texts: expected text"):
+        setup.client.embed([ids], pooling=None, normalize=None, max_length=None)
+    assert setup.text([1, 2], max_tokens=3) == greedy_text([1, 2], 3)
+
+
+def test_a_command_that_cannot_be_sent_is_told_of(setup: RemoteSetup) -> None:
+    reply = setup.connection.ask(10**6, Cancel([2**70]))
+    with pytest.raises(LeptonError, match="the client of an engine failed"):
+        reply.result(10)
+
+
+def test_log_probabilities_that_no_message_holds(setup: RemoteSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosted, "_MAX_LOGPROBS", 8)
+    with pytest.raises(InvalidRequest, match="prompt_logprobs: expected at most 8 for a prompt, got 9"):
+        setup.client.submit([1, 2, 3], SamplingParams(prompt_logprobs=2))
 
 
 def test_compiling_keeps_nobody_waiting() -> None:

@@ -126,6 +126,12 @@ def test_one_long_word_is_not_quadratic(smollm2: Tokenizer) -> None:
     assert smollm2.decode(smollm2.encode("a" * 300_000)) == "a" * 300_000
 
 
+@pytest.mark.parametrize("text", ["word and word, ", "12345 ", "日本語", "  \n\n", "<|im_end|>"])
+def test_long_texts_take_another_way_to_the_same_ids(smollm2: Tokenizer, text: str) -> None:
+    long = text * 1000
+    assert smollm2.encode(long) == smollm2._splitter.encode(long, add_special_tokens=False).ids
+
+
 def test_import_does_not_load_the_bpe_library() -> None:
     code = "import sys, lepton_ai.text.tokenizer; sys.exit('tokenizers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
