@@ -223,6 +223,10 @@ def test_other_errors_have_their_types(client: openai.OpenAI, server: Running) -
         client.chat.completions.create(model="gpt-4", messages=MESSAGES)
     with pytest.raises(openai.BadRequestError, match="expected one with a chat template"):
         client.chat.completions.create(model="bert", messages=MESSAGES)
+    with pytest.raises(openai.BadRequestError, match="expected one that generates, got 'bert'"):
+        client.completions.create(model="bert", prompt="x")
+    with pytest.raises(openai.BadRequestError, match="expected an encoder, got 'tiny'"):
+        client.embeddings.create(model="tiny", input="x")
     for key in ("sk-wrong", new_secret()):
         with (
             openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as stranger,

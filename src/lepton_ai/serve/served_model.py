@@ -117,6 +117,7 @@ class ServedModel:
         self, prompts: Sequence[Prompt], params: SamplingParams, caller: Caller
     ) -> list[list[Completion]]:
         """The same for each of several prompts, which are let in together or not at all."""
+        self._check_kind(generates=True)
         observe = self.meter.begin()
         encoded = await self._encode(prompts)
         with self._desk.begin(self._claim(encoded, params, caller), caller.deadline) as work:
@@ -131,6 +132,7 @@ class ServedModel:
         self, prompts: Sequence[Prompt], params: SamplingParams, caller: Caller
     ) -> list[list[Stream]]:
         """The same for each of several prompts, which are let in together or not at all."""
+        self._check_kind(generates=True)
         observe = self.meter.begin()
         encoded = await self._encode(prompts)
         work = self._desk.begin(self._claim(encoded, params, caller), caller.deadline)
@@ -144,12 +146,19 @@ class ServedModel:
 
     async def embed(self, texts: Sequence[Prompt], caller: Caller) -> NDArray[np.float32]:
         """A vector for each text, ``[n, C]`` f32."""
+        self._check_kind(generates=False)
         work = sum(price_of_text(len(text)) if isinstance(text, str) else len(text) for text in texts)
         claim = Claim(self.name, caller.key, 1, work)
         with self.meter.encoding(), self._desk.begin(claim, caller.deadline) as begun:
             ids = await self._llm.encode_texts(texts)
             caller.tally.add_prompt(sum(map(len, ids)))
             return await begun.run(self._llm.embed(ids))
+
+    def _check_kind(self, *, generates: bool) -> None:
+        """Raise InvalidRequest if it is of the other kind. Its engine would too, and knows it by another name."""
+        if self.generates is not generates:
+            wanted = "one that generates" if generates else "an encoder"
+            raise InvalidRequest(f"model: expected {wanted}, got {self.name!r:.80}", param="model")
 
     async def _encode(self, prompts: Sequence[Prompt]) -> list[NDArray[np.int32]]:
         self._check_room(prompt for prompt in prompts if isinstance(prompt, str))
