@@ -15,7 +15,7 @@ PROMPT ?= Explain in a few sentences why the sky is blue.
 # Not with --quiet, which hides warnings from --strict too. The variable silences an advertisement.
 SITE := NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-.PHONY: help demo test test-arm check docs bench parity wheels soak-engine fuzz format clean
+.PHONY: help demo test test-arm check docs bench parity wheels soak-engine soak fuzz format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -59,7 +59,10 @@ wheels: $(VENV)/.dev ## Build the wheel that is published, and try it in a fresh
 
 soak-engine: $(VENV)/.dev ## Send 2,000 requests of mixed shape to an engine with little memory: some minutes.
 	LEPTON_TEST_SCHEDULER_STEPS=50000 $(PY) -m pytest -q tests/engine/test_scheduler_properties.py
-	$(PY) scripts/soak_engine.py
+	$(PY) -m scripts.soak_engine
+
+soak: $(VENV)/.dev ## Send 2,000 requests of mixed shape to a server with little memory, and kill servers: some minutes.
+	$(PY) -m scripts.soak_serve
 
 fuzz: $(VENV)/.dev ## Throw 100,000 mutated files at each reader of files from outside.
 	$(PY) scripts/fuzz.py gguf --inputs 100000

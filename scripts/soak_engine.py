@@ -1,6 +1,6 @@
 """Many requests of mixed shape on a real model, for minutes: `make soak-engine`.
 
-    .venv/bin/python scripts/soak_engine.py [--requests 2000] [--model smollm2] [--json FILE]
+    .venv/bin/python -m scripts.soak_engine [--requests 2000] [--model smollm2] [--json FILE]
 
 Threads send requests of all kinds to an engine whose memory is too small for them, and cancel some. Looked at: each has
 one terminal answer; what was pre-empted, shared or waited for has the bits of a quiet run, in which it is alone; the
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import resource
 import sys
 import threading
 import time
@@ -23,14 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from rich.console import Console
 from rich.progress import Progress
+from scripts.soak.memory import MAX_GROWTH, growth, resident_bytes
 
 from lepton_ai import LLM, Constraint, LeptonError, RequestOptions, SamplingParams
-
-MAX_GROWTH = 0.01
-"""Of resident memory, from the second quarter of a run to its last."""
 
 _CANCELLED_SHARE = 0.1
 _CONSTRAINTS = (Constraint.regex("[a-z]{3,30}"), Constraint.choice(["yes", "no", "perhaps"]))
@@ -132,12 +128,6 @@ def work(llm: LLM, specs: Iterator[tuple[int, Spec]], lock: threading.Lock, reco
             tick()
 
 
-def resident_bytes() -> int:
-    """Of this process, now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
-
-
 def soak(llm: LLM, specs: Sequence[Spec], num_threads: int, progress: Progress) -> Record:
     """All requests, from many threads."""
     record, lock = Record(), threading.Lock()
@@ -168,12 +158,6 @@ def compare_quietly(llm: LLM, specs: Sequence[Spec], record: Record, chosen: Seq
         differ += alone != soaked
         progress.advance(task)
     return differ
-
-
-def growth(resident: Sequence[int]) -> float:
-    """From the second quarter of the samples to the last, relative."""
-    quarters = np.array_split(np.array(resident, np.float64), 4)
-    return float(np.median(quarters[3]) / np.median(quarters[1]) - 1)
 
 
 def run(options: argparse.Namespace, progress: Progress) -> dict[str, object]:

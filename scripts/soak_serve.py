@@ -2,10 +2,10 @@
 
     .venv/bin/python -m scripts.soak_serve [--requests 2000] [--only overload] [--json [FILE]]
 
-`lepton serve` runs as it does elsewhere, with so little memory that it pre-empts. Clients send requests of all shapes; a
-tenth leave at random moments, a twentieth are to be refused. Looked at: each request has exactly one end, and the one
-that is expected; answers have the bits of a quiet run; nothing is left over: no cache, no sockets, no memory. Then, each
-on a server of its own: SIGTERM, a dead engine, a dead server, clients that do not read, more requests than may wait.
+`lepton serve` runs as it does elsewhere, with so little memory that it pre-empts. Clients send requests of all shapes:
+a tenth leave at random moments, a twentieth are to be refused. Looked at: each request has exactly one end, and that
+which is expected; answers have the bits of a quiet run; nothing is left over, no cache, no sockets, no memory. Then,
+each on a server of its own: SIGTERM, a dead engine, a dead server, clients that do not read, more than may wait.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from types import MappingProxyType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
-
 from scripts.soak.load import Report
 from scripts.soak.mixed import mixed
 from scripts.soak.requests import Writer

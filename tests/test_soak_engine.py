@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 from scripts import soak_engine as script
+from scripts.soak.memory import growth
 from tests.engine.tiny_gguf import VOCAB_SIZE, tiny_gguf
 
 GOOD: dict[str, object] = {
@@ -30,7 +31,7 @@ def test_specs_are_those_of_the_seed_and_of_all_shapes() -> None:
 
 
 def test_growth_is_from_the_second_quarter_to_the_last() -> None:
-    assert script.growth([1, 1, 100, 100, 105, 105, 110, 110]) == pytest.approx(0.1)
+    assert growth([1, 1, 100, 100, 105, 105, 110, 110]) == pytest.approx(0.1)
 
 
 def test_good_figures_pass() -> None:

@@ -116,7 +116,8 @@ class Client:
         if leave is not None and leave.while_ == "sending":
             wire.transport.write(request[: len(request) // 2])
             await asyncio.sleep(leave.after)
-            return self._leave(wire)
+            self._leave(wire)
+            return None
         exchange = wire.exchange = _Exchange(leave.after if leave and leave.while_ == "reading" else None)
         wire.transport.write(request)
         patience_s = leave.after if leave and leave.while_ == "waiting" else TIMEOUT_S
@@ -132,7 +133,8 @@ class Client:
             raise
         wire.exchange = None
         if not is_whole:
-            return self._leave(wire)
+            self._leave(wire)
+            return None
         if not exchange.parser.keeps_alive:
             self.close()
         return Answer(exchange.parser.status, exchange.parser.headers, bytes(exchange.body))

@@ -24,7 +24,7 @@ class Report:
     counts: dict[str, object] = field(default_factory=dict)
     breaches: list[str] = field(default_factory=list)
 
-    def expect(self, holds: bool, breach: str) -> None:  # noqa: FBT001  # a condition, as of an assertion
+    def expect(self, holds: bool, breach: str) -> None:
         """Note a breach unless something holds."""
         if not holds:
             self.breaches.append(breach)

@@ -15,11 +15,11 @@ MAX_BODY = 256 << 10
 _CHAT, _COMPLETIONS, _EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 _LEFT_SHARE, _REFUSED_SHARE = 0.1, 0.05
 _MAX_TOKENS = (1, 8, 30, 60)
-_WORDS = (
+_PROSE = (
     "the river carries old stones down to a quiet town where people mend boats and tell stories about winter storms "
     "bright lamps burn late while bakers knead dough for morning bread children count ships that pass beyond harbor "
     "walls gardens grow beans apples thyme under slow clouds every road leads past one mill two bridges some fields"
-).split()
+)
 _STOPS = (" the", ".", "\n")
 _SCHEMAS = (
     {
@@ -77,6 +77,7 @@ class Writer:
     def __init__(self, model: str, encoder: str, seed: int) -> None:
         self._model, self._encoder = model, encoder
         self._rng = random.Random(seed)
+        self._words = _PROSE.split()
         self._beginnings = [self._text(10, 120) for _ in range(8)]
         self._count = 0
 
@@ -198,7 +199,7 @@ class Writer:
         return spec
 
     def _text(self, least: int, most: int) -> str:
-        return " ".join(self._rng.choices(_WORDS, k=self._rng.randint(least, most)))
+        return " ".join(self._rng.choices(self._words, k=self._rng.randint(least, most)))
 
     def _next(self) -> int:
         self._count += 1

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 
 from scripts.soak.answers import Ending
-from scripts.soak.client import Lost
 from scripts.soak.load import Ends, Load, Report, ask_all, differences
 from scripts.soak.requests import Spec
 from scripts.soak.server import ReadyWatch, Server, kill, runs, seconds_until
@@ -27,7 +26,9 @@ async def ended_by_signal(setup: Setup) -> Report:
         running = asyncio.create_task(load.run(len(specs)))
         await _until_taken(server, load)
         began = time.monotonic()
-        server.send_signal(signal.SIGTERM)
+        async with ReadyWatch(server) as watch:
+            server.send_signal(signal.SIGTERM)
+            await seconds_until(lambda: watch.first(503, began) is not None, 10)
         knocking = asyncio.create_task(_knock(server, setup.writer.good(1, with_vectors=False)[0]))
         ends = await running
         status = await server.wait_end()

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 
 from prometheus_client.parser import text_string_to_metric_families
-
 from scripts.soak.client import Client, Lost
 
 _HOST = "127.0.0.1"

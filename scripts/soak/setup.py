@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from rich.progress import Progress
-
 from scripts.soak.requests import MAX_BODY, MAX_MODEL_LEN, Writer
 
 LONG_RUN = 1000
 """Requests, from which on memory is looked at: in a shorter run it has not settled."""
+
+_UNBOUNDED: Mapping[str, object] = MappingProxyType({"max_waiting": 1000, "idle_timeout": 3600, "max_body": MAX_BODY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,12 @@ class Setup:
 
     def arguments(self, **more: object) -> list[str]:
         """Of a server with little memory, and no bound that a test does not set: ``max_waiting=8`` and the like."""
-        options = {"max_waiting": 1000, "idle_timeout": 3600, "max_body": MAX_BODY, "max_num_seqs": 16}
-        options |= {"kv_memory": f"{self.kv_mib}MiB", "max_model_len": MAX_MODEL_LEN}
+        options = {**_UNBOUNDED, "max_num_seqs": 16, "kv_memory": f"{self.kv_mib}MiB", "max_model_len": MAX_MODEL_LEN}
         return [self.model, *_flags(options | more)]
 
     def encoder_arguments(self) -> list[str]:
         """Of a server with the encoder, which keeps no KV."""
-        return [self.encoder, *_flags({"max_waiting": 1000, "idle_timeout": 3600, "max_body": MAX_BODY})]
+        return [self.encoder, *_flags(_UNBOUNDED)]
 
     @contextmanager
     def bar(self, label: str, total: int) -> Iterator[Callable[[], None]]:
@@ -52,5 +53,5 @@ class Setup:
         self.progress.update(task, completed=total)
 
 
-def _flags(options: dict[str, object]) -> list[str]:
+def _flags(options: Mapping[str, object]) -> list[str]:
     return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
