@@ -22,14 +22,14 @@ from lepton_ai.serve.access.rate_limits import RATE_HEADERS
 from lepton_ai.serve.access.scopes import OPEN_PATHS, Scope, scope_of
 from lepton_ai.serve.app import create_app
 from lepton_ai.serve.http import connection
-from lepton_ai.serve.http.errors import error_object
+from lepton_ai.serve.http.errors import ClientLeft, error_object
 from lepton_ai.serve.life.deadline import HEADER
 from lepton_ai.serve.protocol.base import RequestModel
 from lepton_ai.serve.protocol.chat import ChatRequest
 from lepton_ai.serve.protocol.completions import CompletionRequest
 from lepton_ai.serve.protocol.embeddings import DetokenizeRequest, EmbeddingRequest, TokenizeRequest
 from lepton_ai.serve.server_limits import ServerLimits
-from lepton_ai.serve.service import ClientLeft, Service
+from lepton_ai.serve.service import Service
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -14,19 +15,14 @@ from starlette.requests import Request
 from lepton_ai.engine.outputs import Chunk
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.stream import Stream
-from lepton_ai.errors import InvalidRequest, LeptonError, ModelNotFound
+from lepton_ai.errors import InvalidRequest, ModelNotFound
 from lepton_ai.serve.caller import Caller
+from lepton_ai.serve.http.errors import ClientLeft
 from lepton_ai.serve.http.tally import tally_of
 from lepton_ai.serve.life.state import Life
 from lepton_ai.serve.served_model import ServedModel
 
 ResultT = TypeVar("ResultT")
-
-
-class ClientLeft(LeptonError):
-    """Nobody waits for the answer any more; nobody reads this."""
-
-    status, code = 499, "client_left"
 
 
 @dataclass(frozen=True)
@@ -71,6 +67,17 @@ def service_of(request: Request) -> Service:
 def new_id(prefix: str) -> str:
     """An id that no other answer has."""
     return f"{prefix}-{secrets.token_hex(12)}"
+
+
+@contextmanager
+def naming_constraint(name: str) -> Iterator[None]:
+    """Say which field of a request a constraint comes from that does not compile."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.param != "constraint":
+            raise
+        raise type(error)(f"{name}: {error.message.removeprefix('constraint: ')}", param=name) from error
 
 
 async def while_connected(request: Request, work: Awaitable[ResultT]) -> ResultT:

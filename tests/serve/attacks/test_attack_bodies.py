@@ -170,6 +170,16 @@ def test_names_in_paths(target: Target, path: str, status: int) -> None:
     assert answer.startswith(f"HTTP/1.1 {status}".encode()) and b"\nevil" not in answer and len(answer) < 2000
 
 
+def test_clients_that_leave_before_their_body_is_there(target: Target, caplog: pytest.LogCaptureFixture) -> None:
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += "Content-Length: 100000\r\n\r\n"
+    for sent in (b"", b"{", b"x" * 70_000):
+        with socket.create_connection(target.address, timeout=20) as connection:
+            connection.sendall(head.encode() + sent)
+    target.check()
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_methods(target: Target) -> None:
     for method, path in (("GET", CHAT), ("DELETE", COMPLETIONS), ("PUT", "/tokenize"), ("POST", "/health")):
         answer = target.http.request(method, target.server.url + path)

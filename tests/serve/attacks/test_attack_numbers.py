@@ -152,3 +152,12 @@ def test_a_prompt_that_is_longer_than_the_context(target: Target) -> None:
     assert target.refused(CHAT, {"model": "tiny", "messages": MESSAGES * 4097})["param"] == "messages"
     assert target.refused("/v1/embeddings", {"model": "bert", "input": "who " * 10_000})
     assert target.refused("/v1/embeddings", {"model": "bert", "input": ["who"] * 2049})["param"] == "input"
+
+
+def test_several_completions_that_are_refused_leave_nothing(target: Target) -> None:
+    """Refused by the engine, that is, which knows them by several numbers; ``target`` looks at what is left."""
+    for stream in (False, True):
+        body = {"model": "tiny", "prompt": "x", "n": 3, "stream": stream}
+        assert target.refused(COMPLETIONS, body | {"max_tokens": 1000})["code"] == "context_length_exceeded"
+        bad = {"type": "json_schema", "json_schema": {"schema": {"type": "everything"}}}
+        assert target.refused(COMPLETIONS, body | {"response_format": bad})["param"] == "response_format"

@@ -11,10 +11,11 @@ from typing import Any
 
 import jiter
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from lepton_ai.errors import InvalidRequest
+from lepton_ai.serve.http.errors import ClientLeft
 
 _MAX_PARTS = 100_000
 """Lists, objects and their fields: each takes a microsecond, numbers and texts a fiftieth of that."""
@@ -39,10 +40,10 @@ class JsonRoute(APIRoute):
             read = _ReadRequest(request.scope, request.receive)
             length = request.headers.get("content-length", "")
             if length.isdecimal() and int(length) < _LONG_BYTES:
-                read.content = parse(await read.body())
+                read.content = parse(await _body_of(read))
             else:
                 async with request.app.state.long_bodies:  # one in each turn of the event loop
-                    read.content = parse(await read.body())
+                    read.content = parse(await _body_of(read))
                     await asyncio.sleep(0)
             return await handle(read)
 
@@ -56,6 +57,13 @@ class _ReadRequest(Request):
 
     async def json(self) -> object:
         return self.content
+
+
+async def _body_of(request: Request) -> bytes:
+    try:
+        return await request.body()
+    except ClientDisconnect:
+        raise ClientLeft("the client has left before its body was there") from None
 
 
 def parse(body: bytes) -> object:

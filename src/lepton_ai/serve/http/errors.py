@@ -28,6 +28,12 @@ _MAX_MESSAGE = 1000
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
+class ClientLeft(LeptonError):
+    """Nobody waits for the answer any more; nobody reads this."""
+
+    status, code = 499, "client_left"
+
+
 def error_object(error: LeptonError) -> dict[str, dict[str, object]]:
     """The body of an answer, or an event in a stream."""
     kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")

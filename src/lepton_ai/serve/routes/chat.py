@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 from fastapi import APIRouter
@@ -15,7 +14,6 @@ from lepton_ai.engine.constraints.answer_grammar import AnswerRules, CallChoice,
 from lepton_ai.engine.outputs import TokenLogprob, Usage
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
-from lepton_ai.errors import InvalidRequest
 from lepton_ai.serve.caller import Caller
 from lepton_ai.serve.chat_answers import AnswerPlan, answer_events, whole_answer
 from lepton_ai.serve.http.body import JsonRoute
@@ -34,7 +32,7 @@ from lepton_ai.serve.protocol.answers import (
 from lepton_ai.serve.protocol.chat import ChatRequest
 from lepton_ai.serve.protocol.logprobs import Logprobs, LogprobsWriter
 from lepton_ai.serve.served_model import ServedModel
-from lepton_ai.serve.service import cancel_all, merged, new_id, service_of, while_connected
+from lepton_ai.serve.service import cancel_all, merged, naming_constraint, new_id, service_of, while_connected
 from lepton_ai.text.answer_format import AnswerFormat, Opening
 
 router = APIRouter(route_class=JsonRoute)
@@ -47,9 +45,10 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     model = service.model(body.model)
     answers = model.prompts.answer_format
     rules = body.rules(answers)
+    source = "tools" if rules.functions else "response_format"
     asked = body.conversation(answers, model.prompts.chat_variables)
     prompt = await model.chat_prompt(asked.messages, tools=asked.tools, variables=asked.variables)
-    with _naming_field(rules):
+    with naming_constraint(source):
         constraint = answer_constraint(rules, answers, prompt.opening)
     params = body.params(model.default_params, constraint)
     caller = service.caller(request, user=body.tenant, priority=body.priority)
@@ -60,13 +59,13 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     if body.is_streamed:
         kind = "chat.completion.chunk"
         head = Head(new_id("chatcmpl"), kind, int(time.time()), body.model, body.includes_usage, tier)
-        with _naming_field(rules):
+        with naming_constraint(source):
             streams = await model.streams(prompt.ids, params, caller)
         events = _events(model, streams, head) if plan is None else answer_events(plan, streams, head)
         return EventStream(events, lambda: cancel_all(streams))
     head = Head(new_id("chatcmpl"), "chat.completion", int(time.time()), body.model, service_tier=tier)
     work = _whole(model, prompt.ids, params, caller, head, plan)
-    with _naming_field(rules):
+    with naming_constraint(source):
         return json_response(await while_connected(request, work))
 
 
@@ -96,18 +95,6 @@ def _plan(
         has_named_choice=body.has_named_choice,
         logprobs=None if params.logprobs is None else LogprobsWriter(model.tokenizer),
     )
-
-
-@contextmanager
-def _naming_field(rules: AnswerRules) -> Iterator[None]:
-    """Say which field a constraint comes from that does not compile."""
-    try:
-        yield
-    except InvalidRequest as error:
-        if error.param != "constraint":
-            raise
-        name = "tools" if rules.functions else "response_format"
-        raise type(error)(f"{name}: {error.message.removeprefix('constraint: ')}", param=name) from error
 
 
 async def _whole(

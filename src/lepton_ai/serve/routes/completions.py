@@ -22,7 +22,7 @@ from lepton_ai.serve.protocol.base import Prompt
 from lepton_ai.serve.protocol.completions import CompletionRequest
 from lepton_ai.serve.protocol.logprobs import LogprobsWriter
 from lepton_ai.serve.served_model import ServedModel
-from lepton_ai.serve.service import cancel_all, merged, new_id, service_of, while_connected
+from lepton_ai.serve.service import cancel_all, merged, naming_constraint, new_id, service_of, while_connected
 
 router = APIRouter(route_class=JsonRoute)
 
@@ -37,11 +37,13 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     caller.tally.begin(body.model, is_streamed=body.is_streamed)
     head = Head(new_id("cmpl"), "text_completion", int(time.time()), body.model, body.includes_usage)
     if body.is_streamed:
-        opened = await model.streams_each(body.prompts, params, caller)
+        with naming_constraint("response_format"):
+            opened = await model.streams_each(body.prompts, params, caller)
         echoes = await _echoes(model, body)
         events = _events(model, opened, echoes, head, params, includes_usage=body.includes_usage)
         return EventStream(events, lambda: cancel_all(chain.from_iterable(opened)))
-    made = await while_connected(request, model.generate_each(body.prompts, params, caller))
+    with naming_constraint("response_format"):
+        made = await while_connected(request, model.generate_each(body.prompts, params, caller))
     choices = await asyncio.to_thread(_choices, model, made, params, await _echoes(model, body))
     usage = usage_of([[each.usage for each in group] for group in made])
     return json_response(head.answer(choices, usage))
