@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -94,6 +95,10 @@ class Writer:
         fields: dict[str, Any] = {"model": self._model, "prompt": self._text(5, 60), "ignore_eos": True, **more}
         fields |= {"max_tokens": max_tokens, "seed": self._next(), "temperature": 0.8, "stream": stream}
         return _spec(("long", "streamed" if stream else "whole"), _COMPLETIONS, fields)
+
+    def spelling(self, token_ids: Sequence[int]) -> Spec:
+        """How tokens are spelled."""
+        return _spec(("detokenize",), "/detokenize", {"model": self._model, "tokens": list(token_ids)})
 
     def _any(self) -> Spec:
         chance = self._rng.random()

@@ -28,7 +28,13 @@ _IDLE = (
     "lepton:http_requests_in_flight",
 )
 
-GET_READY = f"GET /ready HTTP/1.1\r\nhost: {_HOST}\r\n\r\n".encode()
+
+def get(path: str) -> bytes:
+    """A request on the wire."""
+    return f"GET {path} HTTP/1.1\r\nhost: {_HOST}\r\n\r\n".encode()
+
+
+GET_READY = get("/ready")
 
 
 class Server:
@@ -102,7 +108,7 @@ class Server:
         """Every sample of a metric that has no histogram, summed over its labels."""
         client = self.client()
         try:
-            answer = await client.ask(GET_READY.replace(b"/ready", b"/metrics"))
+            answer = await client.ask(get("/metrics"))
         finally:
             client.close()
         assert answer is not None
