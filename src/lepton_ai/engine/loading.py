@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from lepton_ai.weights.checkpoint import Checkpoint, open_checkpoint
 from lepton_ai.weights.finite import FiniteStore
 from lepton_ai.weights.folder import CheckpointFolder
 from lepton_ai.weights.generation_config import GENERATION_CONFIG, GenerationConfig, read_generation_config
+from lepton_ai.weights.sources.progress import Progress
 from lepton_ai.weights.sources.resolve import resolve
 
 
@@ -66,6 +68,19 @@ def load(name_or_path: str | Path, options: LoadOptions, environment: Environmen
     except BaseException:
         checkpoint.close()
         raise
+
+
+def is_encoder(
+    name_or_path: str | Path,
+    environment: Environment,
+    progress: Progress,
+    *,
+    allowed_config_keys: Collection[str] = (),
+) -> bool:
+    """Whether a model reads texts, and generates none. Raises like ``load``, as far as that reads it."""
+    with open_checkpoint(resolve(name_or_path, environment, progress), environment.home) as checkpoint:
+        model, _ = read_model(checkpoint, allowed_config_keys=allowed_config_keys)
+    return isinstance(model, EncoderModel)
 
 
 def _load(

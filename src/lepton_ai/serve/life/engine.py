@@ -8,15 +8,21 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from lepton_ai.config import Environment
 from lepton_ai.engine.async_llm import AsyncLLM
+from lepton_ai.engine.loading import is_encoder
 from lepton_ai.engine.remote.process import EngineProcess
 from lepton_ai.errors import LeptonError
 from lepton_ai.weights.sources.progress import Progress
 
+_OF_DECODERS = ("kv_dtype", "kv_memory_bytes")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """What runs: ``models`` by the names they are served by, with the options of ``LLM`` for each."""
+    """What runs: ``models`` by the names they are served by, with the options of ``LLM`` for each. Those about KV
+    memory are for the models that generate: where there are none, they are refused.
+    """
 
     models: Mapping[str, str]
     num_threads: int | None = None
@@ -38,8 +44,8 @@ class RunningEngine:
         engine = cls(process, {})
         llms: dict[str, AsyncLLM] = {}
         try:
-            for name, model in options.models.items():
-                llms[name] = await AsyncLLM.start(model, process=process, progress=progress, **options.model_options)
+            for name, given in (await asyncio.to_thread(_options_of_each, options, progress)).items():
+                llms[name] = await AsyncLLM.start(options.models[name], process=process, progress=progress, **given)
         except BaseException:
             engine.kill()  # a thread that waits for a model to be loaded is told so
             await engine.close()
@@ -72,3 +78,20 @@ class RunningEngine:
         await asyncio.to_thread(self._process.close)
         for llm in self.llms.values():
             await llm.close()
+
+
+def _options_of_each(options: EngineOptions, progress: Progress) -> Mapping[str, Mapping[str, Any]]:
+    given = options.model_options
+    each = dict.fromkeys(options.models, given)
+    if all(given.get(name) is None for name in _OF_DECODERS):
+        return each
+    environment, allowed = Environment.read(), given.get("allow_config_keys", ())
+    for_encoders = {name: value for name, value in given.items() if name not in _OF_DECODERS}
+    encoders = [
+        name
+        for name, model in options.models.items()
+        if is_encoder(model, environment, progress, allowed_config_keys=allowed)
+    ]
+    if len(encoders) == len(options.models):
+        return each
+    return each | dict.fromkeys(encoders, for_encoders)
