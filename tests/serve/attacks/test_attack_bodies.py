@@ -116,8 +116,8 @@ def chat_floods() -> dict[str, bytes]:
     }
 
 
-LONGEST_S = 0.25
-"""What a flood may keep the event loop from others; alone on a machine it is under 0.1 s."""
+LONGEST_S = 1.0
+"""What a flood may keep the event loop from others. On an idle machine it is under 0.1 s, without bounds 2 to 14 s."""
 
 
 def test_floods(target: Target) -> None:
