@@ -18,7 +18,7 @@ from tests.serve.attacks.test_attack_schemas import OBEYED, REFUSED, asked
 
 NUM_ATTACKERS = 64
 LONGEST_S = 1.0
-"""What all of them together may keep the event loop. On an idle machine it is about 0.2 s, without bounds many seconds."""
+"""What all of them together may keep the event loop. On an idle machine it is about 0.2 s, and was seconds once."""
 
 
 def attacks() -> list[tuple[str, bytes]]:
