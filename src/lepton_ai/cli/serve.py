@@ -55,7 +55,9 @@ _ADMISSION, _LIFE = AdmissionOptions(), LifeOptions()
 Models = Annotated[list[str], typer.Argument(help="Short names, files or folders.", metavar="MODEL...")]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
-MaxModelLen = Annotated[int | None, typer.Option("--max-model-len", min=2, help="Longest request, in tokens.")]
+MaxModelLen = Annotated[
+    int | None, typer.Option("--max-model-len", min=2, help="Longest request to a model that generates, in tokens.")
+]
 MaxNumSeqs = Annotated[int | None, typer.Option("--max-num-seqs", min=1, help="Requests that run together.")]
 
 

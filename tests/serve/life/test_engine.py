@@ -37,7 +37,7 @@ def kinds(models: dict[str, str], **options: Any) -> dict[str, str | None]:
 
 
 def test_options_of_the_cache_are_for_models_that_have_one(models: dict[str, str]) -> None:
-    assert kinds(models, kv_dtype="int8", kv_memory_bytes=1 << 20) == {"tiny": "int8", "bert": None}
+    assert kinds(models, kv_dtype="int8", kv_memory_bytes=1 << 20, max_model_len=200) == {"tiny": "int8", "bert": None}
 
 
 def test_where_no_model_has_one_they_are_refused(models: dict[str, str]) -> None:

@@ -15,13 +15,13 @@ from lepton_ai.engine.remote.process import EngineProcess
 from lepton_ai.errors import LeptonError
 from lepton_ai.weights.sources.progress import Progress
 
-_OF_DECODERS = ("kv_dtype", "kv_memory_bytes")
+_OF_DECODERS = ("kv_dtype", "kv_memory_bytes", "max_model_len")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
     """What runs: ``models`` by the names they are served by, with the options of ``LLM`` for each. Those about KV
-    memory are for the models that generate: where there are none, they are refused.
+    memory and contexts are for the models that generate: encoders get them where no model does.
     """
 
     models: Mapping[str, str]
