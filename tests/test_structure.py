@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -151,6 +152,13 @@ def test_no_cycle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """Pytest imports those of folders that are no packages by their names alone."""
+    tests = (path for path in PYTHON if path.name.startswith("test_") and path.is_relative_to(ROOT / "tests"))
+    names = Counter(path.name for path in tests if not (path.parent / "__init__.py").exists())
+    assert {name: count for name, count in names.items() if count > 1} == {}
 
 
 def test_no_file_is_long() -> None:
