@@ -135,6 +135,11 @@ class BoundProgram {
   }
 
   std::vector<double> take_seconds() { return program_.take_seconds(); }
+  std::vector<std::tuple<double, double>> take_op_seconds() {
+    std::vector<std::tuple<double, double>> taken;
+    for (const OpSeconds& op : program_.take_op_seconds()) taken.emplace_back(op.waiting, op.working);
+    return taken;
+  }
   void set_timing(bool enabled) { program_.set_timing(enabled); }
 
  private:
@@ -339,6 +344,7 @@ NB_MODULE(_native, m) {
       .def("run", &BoundProgram::run, "step"_a, "cache"_a)
       .def("set_matrix", &BoundProgram::set_matrix, "index"_a, "segment"_a, "matrix"_a)
       .def("take_seconds", &BoundProgram::take_seconds)
+      .def("take_op_seconds", &BoundProgram::take_op_seconds)
       .def("set_timing", &BoundProgram::set_timing, "enabled"_a);
   bind_encoder(m);
 }

@@ -85,11 +85,15 @@ const KernelTable* find_kernels(const std::string& isa) {
   return nullptr;
 }
 
-void SpinBarrier::wait() {
-  if (count_ == 1) return;
+void SpinBarrier::wait(Clock::time_point* opened) {
+  if (count_ == 1) {
+    if (opened) *opened = Clock::now();
+    return;
+  }
   const uint32_t generation = generation_.load(std::memory_order_acquire);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count_) {
     arrived_.store(0, std::memory_order_relaxed);
+    if (opened) *opened = Clock::now();
     generation_.store(generation + 1, std::memory_order_release);
     return;
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -22,8 +23,10 @@ const KernelTable* find_kernels(const std::string& isa);
 // A meeting point of `count` threads that spins: everyone is expected within microseconds.
 class SpinBarrier {
  public:
+  using Clock = std::chrono::steady_clock;
   void reset(int count) { count_ = count; }
-  void wait();
+  // The last to come writes the time to `opened`, where all give one.
+  void wait(Clock::time_point* opened = nullptr);
 
  private:
   int count_ = 1;

@@ -13,7 +13,7 @@ Program::Program(std::vector<OpRecord> ops, const KernelTable* kernels, int num_
       kernels_(kernels),
       num_threads_(num_threads),
       claims_(new Claim[ops_.size() * num_threads]),
-      seconds_(kNumOpKinds, 0.0) {}
+      seconds_(ops_.size()) {}
 
 void Program::run(ThreadPool& pool, const Step& step) {
   const int lanes = step.num_tokens > kLaneTokens ? num_threads_ : 1;
@@ -37,7 +37,7 @@ void Program::share_out(size_t op, Chunks chunks, int thread, const Run& run) {
 }
 
 void Program::walk(ThreadPool& pool, const Step& step, int thread) {
-  using Clock = std::chrono::steady_clock;
+  using Clock = SpinBarrier::Clock;
   const bool timing = timing_ && thread == 0;
   const Scratch scratch = pool.scratch(thread);
   bool must_meet = false;  // since the last barrier, a skipped op asked for one
@@ -48,16 +48,29 @@ void Program::walk(ThreadPool& pool, const Step& step, int thread) {
     must_meet |= op.barrier_before;
     const Chunks chunks = kernel.chunks(op, step);
     if (chunks.count == 0) continue;
-    if (must_meet) pool.barrier().wait();
+    if (must_meet) pool.barrier().wait(timing_ ? &opened_ : nullptr);
+    // Not the time now: others may have worked on the op since, while this thread had lost its core.
+    const Clock::time_point met = timing && must_meet ? opened_ : before;
     must_meet = false;
     share_out(i, chunks, thread, [&](int64_t chunk) { kernel.run(op, step, chunk, scratch); });
     if (!timing) continue;
     const Clock::time_point now = Clock::now();
-    seconds_[static_cast<int>(op.kind)] += std::chrono::duration<double>(now - before).count();
+    seconds_[i].waiting += std::chrono::duration<double>(met - before).count();
+    seconds_[i].working += std::chrono::duration<double>(now - met).count();
     before = now;
   }
 }
 
-std::vector<double> Program::take_seconds() { return std::exchange(seconds_, std::vector<double>(kNumOpKinds, 0.0)); }
+std::vector<OpSeconds> Program::take_op_seconds() {
+  return std::exchange(seconds_, std::vector<OpSeconds>(ops_.size()));
+}
+
+std::vector<double> Program::take_seconds() {
+  std::vector<double> by_kind(kNumOpKinds, 0.0);
+  const std::vector<OpSeconds> by_op = take_op_seconds();
+  for (size_t i = 0; i < ops_.size(); ++i)
+    by_kind[static_cast<int>(ops_[i].kind)] += by_op[i].waiting + by_op[i].working;
+  return by_kind;
+}
 
 }  // namespace lepton

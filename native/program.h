@@ -9,6 +9,11 @@
 
 namespace lepton {
 
+// Seconds at the barrier before an op, and in the op itself.
+struct OpSeconds {
+  double waiting = 0.0, working = 0.0;
+};
+
 class Program {
  public:
   Program(std::vector<OpRecord> ops, const KernelTable* kernels, int num_threads);
@@ -18,7 +23,8 @@ class Program {
   // and helps in the others' when it is through.
   void run(ThreadPool& pool, const Step& step);
 
-  // Seconds that thread 0 spent in each kind of op since the last call, waiting at the barrier before it included.
+  // What thread 0 spent on each op since the last call of one of the two; by kind, waiting is included.
+  std::vector<OpSeconds> take_op_seconds();
   std::vector<double> take_seconds();
   void set_timing(bool enabled) { timing_ = enabled; }
 
@@ -39,7 +45,8 @@ class Program {
   int num_threads_;
   std::unique_ptr<Claim[]> claims_;  // [lane][op]; lane 0 also serves chunks in no order
   bool timing_ = false;
-  std::vector<double> seconds_;
+  SpinBarrier::Clock::time_point opened_;  // when the threads last met, while timing
+  std::vector<OpSeconds> seconds_;         // of each op
 };
 
 }  // namespace lepton

@@ -143,6 +143,75 @@ def test_where_a_trace_can_be_written(lepton: Lepton, model: str, tmp_path: Path
     assert result.status == 1 and "--trace: cannot write" in result.err and "[storage_error]" in result.err
 
 
+def test_a_profile(lepton: Lepton, model: str) -> None:
+    options = [
+        "--prompt-tokens",
+        "20",
+        "--output-tokens",
+        "12",
+        "--concurrency",
+        "3",
+        "--repeat",
+        "2",
+        "--threads",
+        "1",
+        "--profile",
+    ]
+    value = lepton("bench", model, *options, "--json").json()
+    assert (value["concurrency"], value["output_tokens"], value["num_threads"]) == (3, 12, 1)
+    steps, limits = value["steps"], value["limits"]
+    assert isinstance(steps, list) and isinstance(limits, dict)
+    assert limits["memory_bytes_per_s"] > 1e6 and all(peak["macs_per_s"] > 1e6 for peak in limits["peaks"])
+    assert [step["title"].split(",")[0] for step in steps] == ["decoding", "decoding", "reading a prompt of 20 tokens"]
+    # The faster half of the steps without the first three, and of two prompts.
+    assert [step["num_steps"] for step in steps] == [6, 6, 1]
+    for step, num_rows in zip(steps, (1, 3, 20), strict=True):
+        lines = {(line["op"], line["name"]): line for line in step["lines"]}
+        total = sum(line["seconds"] for line in step["lines"]) + step["call_s"] + step["python_s"]
+        assert total == pytest.approx(step["step_s"]) and step["call_s"] > 0 and step["python_s"] > 0
+        assert step["limit_s"] == pytest.approx(sum(line["limit_s"] for line in step["lines"]))
+        rope = lines["rope_table", "rope_table"]
+        assert rope["count"] == 1 and rope["activation_bytes"] == pytest.approx(num_rows * (4 + 64))
+        assert lines["linear", "ffn_down"]["count"] == 2
+
+
+def test_a_profile_for_people(lepton: Lepton, model: str) -> None:
+    options = [
+        "--prompt-tokens",
+        "20",
+        "--output-tokens",
+        "3",
+        "--concurrency",
+        "1",
+        "--repeat",
+        "1",
+        "--threads",
+        "1",
+        "--profile",
+    ]
+    decoding, reading, limits = lepton("bench", model, *options).out.rstrip().split("\n\n")
+    assert decoding.startswith("decoding, 1 row, 20 tokens and more in the cache\nop  ")
+    assert reading.startswith("reading a prompt of 20 tokens\nop  ")
+    assert any(line.split()[:2] == ["linear", "attn_q/k/v"] for line in decoding.splitlines())
+    assert decoding.splitlines()[-1].split()[:2] == ["the", "step"]
+    assert limits.startswith("limits: ") and " GB/s from memory, " in limits
+
+
+def test_a_profile_needs_room_for_all_its_requests(lepton: Lepton, model: str) -> None:
+    # Two layers of 2 heads of 16 in f16: blocks for one request, not for three.
+    options = ["--profile", "--prompt-tokens", "20", "--output-tokens", "12", "--concurrency", "3", "--threads", "1"]
+    refused = lepton("bench", model, *options, "--kv-memory", str(3 * 16 * 2 * 2 * 2 * 16 * 2))
+    assert refused.status == 2 and "--kv-memory: expected room for 3 requests that run together" in refused.err
+
+
+def test_a_profile_is_of_steps_that_generate(lepton: Lepton, model: str, tmp_path: Path) -> None:
+    both = lepton("bench", model, "--profile", "--trace", str(tmp_path / "a.svg"))
+    assert both.status == 2 and "--profile: expected none with --trace" in both.err
+    path = str(write_files(tmp_path / "bert", published_bert() | SENTENCE_FILES))
+    encoder = lepton("bench", path, "--profile", "--prompt-tokens", "8", "--output-tokens", "4")
+    assert encoder.status == 2 and "--profile: expected a model that generates, got an encoder" in encoder.err
+
+
 def test_an_encoder_has_no_trace(lepton: Lepton, tmp_path: Path) -> None:
     path = str(write_files(tmp_path / "bert", published_bert() | SENTENCE_FILES))
     result = lepton("bench", path, "--trace", str(tmp_path / "a.svg"))

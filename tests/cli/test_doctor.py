@@ -9,8 +9,20 @@ from tests.cli.conftest import Lepton
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.backend import CpuBackend
 from lepton_ai.backends.cpu.device import CpuDevice, choose_isa
-from lepton_ai.cli import doctor
-from lepton_ai.cli.kernel_rates import NUM_ROWS, Bandwidth, KernelRate, measure_bandwidth, measure_linear
+from lepton_ai.cli import doctor, kernel_rates
+from lepton_ai.cli.kernel_rates import (
+    LIMIT_ROWS,
+    NUM_ROWS,
+    Bandwidth,
+    KernelRate,
+    MachineLimits,
+    ThreadBandwidth,
+    measure_bandwidth,
+    measure_limits,
+    measure_linear,
+    measure_product,
+)
+from lepton_ai.config import Policy
 from lepton_ai.weights.formats import WeightType
 
 
@@ -39,6 +51,41 @@ def test_the_bandwidth_is_measured() -> None:
     bandwidth = measure_bandwidth(CpuDevice(num_threads=1))
     assert 1e7 < bandwidth.memory_bytes_per_s < 1e13
     assert 1e7 < bandwidth.cache_bytes_per_s < 1e14
+
+
+@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.AUTO])
+def test_the_kernel_alone_is_measured(policy: Policy) -> None:
+    backend = CpuBackend(CpuDevice(num_threads=2))
+    for weight_type in (WeightType.Q4_0, WeightType.F16):
+        assert 1e7 < measure_product(backend, weight_type, 64, policy) < 1e14
+
+
+def test_limits_are_those_of_each_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_rates, "measure_product", lambda backend, kind, n: 1e9 * n)
+    limits = measure_limits("generic", 2)
+    assert [each.num_threads for each in limits.reads] == [1, 2]
+    assert all(1e7 < each.bandwidth.cache_bytes_per_s < 1e14 for each in limits.reads)
+    assert [(rate.weight_type, rate.num_rows, rate.macs_per_s) for rate in limits.products] == [
+        (kind.value, n, 1e9 * n) for kind in WeightType for n in LIMIT_ROWS
+    ]
+
+
+def test_limits_are_shown_when_asked_for(
+    lepton: Lepton, quick: list[int], monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    def limits(isa: str, num_threads: int) -> MachineLimits:
+        reads = [ThreadBandwidth(n, Bandwidth(7e9 * n, 50e9 * n)) for n in range(1, num_threads + 1)]
+        return MachineLimits(reads, [KernelRate("Q4_0", isa, n, 1e9 * n) for n in LIMIT_ROWS])
+
+    monkeypatch.setattr(doctor, "measure_limits", limits)
+    *_, reads, products = lepton("doctor", "--threads", "2", "--limits").out.split("\n\n")
+    assert [line.split() for line in reads.splitlines()[1:]] == [["1", "7.0", "50.0"], ["2", "14.0", "100.0"]]
+    header, rates = products.splitlines()
+    assert header.split()[-len(LIMIT_ROWS) :] == [f"x{n}" for n in LIMIT_ROWS]
+    assert rates.split() == ["Q4_0", *(f"{n}.0" for n in LIMIT_ROWS)]
+    value = lepton("doctor", "--threads", "1", "--limits", "--json").json()["limits"]
+    assert isinstance(value, dict) and len(value["reads"]) == 1 and len(value["products"]) == len(LIMIT_ROWS)
+    assert lepton("doctor", "--json").json()["limits"] is None
 
 
 def test_for_people(lepton: Lepton, quick: list[int], home: Path) -> None:

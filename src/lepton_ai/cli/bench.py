@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +17,17 @@ from lepton_ai.backends.base import Int32Array
 from lepton_ai.cli.loading import OnDemandProgress, open_llm
 from lepton_ai.cli.options import AllowConfigKeys, Json, KVDType, KVMemory, ModelName, PolicyOption, Threads
 from lepton_ai.cli.output import print_json, print_line, print_note
+from lepton_ai.cli.profile.run import ProfileLoad
+from lepton_ai.cli.profile.run import profile as profile_steps
+from lepton_ai.cli.profile.table import print_profile
 from lepton_ai.cli.random_prompts import RandomPrompts
 from lepton_ai.cli.trace.load import MAX_MODEL_LEN, MAX_NUM_SEQS
 from lepton_ai.cli.trace.run import check_trace_path, trace_load
 from lepton_ai.config import Environment, Policy
 from lepton_ai.engine.llm import LLM
-from lepton_ai.engine.model_info import ModelInfo
+from lepton_ai.engine.load_options import LoadOptions
+from lepton_ai.engine.loading import LoadedModel, load
+from lepton_ai.engine.model_info import ModelInfo, model_info
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
 from lepton_ai.errors import InvalidRequest
@@ -32,6 +38,7 @@ from lepton_ai.weights.checkpoint import open_checkpoint
 from lepton_ai.weights.sources.resolve import resolve
 
 _PROMPT_TOKENS, _OUTPUT_TOKENS, _CONCURRENCY, _REPEAT = 512, 128, 1, 3
+_PROFILE_CONCURRENCY = 16
 
 # None tells what was not given: --trace has a load of its own.
 PromptTokens = Annotated[
@@ -64,6 +71,13 @@ Trace = Annotated[
         help="Run a mixed load instead, and draw what the engine did: .svg, .html, or .json for Perfetto.",
     ),
 ]
+Profile = Annotated[
+    bool,
+    typer.Option(
+        "--profile",
+        help="Show instead where the time of a step goes, op by op, beside the least that this machine could take.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,7 @@ def bench(
     repeat: Repeat = None,
     seed: Seed = 0,
     trace: Trace = None,
+    profile: Profile = False,
     threads: Threads = None,
     policy: PolicyOption = Policy.AUTO,
     kv_dtype: KVDType = None,
@@ -98,20 +113,27 @@ def bench(
     With --trace, twelve requests come one after another: long and short prompts, some with a common beginning, one of
     them urgent. The file shows for each when it waited and ran, and where the time of the engine's steps went.
 
+    With --profile, steps of 1 request and of --concurrency (16) that decode, and those that read --repeat prompts, are
+    taken apart: what each op moves and multiplies, its time, and what that would take at the rates of `lepton doctor
+    --limits`. Figures are means over the faster half of the steps.
+
     \b
     Examples:
       lepton bench smollm2 --prompt-tokens 512 --output-tokens 128 --concurrency 4
       lepton bench minilm --prompt-tokens 128 --concurrency 32
       lepton bench smollm2 --trace engine.html
+      lepton bench smollm2 --profile
     """
     if trace is not None:
         lengths = {"prompt-tokens": prompt_tokens, "output-tokens": output_tokens}
         _refuse_beside_trace(lengths | {"concurrency": concurrency, "repeat": repeat})
         check_trace_path(trace)
+        if profile:
+            raise InvalidRequest("--profile: expected none with --trace, which has a load of its own", param="profile")
     options = _Options(
         model=model,
         prompt_tokens=prompt_tokens or _PROMPT_TOKENS,
-        concurrency=concurrency or _CONCURRENCY,
+        concurrency=concurrency or (_PROFILE_CONCURRENCY if profile else _CONCURRENCY),
         repeat=repeat or _REPEAT,
         seed=seed,
         threads=threads,
@@ -120,6 +142,9 @@ def bench(
         kv_memory_bytes=kv_memory,
         allow_config_keys=tuple(allow_config_key or ()),
     )
+    if profile:
+        _profile(options, output_tokens or _OUTPUT_TOKENS, as_json=json)
+        return
     if trace is not None:
         result = _trace(options, trace)
     elif isinstance(_read(options), EncoderModel):
@@ -170,6 +195,26 @@ class _Options:
             allow_config_keys=self.allow_config_keys,
         )
 
+    @contextmanager
+    def load_model(self, max_model_len: int) -> Iterator[LoadedModel]:
+        """The model without what runs requests."""
+        values = {
+            "num_threads": self.threads,
+            "policy": self.policy,
+            "max_num_seqs": self.concurrency,
+            "max_model_len": max_model_len,
+            "kv_dtype": self.kv_dtype,
+            "kv_memory_bytes": self.kv_memory_bytes,
+            "allow_config_keys": self.allow_config_keys,
+        }
+        environment = Environment.read()
+        chosen = LoadOptions.from_values(values, environment, device=None, progress=OnDemandProgress())
+        loaded = load(self.model, chosen, environment)
+        try:
+            yield loaded
+        finally:
+            loaded.close()
+
     def described(self, info: ModelInfo) -> dict[str, object]:
         """What was run, and how."""
         return {
@@ -215,6 +260,23 @@ def _trace(options: _Options, path: Path) -> dict[str, object]:
         described = _described(llm.model_info)
     print_note(f"wrote {path}")
     return described | {"trace": str(path)} | summary.to_dict()
+
+
+def _profile(options: _Options, output_tokens: int, *, as_json: bool) -> None:
+    load = ProfileLoad(
+        prompt_tokens=options.prompt_tokens,
+        output_tokens=output_tokens,
+        concurrency=options.concurrency,
+        num_prompts=options.repeat,
+        seed=options.seed,
+    )
+    with options.load_model(load.max_model_len) as loaded:
+        described = options.described(model_info(options.model, loaded))
+        profile = profile_steps(loaded, load)
+    if as_json:
+        print_json(described | {"output_tokens": output_tokens} | profile.to_dict())
+    else:
+        print_profile(profile)
 
 
 def _bench_decoder(options: _Options, output_tokens: int) -> dict[str, object]:

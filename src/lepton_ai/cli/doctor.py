@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated
+
+import typer
 
 from lepton_ai.backends.cpu.device import CpuDevice
-from lepton_ai.cli.kernel_rates import NUM_ROWS, Bandwidth, KernelRate, measure_bandwidth, measure_kernels
+from lepton_ai.cli.kernel_rates import (
+    LIMIT_ROWS,
+    NUM_ROWS,
+    Bandwidth,
+    KernelRate,
+    MachineLimits,
+    measure_bandwidth,
+    measure_kernels,
+    measure_limits,
+)
 from lepton_ai.cli.machine import (
     Choice,
     IndexAccess,
@@ -26,10 +38,15 @@ from lepton_ai.cli.output import format_bytes, print_json, print_line
 from lepton_ai.cli.table import print_fields, print_table
 from lepton_ai.config import Environment
 
+Limits = Annotated[
+    bool,
+    typer.Option("--limits", help="Measure also what no step can exceed: reads by threads, products by rows."),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that the verb prints."""
+    """All that the verb prints. ``limits`` are None unless asked for."""
 
     isa: Choice
     threads: Choice
@@ -40,19 +57,27 @@ class Report:
     storage: Storage
     index: IndexAccess
     versions: Mapping[str, str]
+    limits: MachineLimits | None = None
 
 
-def doctor(*, threads: Threads = None, json: Json = False) -> None:
+def doctor(*, limits: Limits = False, threads: Threads = None, json: Json = False) -> None:
     """Show what this machine offers, what Lepton uses of it and why, and how fast it is. Takes some seconds.
 
     Rates are those of one linear layer, for one request that decodes (1 row) and for a piece of a prompt (64 rows), in
     billions of multiply-adds a second by the storage type of its weights.
 
+    With --limits, reads are measured with 1 thread and more, and products without the quantising of their input, from
+    1 row to 512: what `lepton bench --profile` holds against each op of a step.
+
     \b
-    Example:
+    Examples:
       lepton doctor --threads 2
+      lepton doctor --limits
     """
     report = examine(Environment.read(), threads)
+    if limits:
+        measured = measure_limits(report.isa.value, int(report.threads.value))
+        report = replace(report, limits=measured)
     if json:
         print_json(asdict(report))
     else:
@@ -101,6 +126,8 @@ def _print_report(report: Report) -> None:
     )
     print_line()
     _print_kernels(report)
+    if report.limits is not None:
+        _print_limits(report.limits)
 
 
 def _kernels_for(processor: Processor) -> str:
@@ -132,3 +159,17 @@ def _print_kernels(report: Report) -> None:
     rows = [[name, *(f"{rates[name, isa, n] / 1e9:.1f}" for isa, n in columns)] for name in types]
     print_table(["GMAC/s", *headers], rows, right=headers)
     print_line("* in use; xN: N rows in flight")
+
+
+def _print_limits(limits: MachineLimits) -> None:
+    print_line()
+    headers = ["memory", "cache"]
+    reads = [(each.num_threads, each.bandwidth) for each in limits.reads]
+    shown = [[str(n), f"{b.memory_bytes_per_s / 1e9:.1f}", f"{b.cache_bytes_per_s / 1e9:.1f}"] for n, b in reads]
+    print_table(["GB/s by threads", *headers], shown, right=headers)
+    print_line()
+    rates = {(rate.weight_type, rate.num_rows): rate.macs_per_s for rate in limits.products}
+    headers = [f"x{num_rows}" for num_rows in LIMIT_ROWS]
+    types = dict.fromkeys(rate.weight_type for rate in limits.products)
+    rows = [[name, *(f"{rates[name, n] / 1e9:.1f}" for n in LIMIT_ROWS)] for name in types]
+    print_table(["GMAC/s, kernels alone", *headers], rows, right=headers)

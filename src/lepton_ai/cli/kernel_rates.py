@@ -12,6 +12,7 @@ import numpy as np
 from lepton_ai.backends.base import Float32Array, StepInputs
 from lepton_ai.backends.cpu.backend import CpuBackend
 from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.backends.cpu.executable import CpuExecutable, CpuKVCache
 from lepton_ai.config import Limits, Policy
 from lepton_ai.graph import ops
 from lepton_ai.graph.graph import Graph
@@ -23,10 +24,13 @@ from lepton_ai.weights.store import StoredTensor
 NUM_ROWS = (1, 64)
 """Rows in flight: one request that decodes, and a piece of a prompt."""
 
+LIMIT_ROWS = (1, 2, 4, 8, 16, 64, 512)
+"""Those that limits are measured for."""
+
 _NUM_INPUTS = 1024
-# One row is soon done: with few outputs, waking the threads would be measured.
-_NUM_OUTPUTS = {1: 4096, 64: 1024}
-_CACHE_BYTES, _MEMORY_BYTES = 4 << 20, 256 << 20
+# Few rows are soon done: with few outputs, waking the threads would be measured.
+_NUM_OUTPUTS, _NUM_OUTPUTS_OF_FEW, _FEW_ROWS = 1024, 4096, 16
+_CACHE_BYTES_OF_THREAD, _MEMORY_BYTES = 1 << 20, 256 << 20
 _MIN_SECONDS, _MIN_PASSES = 0.05, 2
 # A small buffer is read in less time than the system gives to somebody else: one of many is not disturbed.
 _CACHE_TRIALS = 20
@@ -43,13 +47,30 @@ class Bandwidth:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadBandwidth:
+    """That of so many threads."""
+
+    num_threads: int
+    bandwidth: Bandwidth
+
+
+@dataclass(frozen=True, slots=True)
 class KernelRate:
-    """Multiply-adds a second of one linear layer at ``num_rows``, the quantising of its input included."""
+    """Multiply-adds a second of one linear layer at ``num_rows``: the quantising of its input included, or, as a limit,
+    its kernel alone."""
 
     weight_type: str
     isa: str
     num_rows: int
     macs_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MachineLimits:
+    """What no step can exceed: reads by number of threads, products by weight type and rows."""
+
+    reads: Sequence[ThreadBandwidth]
+    products: Sequence[KernelRate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +95,24 @@ class _OneTensor:
         pass
 
 
-def measure_bandwidth(device: CpuDevice) -> Bandwidth:
-    """Read a buffer that no cache holds, and a small one."""
-    cached = max(device.measure_read_bandwidth(_CACHE_BYTES) for _ in range(_CACHE_TRIALS))
-    return Bandwidth(device.measure_read_bandwidth(_MEMORY_BYTES), cached)
+def measure_bandwidth(device: CpuDevice, memory_bytes: int = _MEMORY_BYTES) -> Bandwidth:
+    """Read a buffer that no cache holds, or one of ``memory_bytes``, and one that fits each core's own cache."""
+    small = _CACHE_BYTES_OF_THREAD * device.num_threads
+    cached = max(device.measure_read_bandwidth(small) for _ in range(_CACHE_TRIALS))
+    return Bandwidth(device.measure_read_bandwidth(memory_bytes), cached)
+
+
+def measure_limits(isa: str, num_threads: int) -> MachineLimits:
+    """The limits of up to ``num_threads``; those of products are of all, on one instruction set."""
+    devices = [CpuDevice(num_threads=count, isa=isa) for count in range(1, num_threads + 1)]
+    reads = [ThreadBandwidth(device.num_threads, measure_bandwidth(device)) for device in devices]
+    backend = CpuBackend(devices[-1])
+    products = [
+        KernelRate(weight_type.value, isa, num_rows, measure_product(backend, weight_type, num_rows))
+        for weight_type in WeightType
+        for num_rows in LIMIT_ROWS
+    ]
+    return MachineLimits(reads, products)
 
 
 def measure_kernels(isas: Sequence[str], num_threads: int) -> list[KernelRate]:
@@ -102,17 +137,52 @@ def measure_linear(
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Multiply-adds a second, by ``clock`` (seconds), of a matrix of ``shape`` (outputs, inputs)."""
-    weight = Weight("weight", shape or (_NUM_OUTPUTS[num_rows], _NUM_INPUTS))
+    weight = Weight("weight", shape or _shape(num_rows))
+    executable, inputs, cache = _compile(backend, _linear(weight), weight_type, num_rows, policy)
+
+    def seconds() -> float:
+        start = clock()
+        executable.run(inputs, cache)
+        return clock() - start
+
+    return num_rows * prod(weight.shape) / _best(seconds)
+
+
+def measure_product(backend: CpuBackend, weight_type: WeightType, num_rows: int, policy: Policy = Policy.AUTO) -> float:
+    """Multiply-adds a second of the kernel alone, by the program's clock, its weights in caches."""
+    weight = Weight("weight", _shape(num_rows))
+    graph = _linear(weight, is_enclosed=True)
+    executable, inputs, cache = _compile(backend, graph, weight_type, num_rows, policy)
+    executable.set_timing(enabled=True)
+    index = next(i for i, op in enumerate(executable.ops) if op.op == "linear")
+
+    def seconds() -> float:
+        executable.run(inputs, cache)
+        (_, working), (waiting, _) = executable.take_op_seconds()[index : index + 2]
+        return working + waiting  # until the last thread was through
+
+    return num_rows * prod(weight.shape) / _best(seconds)
+
+
+def _shape(num_rows: int) -> tuple[int, int]:
+    return (_NUM_OUTPUTS_OF_FEW if num_rows < _FEW_ROWS else _NUM_OUTPUTS), _NUM_INPUTS
+
+
+def _compile(
+    backend: CpuBackend, graph: Graph, weight_type: WeightType, num_rows: int, policy: Policy
+) -> tuple[CpuExecutable, StepInputs, CpuKVCache]:
+    (weight,) = graph.weights()
     limits = Limits(max_tokens=num_rows, max_rows=1, max_seqs=1, max_model_len=num_rows)
-    executable = backend.compile(_linear(weight), _OneTensor(weight, weight_type), limits, policy=policy)
-    inputs, cache = _inputs(num_rows, weight.shape[1]), backend.allocate_kv((), ())
-    return num_rows * prod(weight.shape) / _best_seconds(lambda: executable.run(inputs, cache), clock)
+    executable = backend.compile(graph, _OneTensor(weight, weight_type), limits, policy=policy)
+    return executable, _inputs(num_rows, weight.shape[1]), backend.allocate_kv((), ())
 
 
-def _linear(weight: Weight) -> Graph:
+def _linear(weight: Weight, *, is_enclosed: bool = False) -> Graph:
+    """One product; ``is_enclosed`` by ops, so that threads meet before and after it."""
     trace = Trace()
     x = trace.input("x", (symbol("T"), weight.shape[1]), DType.F32)
-    return trace.finish([ops.linear(x, weight, name="y")])
+    y = ops.linear(ops.add(x, x, name="before") if is_enclosed else x, weight, name="y")
+    return trace.finish([ops.add(y, y, name="after") if is_enclosed else y])
 
 
 def _inputs(num_rows: int, num_inputs: int) -> StepInputs:
@@ -129,12 +199,10 @@ def _inputs(num_rows: int, num_inputs: int) -> StepInputs:
     )
 
 
-def _best_seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
-    """The shortest of a few passes: the others were disturbed."""
+def _best(measure: Callable[[], float]) -> float:
+    """The least of a few measurements: the others were disturbed."""
     best, end, num_passes = float("inf"), time.perf_counter() + _MIN_SECONDS, 0
     while num_passes < _MIN_PASSES or time.perf_counter() < end:
-        start = clock()
-        run()
-        best = min(best, clock() - start)
+        best = min(best, measure())
         num_passes += 1
     return best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,8 @@ from lepton_ai.graph.tensor import Q8_GROUP, ROTATION, DType, Tensor, evaluate_s
 LOGITS = "logits"
 """The output that tokens are sampled from."""
 
+MAX_SEGMENTS = 4
+"""Matrices of one record, as in native/step.h."""
 
 _ID_SOURCES = ("token_ids", "positions", "token_type_ids")
 _SPLIT_KEYS = 256  # as in native/kernels/attention.inc.cpp
@@ -41,7 +43,6 @@ _SPLIT_TOKENS = 8
 _SLICE_TOKENS = 1024  # as in native/kernels/head.inc.cpp
 _ROW_BLOCK = 120
 _TILE_PANELS = 2  # the largest of native/kernels/dot_*.h
-_MAX_SEGMENTS = 4  # as in native/step.h
 _QUERY_ROWS = 48
 _KEY_TILE = 64
 _MAX_HEAD_DIM = 256
@@ -59,7 +60,8 @@ class SampleBuffers:
 
 @dataclass(slots=True)
 class EncodedProgram:
-    """Records, and what Python needs to run them. ``keep_alive`` owns memory that records point to."""
+    """Records, and what Python needs to run them. ``owners`` are the nodes that records were made of, None for the
+    choice of tokens; ``keep_alive`` owns memory that records point to."""
 
     encoder: _native.Encoder
     arena_bytes: int
@@ -69,6 +71,7 @@ class EncodedProgram:
     uses: Mapping[str, list[MatrixUse]]
     biases: Mapping[str, AttentionBias]
     keep_alive: list[Float32Array]
+    owners: Sequence[Node | None]
 
 
 def encode(plan: Plan, weights: PackedWeights) -> EncodedProgram:
@@ -79,7 +82,9 @@ def encode(plan: Plan, weights: PackedWeights) -> EncodedProgram:
     inputs = {t.name: _reserve_input(state, t) for t in plan.graph.inputs if t.dtype is DType.F32}
     for node in plan.graph.nodes:
         _ENCODERS[node.op](state, node)
+        state.own_records(node)
     sample = _encode_sample(state)
+    state.own_records(None)
     return EncodedProgram(
         state.encoder,
         state.arena_bytes,
@@ -89,6 +94,7 @@ def encode(plan: Plan, weights: PackedWeights) -> EncodedProgram:
         state.uses,
         state.biases,
         state.keep_alive,
+        state.owners,
     )
 
 
@@ -161,8 +167,8 @@ def _linear(state: EncodingState, node: Node) -> None:
     parts = list(segment_weights(node))
     y_type = node.outputs[0].dtype
     panels = _unit_panels(y_type) * len(parts) if isinstance(node.attrs, ActivatedLinearAttrs) else _TILE_PANELS
-    for first in range(0, len(parts), _MAX_SEGMENTS):
-        chosen = parts[first : first + _MAX_SEGMENTS]
+    for first in range(0, len(parts), MAX_SEGMENTS):
+        chosen = parts[first : first + MAX_SEGMENTS]
         terms = [segment.num_terms for segment, _, _ in chosen]
         state.need_scratch(panels * _ROW_BLOCK * 64)
         state.encoder.linear(
@@ -176,7 +182,7 @@ def _linear(state: EncodingState, node: Node) -> None:
                 )
                 for i, (segment, matrix, bias) in enumerate(chosen)
             ],
-            y=[state.place(t) for t in node.outputs[first : first + _MAX_SEGMENTS]],
+            y=[state.place(t) for t in node.outputs[first : first + MAX_SEGMENTS]],
             x=state.place(x),
             terms=terms,
             activation=node.attrs.kind.value if isinstance(node.attrs, ActivatedLinearAttrs) else None,

@@ -48,6 +48,11 @@ class EncodingState:
     uses: dict[str, list[MatrixUse]] = field(default_factory=dict)
     biases: dict[str, AttentionBias] = field(default_factory=dict)
     keep_alive: list[Float32Array] = field(default_factory=list)
+    owners: list[Node | None] = field(default_factory=list)
+
+    def own_records(self, node: Node | None) -> None:
+        """Note that the records since the last call are those of ``node``; None stands for the choice of tokens."""
+        self.owners += [node] * (len(self.encoder) - len(self.owners))
 
     def place(self, tensor: Tensor) -> Place:
         """Where the tensor lies in the arena."""

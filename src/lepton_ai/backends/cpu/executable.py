@@ -25,6 +25,7 @@ from lepton_ai.backends.cpu.encode import EncodedProgram, encode
 from lepton_ai.backends.cpu.encoding_state import Place
 from lepton_ai.backends.cpu.memory import MemoryBudget
 from lepton_ai.backends.cpu.packing import PackedMatrix, PackedWeights, pack_matrix
+from lepton_ai.backends.cpu.work import CpuOp, describe_ops
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.graph.attrs import KVSpec, kv_groups
 from lepton_ai.graph.node import Node
@@ -107,6 +108,16 @@ class CpuExecutable:
         """Bytes of the activation arena, working buffers of ops included."""
         return self._arena.nbytes
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the packed matrices."""
+        return sum(matrix.data.nbytes for matrix in self._weights.matrices.values())
+
+    @property
+    def ops(self) -> tuple[CpuOp, ...]:
+        """What a step runs, in order, and how much work it is."""
+        return describe_ops(self.plan.graph, self._encoded.owners, self._weights)
+
     def run(self, inputs: StepInputs, cache: KVCache) -> FinishedStep:
         """Run one step on the calling thread and the device's; the GIL is released meanwhile."""
         assert isinstance(cache, CpuKVCache)
@@ -148,6 +159,11 @@ class CpuExecutable:
     def take_seconds(self) -> dict[str, float]:
         """Seconds by kind of op since the last call; zero until ``set_timing``."""
         return dict(zip(OP_KINDS, self._program.take_seconds(), strict=True))
+
+    def take_op_seconds(self) -> list[tuple[float, float]]:
+        """Seconds of each of ``ops`` since they, or those by kind, were taken: waiting for other threads before it, and
+        working."""
+        return self._program.take_op_seconds()
 
     def set_timing(self, *, enabled: bool) -> None:
         """Measure the ops of each step from now on, at about 50 ns an op."""

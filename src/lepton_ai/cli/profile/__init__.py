@@ -1,0 +1,1 @@
+"""``lepton bench --profile``: where the time of a step goes, beside its limit."""
