@@ -115,7 +115,7 @@ def bench(
 
     With --profile, steps of 1 request and of --concurrency (16) that decode, and those that read --repeat prompts, are
     taken apart: what each op moves and multiplies, its time, and what that would take at the rates of `lepton doctor
-    --limits`. Figures are means over the faster half of the steps.
+    --limits`. Figures are means over the fastest quarter of the steps.
 
     \b
     Examples:
@@ -126,10 +126,8 @@ def bench(
     """
     if trace is not None:
         lengths = {"prompt-tokens": prompt_tokens, "output-tokens": output_tokens}
-        _refuse_beside_trace(lengths | {"concurrency": concurrency, "repeat": repeat})
+        _refuse_beside_trace(lengths | {"concurrency": concurrency, "repeat": repeat, "profile": profile or None})
         check_trace_path(trace)
-        if profile:
-            raise InvalidRequest("--profile: expected none with --trace, which has a load of its own", param="profile")
     options = _Options(
         model=model,
         prompt_tokens=prompt_tokens or _PROMPT_TOKENS,
@@ -144,17 +142,23 @@ def bench(
     )
     if profile:
         _profile(options, output_tokens or _OUTPUT_TOKENS, as_json=json)
-        return
-    if trace is not None:
-        result = _trace(options, trace)
-    elif isinstance(_read(options), EncoderModel):
-        if output_tokens is not None:
-            raise InvalidRequest("--output-tokens: expected none for an encoder", param="output_tokens")
-        result = _bench_encoder(options)
     else:
-        result = _bench_decoder(options, output_tokens or _OUTPUT_TOKENS)
+        _report(_measured(options, output_tokens, trace), as_json=json)
+
+
+def _measured(options: _Options, output_tokens: int | None, trace: Path | None) -> dict[str, object]:
+    if trace is not None:
+        return _trace(options, trace)
+    if not isinstance(_read(options), EncoderModel):
+        return _bench_decoder(options, output_tokens or _OUTPUT_TOKENS)
+    if output_tokens is not None:
+        raise InvalidRequest("--output-tokens: expected none for an encoder", param="output_tokens")
+    return _bench_encoder(options)
+
+
+def _report(result: dict[str, object], *, as_json: bool) -> None:
     result["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if json:
+    if as_json:
         print_json(result)
     else:
         _print_lines(result)

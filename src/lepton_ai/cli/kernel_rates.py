@@ -31,9 +31,9 @@ _NUM_INPUTS = 1024
 # Few rows are soon done: with few outputs, waking the threads would be measured.
 _NUM_OUTPUTS, _NUM_OUTPUTS_OF_FEW, _FEW_ROWS = 1024, 4096, 16
 _CACHE_BYTES_OF_THREAD, _MEMORY_BYTES = 1 << 20, 256 << 20
-_MIN_SECONDS, _MIN_PASSES = 0.05, 2
+_MIN_SECONDS, _MIN_SECONDS_OF_LIMIT, _MIN_PASSES = 0.05, 0.15, 2
 # A small buffer is read in less time than the system gives to somebody else: one of many is not disturbed.
-_CACHE_TRIALS = 20
+_CACHE_TRIALS, _MEMORY_TRIALS = 20, 5
 # As an f16 scale, as an f32 value and as codes, a byte that gives ordinary numbers: no NaN, no subnormal.
 _FILLER = 0x2E
 
@@ -99,7 +99,7 @@ def measure_bandwidth(device: CpuDevice, memory_bytes: int = _MEMORY_BYTES) -> B
     """Read a buffer that no cache holds, or one of ``memory_bytes``, and one that fits each core's own cache."""
     small = _CACHE_BYTES_OF_THREAD * device.num_threads
     cached = max(device.measure_read_bandwidth(small) for _ in range(_CACHE_TRIALS))
-    return Bandwidth(device.measure_read_bandwidth(memory_bytes), cached)
+    return Bandwidth(max(device.measure_read_bandwidth(memory_bytes) for _ in range(_MEMORY_TRIALS)), cached)
 
 
 def measure_limits(isa: str, num_threads: int) -> MachineLimits:
@@ -161,7 +161,7 @@ def measure_product(backend: CpuBackend, weight_type: WeightType, num_rows: int,
         (_, working), (waiting, _) = executable.take_op_seconds()[index : index + 2]
         return working + waiting  # until the last thread was through
 
-    return num_rows * prod(weight.shape) / _best(seconds)
+    return num_rows * prod(weight.shape) / _best(seconds, _MIN_SECONDS_OF_LIMIT)
 
 
 def _shape(num_rows: int) -> tuple[int, int]:
@@ -199,9 +199,9 @@ def _inputs(num_rows: int, num_inputs: int) -> StepInputs:
     )
 
 
-def _best(measure: Callable[[], float]) -> float:
+def _best(measure: Callable[[], float], min_seconds: float = _MIN_SECONDS) -> float:
     """The least of a few measurements: the others were disturbed."""
-    best, end, num_passes = float("inf"), time.perf_counter() + _MIN_SECONDS, 0
+    best, end, num_passes = float("inf"), time.perf_counter() + min_seconds, 0
     while num_passes < _MIN_PASSES or time.perf_counter() < end:
         best = min(best, measure())
         num_passes += 1

@@ -9,7 +9,7 @@ from lepton_ai.backends.cpu.work import CpuOp, Product, StepShape, Work
 from lepton_ai.cli.kernel_rates import Bandwidth
 from lepton_ai.cli.profile.limits import Bound, StepLimits
 from lepton_ai.cli.profile.recorder import RecordedStep
-from lepton_ai.cli.profile.summary import faster_half, summarize
+from lepton_ai.cli.profile.summary import fastest_quarter, summarize
 from lepton_ai.config import Limits, Policy
 from lepton_ai.weights.formats import WeightType
 
@@ -71,6 +71,6 @@ def test_waiting_belongs_to_the_last_op_that_ran(ops: tuple[CpuOp, ...]) -> None
     assert [second.seconds, second.waiting_s] == pytest.approx([0.001, 0.0])
 
 
-def test_the_faster_half() -> None:
+def test_the_fastest_quarter() -> None:
     steps = [RecordedStep(SHAPE, wall_s=wall, call_s=0.0, op_seconds=[]) for wall in (3.0, 1.0, 5.0, 2.0, 4.0)]
-    assert [step.wall_s for step in faster_half(steps)] == [1.0, 2.0, 3.0]
+    assert [step.wall_s for step in fastest_quarter(steps)] == [1.0, 2.0]

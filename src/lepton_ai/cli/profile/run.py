@@ -11,7 +11,7 @@ from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.cpu.executable import CpuExecutable
 from lepton_ai.cli.profile.limits import StepLimits, measure_step_limits
 from lepton_ai.cli.profile.recorder import RecordedStep, StepRecorder
-from lepton_ai.cli.profile.summary import StepProfile, faster_half, summarize
+from lepton_ai.cli.profile.summary import StepProfile, fastest_quarter, summarize
 from lepton_ai.cli.random_prompts import RandomPrompts
 from lepton_ai.engine.decoder import Decoder
 from lepton_ai.engine.generator import Generator
@@ -141,5 +141,5 @@ def _summarize(
         weight_bytes=executable.weight_bytes,
         policy=decoder.policy,
     )
-    steps = (summarize(title, faster_half(steps), ops, limits) for title, steps in kinds.items())
+    steps = (summarize(title, fastest_quarter(steps), ops, limits) for title, steps in kinds.items())
     return ModelProfile(tuple(steps), limits)
