@@ -29,6 +29,7 @@ from lepton_ai.serve.life.state import Life, Phase
 from lepton_ai.serve.life.supervisor import Supervisor
 from lepton_ai.serve.life.work import Desk
 from lepton_ai.serve.served_model import ServedModel
+from lepton_ai.serve.server import installer
 from lepton_ai.serve.server_limits import ServerLimits
 from lepton_ai.serve.service import Service
 from lepton_ai.weights.sources.progress import NoProgress
@@ -116,11 +117,7 @@ class Running:
 
     def _install(self, engine: RunningEngine) -> None:
         self.engine = engine
-        for name, llm in engine.llms.items():
-            if name in self.served:
-                self.served[name].replace(llm)
-            else:
-                self.served[name] = ServedModel(name, llm, self.desk)
+        installer(self.served, self.desk)(engine)
 
 
 def app_without_models(keys: KeyRing | None = None, life: Life | None = None) -> FastAPI:

@@ -100,7 +100,7 @@ async def serve(options: ServeOptions, on_ready: Callable[[Service, int], None])
         config = BoundedConfig(app, options.limits.bounds, None if access.tls is None else access.tls.context)
         await stack.enter_async_context(upkeep(access, access_log))
         http = await stack.enter_async_context(HttpServer(config, sockets))
-        starter, install = _engine_starter(options), _installer(models, desk)
+        starter, install = _engine_starter(options), installer(models, desk)
         supervisor = await stack.enter_async_context(Supervisor(starter, install, desk.life, life))
         await supervisor.start()
         await stack.enter_async_context(monitoring(monitor, options.monitoring))
@@ -116,7 +116,7 @@ def _make_desk(options: ServeOptions) -> Desk:
     return Desk(Admission(options.limits.admission, num_seats=num_seats), Life(Phase.STARTING))
 
 
-def _installer(models: dict[str, ServedModel], desk: Desk) -> Callable[[RunningEngine], None]:
+def installer(models: dict[str, ServedModel], desk: Desk) -> Callable[[RunningEngine], None]:
     """Puts the models of an engine in the place of those of the one before."""
 
     def install(engine: RunningEngine) -> None:

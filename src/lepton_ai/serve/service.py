@@ -18,6 +18,7 @@ from lepton_ai.engine.stream import Stream
 from lepton_ai.errors import InvalidRequest, ModelNotFound
 from lepton_ai.serve.caller import Caller
 from lepton_ai.serve.http.errors import ClientLeft
+from lepton_ai.serve.http.sse import until_left
 from lepton_ai.serve.http.tally import tally_of
 from lepton_ai.serve.life.state import Life
 from lepton_ai.serve.served_model import ServedModel
@@ -83,7 +84,7 @@ def naming_constraint(name: str) -> Iterator[None]:
 async def while_connected(request: Request, work: Awaitable[ResultT]) -> ResultT:
     """The result of ``work``, which is cancelled when the client leaves. Raises ClientLeft then."""
     task = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnect(request))
+    leaving = asyncio.ensure_future(until_left(request.receive))
     try:
         await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -94,11 +95,6 @@ async def while_connected(request: Request, work: Awaitable[ResultT]) -> ResultT
         if not task.done():
             task.cancel()
             await asyncio.wait((task,))
-
-
-async def _disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def merged(streams: Sequence[Stream]) -> AsyncGenerator[tuple[int, Chunk], None]:

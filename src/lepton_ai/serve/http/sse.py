@@ -29,6 +29,12 @@ def event(content: object) -> bytes:
     return b"data: " + msgspec.json.encode(content) + b"\n\n"
 
 
+async def until_left(receive: Receive) -> None:
+    """Wait until the client of a request, whose body was read, has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 class EventStream(Response):
     """Sends what ``events`` yields. A comment now and then tells proxies that a long prompt is not a dead connection.
 
@@ -60,8 +66,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _wait_for_leave(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await until_left(receive)
         self._leave()
 
     async def _ping(self, send: Send) -> None:
