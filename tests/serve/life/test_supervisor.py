@@ -132,6 +132,34 @@ def test_a_silent_engine_is_ended_and_replaced() -> None:
     Stage(engine_timeout_s=0.02).run(work)
 
 
+@pytest.mark.parametrize("num_turns", range(5))
+def test_who_is_cancelled_as_an_answer_comes_ends(num_turns: int) -> None:
+    async def main() -> None:
+        stage = Stage(engine_timeout_s=1000.0)
+        async with stage.supervisor:
+            await stage.supervisor.start()
+            (engine,) = stage.engines
+            pongs: list[Future[object]] = []
+
+            def ping() -> Future[object]:
+                pongs.append(Future())
+                pongs[-1].set_running_or_notify_cancel()
+                return pongs[-1]
+
+            engine.ping = ping  # type: ignore[method-assign]
+            watching = asyncio.create_task(stage.supervisor.watch())
+            await stage.until(lambda: bool(pongs))
+            await asyncio.sleep(0)
+            pongs[0].set_result(None)
+            for _ in range(num_turns):
+                await asyncio.sleep(0)
+            watching.cancel()
+            await asyncio.wait((watching,), timeout=5)
+            assert watching.cancelled()
+
+    asyncio.run(main())
+
+
 def test_a_start_that_fails_is_tried_again_later() -> None:
     async def work(stage: Stage) -> None:
         stage.failures = [InvalidModel("gone"), InvalidModel("still gone")]

@@ -115,9 +115,15 @@ class Supervisor(Generic[EngineT]):
     async def _answers(self, engine: EngineT) -> bool:
         """False if an engine that has not ended gives no sign of life."""
         try:
-            await asyncio.wait_for(asyncio.wrap_future(engine.ping()), self._timeout_s)
-        except asyncio.TimeoutError:
-            return False
+            answer = asyncio.wrap_future(engine.ping())
+            try:
+                # Not ``wait_for``: before Python 3.12, who is cancelled as the answer comes would go on.
+                await asyncio.wait((answer,), timeout=self._timeout_s)
+                if not answer.done():
+                    return False
+                answer.result()
+            finally:
+                answer.cancel()
         except LeptonError:
             pass  # it has ended, and ``ended`` says why
         return True
