@@ -19,6 +19,8 @@ import pytest
 from tests.engine.tiny_gguf import tiny_gguf
 from tests.serve.asking import LONG, Asked, Ending, wait_until
 
+from lepton_ai.huge_pages import with_huge_pages
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -93,6 +95,14 @@ def ask_and_begin(served: Served, n: int) -> list[Asked]:
     for each in asked[4:]:
         assert each.head().status == 200
     return asked
+
+
+def test_it_runs_in_huge_pages_where_there_are_any(started: Served) -> None:
+    wanted = with_huge_pages({})
+    for pid in (started.process.pid, started.worker):
+        environ = dict(line.partition("=")[::2] for line in Path(f"/proc/{pid}/environ").read_text().split("\0"))
+        assert {name: environ.get(name) for name in wanted} == wanted
+        assert wanted or "PYTHONMALLOC" not in environ
 
 
 def test_what_was_accepted_is_finished(started: Served, pool: ThreadPoolExecutor) -> None:

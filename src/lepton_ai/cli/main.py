@@ -18,6 +18,7 @@ import typer
 from lepton_ai.cli.output import print_json, print_line, printable
 from lepton_ai.cli.verbs import VERBS, join_verb
 from lepton_ai.errors import InvalidRequest, LeptonError
+from lepton_ai.huge_pages import restart_with_huge_pages
 from lepton_ai.version import __version__
 
 # The base of typer's usage errors; it has a public name in its newest releases only.
@@ -50,6 +51,8 @@ def run() -> NoReturn:
     """
     # No verb multiplies matrices with NumPy, whose threads would spin beside those that run the model.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if Invocation.parse(sys.argv[1:]).args[:1] == ("serve",):
+        restart_with_huge_pages()
     status = main(sys.argv[1:])
     with suppress(OSError):  # ``main`` reported what cannot be written
         sys.stdout.flush()

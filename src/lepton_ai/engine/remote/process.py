@@ -20,6 +20,7 @@ from lepton_ai.engine.remote.connection import Connection
 from lepton_ai.engine.remote.link import Link
 from lepton_ai.engine.remote.messages import Command, Event, Loaded, LoadModel, Ping
 from lepton_ai.errors import InvalidRequest, LeptonError
+from lepton_ai.huge_pages import with_huge_pages
 from lepton_ai.weights.sources.progress import Progress
 
 OptionValue: TypeAlias = bool | int | str | Policy | Sequence[str] | None
@@ -106,7 +107,7 @@ class EngineProcess:
 def _environment() -> dict[str, str]:
     """That of this process, but for its secret; and a file in the working directory does not pass for a module."""
     kept = {name: value for name, value in os.environ.items() if name != "LEPTON_API_KEY"}
-    return kept | {"PYTHONSAFEPATH": "1"}
+    return with_huge_pages(kept) | {"PYTHONSAFEPATH": "1"}
 
 
 def _plain(value: OptionValue) -> bool | int | str | list[str] | None:
