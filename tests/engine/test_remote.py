@@ -181,6 +181,40 @@ def test_messages_come_whole_however_they_are_cut(ends: tuple[Link[Command, Comm
         link.receive(wait=True)
 
 
+def test_what_is_sent_at_once_takes_no_waiting(ends: tuple[Link[Command, Command], socket.socket]) -> None:
+    link, other = ends
+    reader: Link[Command, Command] = Link(other, msgspec.msgpack.Decoder(Command).decode)
+    short, long = (Submit("m", [9], b"\0" * size, {}, RequestOptions()) for size in (3000, 5000))
+    assert not link.send_now(long)
+    assert link.send_now(short) and reader.receive(wait=True) == [short]
+    num_sent = 0
+    while link.send_now(short):  # until the other end would have to read
+        num_sent += 1
+    assert num_sent > 3
+    received: list[Command] = []
+    while len(received) < num_sent:
+        received += reader.receive(wait=True)
+    assert received == [short] * num_sent
+    assert link.send_now(short) and reader.receive(wait=True) == [short]
+    other.close()
+    with pytest.raises(LinkClosed):
+        link.send_now(short)
+
+
+def test_who_sends_at_once_does_not_wait_for_who_waits(ends: tuple[Link[Command, Command], socket.socket]) -> None:
+    link, other = ends
+    reader: Link[Command, Command] = Link(other, msgspec.msgpack.Decoder(Command).decode)
+    large = Submit("m", [9], b"\0" * (8 << 20), {}, RequestOptions())
+    thread = threading.Thread(target=link.send, args=(large,))
+    thread.start()
+    wait_until(lambda: not link.send_now(Cancel([1])))
+    received: list[Command] = []
+    while large not in received:
+        received += reader.receive(wait=True)
+    thread.join()
+    assert link.send_now(Cancel([2]))
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
-from starlette.types import Message
+from starlette.types import Message, Scope
 
 from lepton_ai.errors import EngineDied
 from lepton_ai.serve.http import sse
@@ -77,3 +77,33 @@ def test_who_leaves_is_told_of_once() -> None:
 
     bodies, num_leaves = run(events(), left)
     assert bodies == [b"data: 1\n\n", b""] and num_leaves == 1
+
+
+def test_pieces_go_by_their_own_way() -> None:
+    async def events() -> AsyncGenerator[bytes, None]:
+        yield b"data: 1\n\n"
+        raise EngineDied("gone")
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    whole: list[Message] = []
+    pieces: list[Message] = []
+
+    async def send(message: Message) -> None:
+        whole.append(message)
+
+    async def send_piece(message: Message) -> None:
+        pieces.append(message)
+
+    async def main() -> None:
+        scope: Scope = {"type": "http", "state": {}}
+        sse.send_pieces_by(send_piece, scope)
+        await asyncio.wait_for(sse.EventStream(events(), lambda: None)(scope, receive, send), 30)
+
+    asyncio.run(main())
+    assert [message["type"] for message in whole] == ["http.response.start", "http.response.body"]
+    assert whole[1]["body"] == b"" and not whole[1]["more_body"]
+    assert [message["body"][:8] for message in pieces] == [b"data: 1\n", b'data: {"']
+    assert all(message["more_body"] for message in pieces)

@@ -120,12 +120,11 @@ class SamplingParams:
 
     def _set_float(self, name: str, low: float, high: float, *, above_low: bool = False) -> None:
         value = getattr(self, name)
-        bracket = "(" if above_low else "["
-        expected = f"{name}: expected a number in {bracket}{low:g}, {high:g}], got {value!r}"
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise InvalidRequest(expected, param=name)
-        number = float(value)
-        if not math.isfinite(number) or not low <= number <= high or (above_low and number == low):
+        is_number = isinstance(value, (float, numbers.Real)) and not isinstance(value, bool)
+        number = float(value) if is_number else math.nan
+        if not low <= number <= high or (above_low and number == low):
+            bracket = "(" if above_low else "["
+            expected = f"{name}: expected a number in {bracket}{low:g}, {high:g}], got {value!r}"
             raise InvalidRequest(expected, param=name)
         object.__setattr__(self, name, number)
 
@@ -138,7 +137,7 @@ class SamplingParams:
 
 
 def _checked_int(name: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not low <= int(value) <= high:
+    if isinstance(value, bool) or not isinstance(value, (int, numbers.Integral)) or not low <= int(value) <= high:
         raise InvalidRequest(f"{name}: expected an integer in [{low}, {high}], got {value!r:.40}", param=name)
     return int(value)
 

@@ -41,10 +41,8 @@ def create_app(
     app.state.service = service
     app.state.monitor = monitor or Monitor(service)
     app.state.long_bodies = asyncio.Lock()
-    for routes in (chat, completions, embeddings, models, ready):
-        app.include_router(routes.router)
-    if has_metrics:
-        app.include_router(metrics.router)
+    for routes in (chat, completions, embeddings, models, ready, *((metrics,) if has_metrics else ())):
+        app.router.routes.extend(routes.router.routes)  # a router within a router takes a while to find its way
     app.openapi = document_of(app, has_keys=access.keys is not None)  # type: ignore[method-assign]  # as its makers advise
     add_handlers(app)
     # The last is the outermost: browsers are told that they may ask, and read errors, before a key is needed.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lepton_ai.engine.answer_reader import AnswerChunk, AnswerReader
 from lepton_ai.engine.outputs import Usage
 from lepton_ai.engine.stream import Stream
-from lepton_ai.serve.http.sse import DONE, event
+from lepton_ai.serve.http.sse import DONE
 from lepton_ai.serve.protocol.answers import Head, Json, chat_choice, chat_end, chat_piece, chat_start, usage_of
 from lepton_ai.serve.protocol.logprobs import LogprobsWriter
 from lepton_ai.serve.protocol.message import DeltaWriter, MessageWriter
@@ -87,15 +87,15 @@ async def whole_answer(plan: AnswerPlan, streams: Sequence[Stream], head: Head) 
 async def answer_events(plan: AnswerPlan, streams: Sequence[Stream], head: Head) -> AsyncGenerator[bytes, None]:
     """The same as events, as it comes."""
     for index in range(len(streams)):
-        yield event(head.piece([chat_start(index, None)]))
+        yield head.event([chat_start(index, None)])
     choices = [_ChoiceWriter(plan, index) for index in range(len(streams))]
     tokens = _Tokens(plan)
     async for index, chunk in _chunks(plan, streams):
         for piece in choices[index].pieces(chunk):
-            yield event(head.piece([piece]))
+            yield head.event([piece])
         tokens.add(chunk)
     if head.has_usage:
-        yield event(head.piece([], tokens.usage()))
+        yield head.event([], tokens.usage())
     yield DONE
 
 

@@ -42,7 +42,7 @@ class StopMatcher:
     Raises InvalidRequest for a stop string that is empty or not a string.
     """
 
-    __slots__ = ("_held", "_matched", "_searches")
+    __slots__ = ("_held", "_searches", "matched")
 
     def __init__(self, stop_strings: Sequence[str]) -> None:
         if isinstance(stop_strings, str):
@@ -52,16 +52,12 @@ class StopMatcher:
                 raise InvalidRequest(f"stop: expected non-empty strings, got {stop!r}", param="stop")
         self._searches = [_Search(stop) for stop in stop_strings]
         self._held = ""
-        self._matched: str | None = None
-
-    @property
-    def matched(self) -> str | None:
+        self.matched: str | None = None
         """The stop string that was found."""
-        return self._matched
 
     def feed(self, piece: str) -> str:
         """The text that is now known to come before any stop string. Nothing more once one was found."""
-        if self._matched is not None or not piece:
+        if self.matched is not None or not piece:
             return ""
         if not self._searches:
             return piece
@@ -71,12 +67,12 @@ class StopMatcher:
             held = 0
             for search in self._searches:
                 length = search.step(char)
-                if length == len(search.pattern) and length > len(self._matched or ""):
-                    self._matched = search.pattern
+                if length == len(search.pattern) and length > len(self.matched or ""):
+                    self.matched = search.pattern
                 held = max(held, length)
-            if self._matched is not None:
+            if self.matched is not None:
                 self._held = ""
-                return text[: end - len(self._matched)]
+                return text[: end - len(self.matched)]
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
 

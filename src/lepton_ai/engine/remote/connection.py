@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from lepton_ai.engine.generation import Generation, TextDecoder
 from lepton_ai.engine.observer import GenerationObserver
@@ -35,9 +36,6 @@ from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.errors import EngineDied, InvalidRequest, LeptonError, rebuild
 from lepton_ai.weights.sources.progress import Progress
 
-if TYPE_CHECKING:
-    import asyncio
-
 
 class RemoteGeneration(Generation):
     """A generation and the number under which the process knows it; ``observer`` is told of its tokens.
@@ -61,7 +59,7 @@ class RemoteGeneration(Generation):
         self.max_unread = max_unread
         self.observer = observer
         self.is_paused = False
-        self.waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self.waiters: list[asyncio.Future[None]] = []
 
     @property
     def num_siblings(self) -> int:
@@ -86,7 +84,7 @@ class _Loading(NamedTuple):
 
 
 class Connection:
-    """Two threads: one sends what any other puts in a queue, so that nobody waits, one receives.
+    """Two threads: one receives, one sends what others put in a queue where they would have to wait themselves.
 
     The receiving one also makes text of tokens, and finds stop strings. Made with a connected ``link``; ``describe``
     says what became of a process whose end of it is closed.
@@ -96,7 +94,8 @@ class Connection:
         self._link = link
         self._describe = describe
         self._outgoing: SimpleQueue[Command | None] = SimpleQueue()
-        self._news = threading.Condition()  # guards what follows
+        self._lock = threading.Lock()  # guards what follows
+        self._news = threading.Condition(self._lock)
         self._last_id = 0
         self._generations: dict[int, RemoteGeneration] = {}
         self._replies: dict[int, Future[Event]] = {}
@@ -121,7 +120,7 @@ class Connection:
 
     def new_ids(self, count: int) -> list[int]:
         """Numbers that were never used, one after the other."""
-        with self._news:
+        with self._lock:
             first = self._last_id + 1
             self._last_id += count
         return list(range(first, first + count))
@@ -129,7 +128,7 @@ class Connection:
     def load(self, command: LoadModel, progress: Progress) -> Future[Loaded]:
         """Ask for a model. The future raises what loading it raised."""
         future: Future[Loaded] = Future()
-        with self._news:
+        with self._lock:
             self._check_open()
             self._loading[command.name] = _Loading(future, progress)
         self._outgoing.put(command)
@@ -138,12 +137,14 @@ class Connection:
     def ask(self, id_: int, command: Command, generations: list[RemoteGeneration] | None = None) -> Future[Event]:
         """Send a command that is answered under ``id_``; tokens of ``generations`` come after the answer."""
         future: Future[Event] = Future()
-        with self._news:
+        future.set_running_or_notify_cancel()  # so that the answer never comes to one that was cancelled
+        with self._lock:
             self._check_open()
             self._replies[id_] = future
             for generation in generations or ():
                 self._generations[generation.id] = generation
-        self._outgoing.put(command)
+        if not self._sends_now(command):
+            self._outgoing.put(command)
         return future
 
     def wait(self, generation: RemoteGeneration) -> None:
@@ -158,14 +159,11 @@ class Connection:
 
     async def wait_async(self, generation: RemoteGeneration) -> None:
         """The same for a coroutine."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        with self._news:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._lock:
             if generation.has_news:
                 return
-            generation.waiters.append((loop, future))
+            generation.waiters.append(future)
         await future
 
     def was_read(self, generation: RemoteGeneration) -> None:
@@ -180,7 +178,7 @@ class Connection:
 
     def fail(self, generation: RemoteGeneration, error: LeptonError) -> None:
         """End a generation with an error, here at once and soon in the process. One that has ended is left alone."""
-        with self._news:
+        with self._lock:
             if self._generations.pop(generation.id, None) is None:
                 return
             generation.fail(error)
@@ -206,6 +204,12 @@ class Connection:
         if self._end is not None:
             raise self._end
 
+    def _sends_now(self, command: Command) -> bool:
+        """Send a command that nothing in the queue must come before: waking a thread for it takes as long as it."""
+        with suppress(LinkClosed, ProtocolError, OverflowError, TypeError, ValueError):  # the thread deals with these
+            return self._link.send_now(command)
+        return False
+
     def _send_all(self) -> None:
         with suppress(LinkClosed):  # the receiving thread notices too
             while (command := self._outgoing.get()) is not None:
@@ -220,7 +224,7 @@ class Connection:
         try:
             while True:
                 events = self._link.receive(wait=True)
-                with self._news:
+                with self._lock:
                     self._received_at = time.monotonic()
                     for event in events:
                         self._take(event)
@@ -253,9 +257,7 @@ class Connection:
             case LoadFailed(name, error):
                 self._loading.pop(name).future.set_exception(rebuild(error.code, error.message, error.param))
             case _:
-                reply = self._replies.pop(event.id)
-                if not reply.done():  # a coroutine that was cancelled wants no answer
-                    reply.set_result(event)
+                self._replies.pop(event.id).set_result(event)
 
     def _take_token(self, token: Token) -> None:
         generation = self._generations.get(token.id)
@@ -281,7 +283,7 @@ class Connection:
     def _refuse(self, id_: int, error: LeptonError) -> None:
         """What was asked is refused, with all its generations, or one generation failed under way."""
         reply = self._replies.pop(id_, None)
-        if reply is not None and not reply.done():
+        if reply is not None:
             reply.set_exception(error)
         first = self._generations.get(id_)
         count = 1 if reply is None or first is None else first.num_siblings
@@ -294,7 +296,7 @@ class Connection:
 
     def _fail(self, end: LeptonError) -> None:
         """Nothing comes any more: tell everyone who waits. The first reason stays."""
-        with self._news:
+        with self._lock:
             if self._end is not None:
                 return
             self._end = end
@@ -307,8 +309,7 @@ class Connection:
                 self._wake(generation)
             self._generations.clear()
             for reply in self._replies.values():
-                if not reply.done():
-                    reply.set_exception(end)
+                reply.set_exception(end)
             self._replies.clear()
             for loading in self._loading.values():
                 loading.progress.finish()
@@ -318,8 +319,8 @@ class Connection:
 
     def _wake(self, generation: RemoteGeneration) -> None:
         """Have ``_tell`` tell the coroutines that wait for the generation."""
-        for loop, future in generation.waiters:
-            self._woken.setdefault(loop, []).append(future)
+        for future in generation.waiters:
+            self._woken.setdefault(future.get_loop(), []).append(future)
         generation.waiters.clear()
 
     def _tell(self) -> None:

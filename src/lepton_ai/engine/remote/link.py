@@ -23,6 +23,7 @@ MAX_MESSAGE_BYTES = 64 << 20
 
 _HEADER = struct.Struct("<I")
 _READ_BYTES = 1 << 18
+_SHORT_BYTES = 4096
 
 
 class LinkClosed(Exception):
@@ -53,13 +54,30 @@ class Link(Generic[SentT, ReceivedT]):
         Raises LinkClosed, and ProtocolError for a message that is too long to be received.
         """
         with self._send_lock:
-            body = self._encoder.encode(message)
-            if len(body) > MAX_MESSAGE_BYTES:
-                raise ProtocolError(f"message: expected at most {MAX_MESSAGE_BYTES} bytes, got {len(body)}")
+            data = self._framed(message)
             try:
-                self._socket.sendall(_HEADER.pack(len(body)) + body)
+                self._socket.sendall(data)
             except OSError as error:
                 raise LinkClosed(str(error)) from None
+
+    def send_now(self, message: SentT) -> bool:
+        """Send a short message if that takes no waiting; whether it was sent. Raises LinkClosed."""
+        if not self._send_lock.acquire(blocking=False):
+            return False
+        try:
+            data = self._framed(message)
+            if len(data) > _SHORT_BYTES:
+                return False
+            num_sent = self._socket.send(data, socket.MSG_DONTWAIT)
+            if num_sent < len(data):  # not seen: so little is taken whole or not at all
+                self._socket.sendall(data[num_sent:])
+            return True
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            raise LinkClosed(str(error)) from None
+        finally:
+            self._send_lock.release()
 
     def receive(self, *, wait: bool) -> list[ReceivedT]:
         """The messages that have come. With ``wait`` at least one, without it perhaps none.
@@ -88,6 +106,12 @@ class Link(Generic[SentT, ReceivedT]):
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+
+    def _framed(self, message: SentT) -> bytes:
+        body = self._encoder.encode(message)
+        if len(body) > MAX_MESSAGE_BYTES:
+            raise ProtocolError(f"message: expected at most {MAX_MESSAGE_BYTES} bytes, got {len(body)}")
+        return _HEADER.pack(len(body)) + body
 
     def _split(self, messages: list[ReceivedT]) -> None:
         """Move whole messages from the bytes received to ``messages``."""

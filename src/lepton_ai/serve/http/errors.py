@@ -102,7 +102,7 @@ async def _on_ours(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return error_response(_invalid(error.errors()))
+    return error_response(invalid_body(error.errors()))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -115,7 +115,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
     return error_response(made, error.headers)
 
 
-def _invalid(problems: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+def invalid_body(problems: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     """The first problem, by the name of its field. What came is not repeated: it may be long, or secret."""
     first = problems[0]
     place = [str(part) for part in first["loc"] if part != "body" and not str(part).startswith("(")]

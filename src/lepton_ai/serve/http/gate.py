@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -164,6 +165,7 @@ def _check_host(host: str) -> None:
         raise Forbidden(f"host: expected an address of this machine alone, as there are no keys, got {host!r:.80}")
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Whether only this machine can be meant."""
     try:

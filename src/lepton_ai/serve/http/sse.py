@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from lepton_ai.errors import LeptonError
-from lepton_ai.serve.http.errors import error_object
+from lepton_ai.serve.http.errors import error_body
 
 DONE = b"data: [DONE]\n\n"
 
+_PIECES = "send_piece"
 _PING = b": ping\n\n"
 _PING_S = 15.0
 _HEADERS = [
@@ -24,15 +24,20 @@ _HEADERS = [
 ]
 
 
-def event(content: object) -> bytes:
-    """One event that holds JSON."""
-    return b"data: " + msgspec.json.encode(content) + b"\n\n"
+def event(*parts: bytes) -> bytes:
+    """One event with a JSON text, in parts."""
+    return b"".join((b"data: ", *parts, b"\n\n"))
 
 
 async def until_left(receive: Receive) -> None:
     """Wait until the client of a request, whose body was read, has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def send_pieces_by(send: Send, scope: Scope) -> None:
+    """Have the pieces of an answer sent by ``send``, past all who are on the way of its beginning and its end."""
+    scope["state"][_PIECES] = send
 
 
 class EventStream(Response):
@@ -51,27 +56,34 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end of the events."""
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        # Two tasks for the whole stream: waiting for one of several things takes several for each event.
-        beside = [asyncio.ensure_future(work) for work in (self._wait_for_leave(receive), self._ping(send))]
+        send_piece = scope.get("state", {}).get(_PIECES, send)
+        # Tasks for the whole stream: waiting for one of several things takes several for each event. And what is woken
+        # for each has a few calls to return through then, where this one has all that is around a route.
+        sending = asyncio.ensure_future(self._send_events(send_piece))
+        beside = [asyncio.ensure_future(work) for work in (self._wait_for_leave(receive), self._ping(send_piece))]
         try:
-            async with aclosing(self._events):
-                async for body in self._events:
-                    self._is_quiet = False
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
-        except LeptonError as error:
-            await send({"type": "http.response.body", "body": event(error_object(error)), "more_body": True})
+            await sending
         finally:
             for task in beside:
                 task.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    async def _send_events(self, send_piece: Send) -> None:
+        try:
+            async with aclosing(self._events):
+                async for body in self._events:
+                    self._is_quiet = False
+                    await send_piece({"type": "http.response.body", "body": body, "more_body": True})
+        except LeptonError as error:
+            await send_piece({"type": "http.response.body", "body": event(error_body(error)), "more_body": True})
+
     async def _wait_for_leave(self, receive: Receive) -> None:
         await until_left(receive)
         self._leave()
 
-    async def _ping(self, send: Send) -> None:
+    async def _ping(self, send_piece: Send) -> None:
         while True:
             self._is_quiet = True
             await asyncio.sleep(_PING_S)
             if self._is_quiet:
-                await send({"type": "http.response.body", "body": _PING, "more_body": True})
+                await send_piece({"type": "http.response.body", "body": _PING, "more_body": True})

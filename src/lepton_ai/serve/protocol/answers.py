@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from lepton_ai.engine.outputs import Completion, Usage
+from lepton_ai.serve.http.sse import event
 from lepton_ai.serve.protocol.logprobs import Logprobs
 
 Json = dict[str, object]
@@ -24,28 +26,36 @@ def usage_of(groups: Sequence[Sequence[Usage]], *, reasoning_tokens: int | None 
     } | details
 
 
-@dataclass(frozen=True, slots=True)
 class Head:
     """What an answer and all its pieces begin with. ``has_usage``: a last piece has the usage, the others say null."""
 
-    id: str
-    object: str
-    created: int
-    model: str
-    has_usage: bool = False
-    service_tier: str | None = None
+    def __init__(
+        self,
+        id_: str,
+        kind: str,
+        created: int,
+        model: str,
+        *,
+        has_usage: bool = False,
+        service_tier: str | None = None,
+    ) -> None:
+        self.has_usage = has_usage
+        self._fields: Json = {"id": id_, "object": kind, "created": created, "model": model}
+        if service_tier is not None:
+            self._fields["service_tier"] = service_tier
+        # A stream says it again for each token: it is written once.
+        self._start = msgspec.json.encode(self._fields).removesuffix(b"}") + b',"choices":'
 
     def answer(self, choices: Sequence[Json], usage: Json) -> Json:
         """A whole answer."""
-        return self._common() | {"choices": choices, "usage": usage}
+        return {**self._fields, "choices": choices, "usage": usage}
 
-    def piece(self, choices: Sequence[Json], usage: Json | None = None) -> Json:
+    def event(self, choices: Sequence[Json], usage: Json | None = None) -> bytes:
         """A piece of a streamed one; that with the ``usage`` has no choices."""
-        return self._common() | {"choices": choices} | ({"usage": usage} if self.has_usage else {})
-
-    def _common(self) -> Json:
-        common: Json = {"id": self.id, "object": self.object, "created": self.created, "model": self.model}
-        return common if self.service_tier is None else common | {"service_tier": self.service_tier}
+        encode = msgspec.json.encode
+        if not self.has_usage:
+            return event(self._start, encode(choices), b"}")
+        return event(self._start, encode(choices), b',"usage":', encode(usage), b"}")
 
 
 def text_message(completion: Completion) -> Json:

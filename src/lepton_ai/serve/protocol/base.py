@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -66,7 +67,7 @@ class RequestModel(BaseModel):
     def _refuse_unsupported(cls, data: object) -> object:
         if not isinstance(data, dict):
             return data
-        known = {field.alias or name for name, field in cls.model_fields.items()}
+        known = _names_of(cls)
         for name in data:
             if name in known:
                 continue
@@ -75,6 +76,11 @@ class RequestModel(BaseModel):
             if data[name] not in (None, False):
                 raise PydanticCustomError("unsupported", "{name}", {"name": name, "reason": cls.unsupported[name]})
         return {name: value for name, value in data.items() if name in known}
+
+
+@cache
+def _names_of(kind: type[RequestModel]) -> frozenset[str]:
+    return frozenset(field.alias or name for name, field in kind.model_fields.items())
 
 
 class StreamOptions(RequestModel):

@@ -18,7 +18,7 @@ from lepton_ai.serve.caller import Caller
 from lepton_ai.serve.chat_answers import AnswerPlan, answer_events, whole_answer
 from lepton_ai.serve.http.body import JsonRoute
 from lepton_ai.serve.http.errors import json_response
-from lepton_ai.serve.http.sse import DONE, EventStream, event
+from lepton_ai.serve.http.sse import DONE, EventStream
 from lepton_ai.serve.protocol.answers import (
     Head,
     Json,
@@ -55,18 +55,21 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     caller.tally.begin(body.model, is_streamed=body.is_streamed)
     plan = _plan(model, body, rules, answers, prompt.opening, params)
     params = params if plan is None else replace(params, stop=())
-    tier = None if body.service_tier is None else "default"
     if body.is_streamed:
-        kind = "chat.completion.chunk"
-        head = Head(new_id("chatcmpl"), kind, int(time.time()), body.model, body.includes_usage, tier)
+        head = _head("chat.completion.chunk", body)
         with naming_constraint(source):
             streams = await model.streams(prompt.ids, params, caller)
         events = _events(model, streams, head) if plan is None else answer_events(plan, streams, head)
         return EventStream(events, lambda: cancel_all(streams))
-    head = Head(new_id("chatcmpl"), "chat.completion", int(time.time()), body.model, service_tier=tier)
-    work = _whole(model, prompt.ids, params, caller, head, plan)
+    work = _whole(model, prompt.ids, params, caller, _head("chat.completion", body), plan)
     with naming_constraint(source):
         return json_response(await while_connected(request, work))
+
+
+def _head(kind: str, body: ChatRequest) -> Head:
+    tier = None if body.service_tier is None else "default"
+    made = int(time.time())
+    return Head(new_id("chatcmpl"), kind, made, body.model, has_usage=body.includes_usage, service_tier=tier)
 
 
 def _plan(
@@ -118,15 +121,15 @@ async def _whole(
 async def _events(model: ServedModel, streams: Sequence[Stream], head: Head) -> AsyncGenerator[bytes, None]:
     usages: list[Usage] = []
     for index in range(len(streams)):
-        yield event(head.piece([chat_start(index)]))
+        yield head.event([chat_start(index)])
     async for index, chunk in merged(streams):
         if chunk.text or chunk.logprobs:
-            yield event(head.piece([chat_piece(index, {"content": chunk.text}, _logprobs(model, chunk.logprobs))]))
+            yield head.event([chat_piece(index, {"content": chunk.text}, _logprobs(model, chunk.logprobs))])
         if chunk.finish_reason is not None and chunk.usage is not None:
             usages.append(chunk.usage)
-            yield event(head.piece([chat_end(index, chunk.finish_reason)]))
+            yield head.event([chat_end(index, chunk.finish_reason)])
     if head.has_usage:
-        yield event(head.piece([], usage_of([usages])))
+        yield head.event([], usage_of([usages]))
     yield DONE
 
 

@@ -16,7 +16,7 @@ from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
 from lepton_ai.serve.http.body import JsonRoute
 from lepton_ai.serve.http.errors import json_response
-from lepton_ai.serve.http.sse import DONE, EventStream, event
+from lepton_ai.serve.http.sse import DONE, EventStream
 from lepton_ai.serve.protocol.answers import Head, Json, text_choice, usage_of
 from lepton_ai.serve.protocol.base import Prompt
 from lepton_ai.serve.protocol.completions import CompletionRequest
@@ -35,7 +35,7 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     params = body.params(model.default_params)
     caller = service.caller(request, user=body.user, priority=body.priority)
     caller.tally.begin(body.model, is_streamed=body.is_streamed)
-    head = Head(new_id("cmpl"), "text_completion", int(time.time()), body.model, body.includes_usage)
+    head = Head(new_id("cmpl"), "text_completion", int(time.time()), body.model, has_usage=body.includes_usage)
     if body.is_streamed:
         with naming_constraint("response_format"):
             opened = await model.streams_each(body.prompts, params, caller)
@@ -102,11 +102,11 @@ async def _events(
         write = writers[index].piece
         has_prompt = chunk.prompt_logprobs is not None
         if piece := await asyncio.to_thread(write, index, chunk) if has_prompt else write(index, chunk):
-            yield event(head.piece([piece]))
+            yield head.event([piece])
         if chunk.usage is not None:
             usages[group_of[index]].append(chunk.usage)
     if includes_usage:
-        yield event(head.piece([], usage_of(usages)))
+        yield head.event([], usage_of(usages))
     yield DONE
 
 
