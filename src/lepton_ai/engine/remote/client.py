@@ -138,7 +138,7 @@ class RemoteClient(EngineClient):
         mine = _own(generation)
         try:
             while not mine.has_news:
-                await self._connection.wait_async(mine)
+                await self._connection.news_of(mine)
         except BaseException:
             self.cancel(mine)
             raise

@@ -157,14 +157,15 @@ class Connection:
         with self._news:
             self._news.wait_for(lambda: generation.is_finished)
 
-    async def wait_async(self, generation: RemoteGeneration) -> None:
-        """The same for a coroutine."""
+    def news_of(self, generation: RemoteGeneration) -> asyncio.Future[None]:
+        """The same for a coroutine, to be awaited."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
             if generation.has_news:
-                return
-            generation.waiters.append(future)
-        await future
+                future.set_result(None)
+            else:
+                generation.waiters.append(future)
+        return future
 
     def was_read(self, generation: RemoteGeneration) -> None:
         """A chunk was taken: a generation that waited for that goes on."""

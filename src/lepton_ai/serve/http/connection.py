@@ -10,16 +10,18 @@ import asyncio
 import re
 import ssl
 from asyncio import TimerHandle
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import uvicorn
+from starlette.types import Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from lepton_ai.errors import InvalidRequest, LeptonError, Overloaded
 from lepton_ai.serve.http.bounds import Bounds, HeadTooLarge, TooSlow
 from lepton_ai.serve.http.errors import error_body
+from lepton_ai.serve.http.sse import send_pieces_by
 
 _MAX_SENT_AHEAD = 16
 _LINGER_S = 2.0
@@ -158,6 +160,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._is_in_head, self._num_bytes_without_body = False, 0
         super().on_headers_complete()
+        send_pieces_by(cast("Send", self.cycle.send), cast("Scope", self.scope))
 
     def on_body(self, body: bytes) -> None:
         """A part of a body."""

@@ -36,7 +36,7 @@ async def until_left(receive: Receive) -> None:
 
 
 def send_pieces_by(send: Send, scope: Scope) -> None:
-    """Have the pieces of an answer sent by ``send``, past all who are on the way of its beginning and its end."""
+    """Have the pieces of an answer sent by ``send``, past all that its beginning and its end go through."""
     scope["state"][_PIECES] = send
 
 

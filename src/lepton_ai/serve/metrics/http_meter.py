@@ -7,7 +7,6 @@ from collections import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lepton_ai.serve.http.errors import refusal_in
-from lepton_ai.serve.http.sse import send_pieces_by
 
 METRICS_PATH = "/metrics"
 
@@ -46,7 +45,6 @@ class Metered:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         scope.setdefault("state", {})
-        send_pieces_by(send, scope)
         status = _CLIENT_LEFT
 
         async def send_and_note(message: Message) -> None:
