@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from scripts.soak.load import Ends, Load, Report, ask_all, differences
-from scripts.soak.memory import MAX_GROWTH, growth, resident_bytes
+from scripts.soak.memory import growth, max_growth_in_huge_pages, resident_bytes
 from scripts.soak.requests import Spec
 from scripts.soak.server import Server, get
 from scripts.soak.setup import Setup
@@ -123,7 +123,8 @@ def _look_at_memory(report: Report, watch: MemoryWatch, *, is_long: bool) -> Non
         share = growth(samples) if len(samples) >= 8 else 0.0
         report.counts[f"{name} memory"] = f"{samples[-1] >> 20} MiB, {share:+.2%}"
         if is_long:
-            report.expect(share < MAX_GROWTH, f"{name}: memory has grown by {share:.2%}")
+            most = max_growth_in_huge_pages(samples)
+            report.expect(share < most, f"{name}: memory has grown by {share:.2%}, expected less than {most:.2%}")
 
 
 async def _settled_fds(server: Server, wanted: dict[str, int] | None) -> dict[str, int]:
