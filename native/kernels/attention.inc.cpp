@@ -161,10 +161,11 @@ static void score_bases(const AttentionOp& op, const Step& step, const QueryTile
   alignas(64) float factors[kSplitBlocks];
   const int D = op.head_dim;
   const float* keys = s.keys_f32;
+  NextTile none = NextTile::none();
   read_bases(op, step, tile.seq, tile.kv_head, split * kSplitKeys, first, last, s.keys_f32, factors);
   for (int r = 0; r < tile.rows; r += kNarrowPassRows)
     score_rest<kNarrowPassRows>(s.queries + r * D, &keys, 1, D, factors, s.scores + r * kKeyTile,
-                                static_cast<int>(min64(kNarrowPassRows, tile.rows - r)));
+                                static_cast<int>(min64(kNarrowPassRows, tile.rows - r)), none);
   for (int r = 0; r < tile.rows; ++r)
     __builtin_memcpy(s.base_scores + r * kSplitBlocks, s.scores + r * kKeyTile, sizeof(float) * kSplitBlocks);
 }
@@ -183,11 +184,11 @@ static void add_base_scores(const QueryTile& tile, int64_t first, int blocks, co
 // One tile of keys for all rows.
 template <class T>
 static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyTile<T>& kv, int64_t first,
-                        int64_t count, const AttentionScratch& s, SoftmaxSums& sums) {
+                        int64_t count, const AttentionScratch& s, NextTile& next, SoftmaxSums& sums) {
   const int D = op.head_dim, blocks = static_cast<int>((count + kBlockTokens - 1) / kBlockTokens);
   for (int r = 0; r < tile.rows; r += kPassRows)
     score_rest<kPassRows>(s.queries + r * D, kv.keys, blocks, D, kv.scales.key_factors, s.scores + r * kKeyTile,
-                          static_cast<int>(min64(kPassRows, tile.rows - r)));
+                          static_cast<int>(min64(kPassRows, tile.rows - r)), next);
   if (op.kv_type == KvType::I8) add_base_scores(tile, first, blocks, s);
   if (op.bias) add_biases(op, tile, first, s.scores);
   alignas(64) float factors[kQueryRows] = {};
@@ -212,7 +213,7 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
     const int pass = D <= 2 * kPanelWidth ? kNarrowPassRows : kPassRows;
     const int rows = static_cast<int>(min64(pass, tile.rows - r));
     weigh_rest<kNarrowPassRows>(s.scores + r * kKeyTile, factors + r, kv.values, begin, static_cast<int>(count), D,
-                                sums.values + r * D, rows);
+                                sums.values + r * D, rows, next);
     r += rows;
   }
 }
@@ -220,31 +221,30 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
 // A conversion to f32 pays when more than one pass of rows reads it; both ways give the same bits.
 template <class T>
 static void attend_narrow(const AttentionOp& op, const QueryTile& tile, const KeyTile<T>& kv, int64_t first,
-                          int64_t count, const AttentionScratch& s, SoftmaxSums& sums) {
+                          int64_t count, const AttentionScratch& s, NextTile& next, SoftmaxSums& sums) {
   if (tile.rows <= kPassRows)
-    attend_tile(op, tile, kv, first, count, s, sums);
+    attend_tile(op, tile, kv, first, count, s, next, sums);
   else
-    attend_tile(op, tile, converted_tile(op, kv, count, s.keys_f32, s.values_f32), first, count, s, sums);
+    attend_tile(op, tile, converted_tile(op, kv, count, s.keys_f32, s.values_f32), first, count, s, next, sums);
 }
 
 // Keys [first, first + 64) up to `end`, which is one past the last key that any row sees.
 static void attend_keys(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int64_t end,
                         const AttentionScratch& s, SoftmaxSums& sums) {
   const int64_t count = min64(kKeyTile, end - first);
-  for (int64_t next = first + kKeyTile; next < min64(end, first + 2 * kKeyTile); next += kBlockTokens) {
-    const uint8_t* block = block_address(op, step, tile.seq, next, tile.kv_head);
-    for (int64_t line = 0; line < head_bytes(op); line += 64) __builtin_prefetch(block + line);
-  }
+  NextTile next(head_bytes(op), (op.head_dim + kKeyTile) / kFetchEvery);
+  for (int64_t key = first + kKeyTile; key < min64(end, first + 2 * kKeyTile); key += kBlockTokens)
+    next.add(block_address(op, step, tile.seq, key, tile.kv_head));
   switch (op.kv_type) {
     case KvType::F32:
       return attend_tile(op, tile, cached_tile<float>(op, step, tile.seq, tile.kv_head, first, count), first, count, s,
-                         sums);
+                         next, sums);
     case KvType::F16:
       return attend_narrow(op, tile, cached_tile<uint16_t>(op, step, tile.seq, tile.kv_head, first, count), first,
-                           count, s, sums);
+                           count, s, next, sums);
     case KvType::I8:
       return attend_narrow(op, tile, cached_tile<int8_t>(op, step, tile.seq, tile.kv_head, first, count), first, count,
-                           s, sums);
+                           s, next, sums);
   }
 }
 

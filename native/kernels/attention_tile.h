@@ -21,21 +21,56 @@ constexpr int pass_width(int rows) {
   return rows * kParts * 4 <= kPassSums ? 4 : rows * kParts * 2 <= kPassSums ? 2 : 1;
 }
 
+// The tile of keys and values that comes next. While one is computed, the lines of the next are brought into the second
+// cache, a few at a time: a core has few misses under way, and if all are asked for at once it waits instead of
+// computing.
+struct NextTile {
+  const uint8_t* blocks[kTileBlocks];
+  int64_t block_bytes = 0;
+  int num_blocks = 0;
+  int lines = 0;  // that each call asks for
+
+  // `passes`: how often `fetch` is called for the tile at hand, at least.
+  NextTile(int64_t block_bytes, int passes)
+      : block_bytes(block_bytes), lines(static_cast<int>((kTileBlocks * block_bytes / 64 + passes - 1) / passes)) {}
+
+  static NextTile none() { return NextTile(0, 1); }
+
+  void add(const uint8_t* block) { blocks[num_blocks++] = block; }
+
+  inline LEPTON_INLINE void fetch() {
+    for (int i = 0; i < lines && block_ < num_blocks; ++i) {
+      __builtin_prefetch(blocks[block_] + offset_, 0, 2);
+      offset_ += 64;
+      if (offset_ >= block_bytes) offset_ = 0, ++block_;
+    }
+  }
+
+ private:
+  int block_ = 0;
+  int64_t offset_ = 0;
+};
+
+constexpr int kFetchEvery = 4;  // dimensions of a score, keys of a weighed sum
+
 // scores[ROWS][WIDTH * 16] = queries x WIDTH blocks of keys [D][16], each key's times its factor.
 template <int ROWS, int WIDTH, class T>
-static inline void score_blocks(const float* queries, const T* const* keys, int D, const float* factors,
-                                float* scores) {
+static inline void score_blocks(const float* queries, const T* const* keys, int D, const float* factors, float* scores,
+                                NextTile& next) {
   VF acc[ROWS][WIDTH][kParts];
   for (int r = 0; r < ROWS; ++r)
     for (int b = 0; b < WIDTH; ++b)
       for (int p = 0; p < kParts; ++p) acc[r][b][p] = set1(0.0f);
-  for (int d = 0; d < D; ++d)
-    for (int b = 0; b < WIDTH; ++b)
-      for (int p = 0; p < kParts; ++p) {
-        const VF k = once(load_any(keys[b] + d * kBlockTokens + p * W));
+  for (int first = 0; first < D; first += kFetchEvery) {
+    next.fetch();
+    for (int d = first; d < first + kFetchEvery; ++d)
+      for (int b = 0; b < WIDTH; ++b)
+        for (int p = 0; p < kParts; ++p) {
+          const VF k = once(load_any(keys[b] + d * kBlockTokens + p * W));
 #pragma GCC unroll 8
-        for (int r = 0; r < ROWS; ++r) acc[r][b][p] = fma(k, set1(queries[r * D + d]), acc[r][b][p]);
-      }
+          for (int r = 0; r < ROWS; ++r) acc[r][b][p] = fma(k, set1(queries[r * D + d]), acc[r][b][p]);
+        }
+  }
   for (int b = 0; b < WIDTH; ++b)
     for (int p = 0; p < kParts; ++p) {
       const int first = b * kBlockTokens + p * W;
@@ -45,19 +80,19 @@ static inline void score_blocks(const float* queries, const T* const* keys, int 
 
 template <int ROWS, class T>
 static inline void score_rows(const float* queries, const T* const* keys, int blocks, int D, const float* factors,
-                              float* scores) {
+                              float* scores, NextTile& next) {
   constexpr int width = pass_width(ROWS);
   int b = 0;
   for (; b + width <= blocks; b += width)
-    score_blocks<ROWS, width>(queries, keys + b, D, factors + b * kBlockTokens, scores + b * kBlockTokens);
+    score_blocks<ROWS, width>(queries, keys + b, D, factors + b * kBlockTokens, scores + b * kBlockTokens, next);
   for (; b < blocks; ++b)
-    score_blocks<ROWS, 1>(queries, keys + b, D, factors + b * kBlockTokens, scores + b * kBlockTokens);
+    score_blocks<ROWS, 1>(queries, keys + b, D, factors + b * kBlockTokens, scores + b * kBlockTokens, next);
 }
 
 // values[ROWS][WIDTH * 16 of D] = values * factor + probabilities x strips of the values of keys [begin, end).
 template <int ROWS, int WIDTH, class T>
 static inline void weigh_strips(const float* scores, const float* factors, const T* const* values, int begin, int end,
-                                int D, int strip, float* out) {
+                                int D, int strip, float* out, NextTile& next) {
   VF acc[ROWS][WIDTH * kParts];
   for (int r = 0; r < ROWS; ++r)
     for (int p = 0; p < WIDTH * kParts; ++p) acc[r][p] = load(out + r * D + strip + p * W) * set1(factors[r]);
@@ -65,12 +100,14 @@ static inline void weigh_strips(const float* scores, const float* factors, const
     const int block = first / kBlockTokens;
     const int last = end < (block + 1) * kBlockTokens ? end : (block + 1) * kBlockTokens;
     const T* row = values[block] + static_cast<int64_t>(first % kBlockTokens) * D + strip;
-    for (const float* score = scores + first; first < last; ++first, ++score, row += D)
+    for (const float* score = scores + first; first < last; ++first, ++score, row += D) {
+      if (first % kFetchEvery == 0) next.fetch();
       for (int p = 0; p < WIDTH * kParts; ++p) {
         const VF v = once(load_any(row + p * W));
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) acc[r][p] = fma(v, set1(score[r * kKeyTile]), acc[r][p]);
       }
+    }
   }
   for (int r = 0; r < ROWS; ++r)
     for (int p = 0; p < WIDTH * kParts; ++p) store(out + r * D + strip + p * W, acc[r][p]);
@@ -78,33 +115,34 @@ static inline void weigh_strips(const float* scores, const float* factors, const
 
 template <int ROWS, class T>
 static inline void weigh_rows(const float* scores, const float* factors, const T* const* values, int begin, int end,
-                              int D, float* out) {
+                              int D, float* out, NextTile& next) {
   constexpr int width = pass_width(ROWS);
   int strip = 0;
   for (; strip + width * kPanelWidth <= D; strip += width * kPanelWidth)
-    weigh_strips<ROWS, width>(scores, factors, values, begin, end, D, strip, out);
-  for (; strip < D; strip += kPanelWidth) weigh_strips<ROWS, 1>(scores, factors, values, begin, end, D, strip, out);
+    weigh_strips<ROWS, width>(scores, factors, values, begin, end, D, strip, out, next);
+  for (; strip < D; strip += kPanelWidth)
+    weigh_strips<ROWS, 1>(scores, factors, values, begin, end, D, strip, out, next);
 }
 
 template <int ROWS, class T>
 static inline void score_rest(const float* queries, const T* const* keys, int blocks, int D, const float* factors,
-                              float* scores, int rows) {
+                              float* scores, int rows, NextTile& next) {
   if constexpr (ROWS > 0) {
     if (rows == ROWS)
-      score_rows<ROWS>(queries, keys, blocks, D, factors, scores);
+      score_rows<ROWS>(queries, keys, blocks, D, factors, scores, next);
     else
-      score_rest<ROWS - 1>(queries, keys, blocks, D, factors, scores, rows);
+      score_rest<ROWS - 1>(queries, keys, blocks, D, factors, scores, rows, next);
   }
 }
 
 template <int ROWS, class T>
 static inline void weigh_rest(const float* scores, const float* factors, const T* const* values, int begin, int end,
-                              int D, float* out, int rows) {
+                              int D, float* out, int rows, NextTile& next) {
   if constexpr (ROWS > 0) {
     if (rows == ROWS)
-      weigh_rows<ROWS>(scores, factors, values, begin, end, D, out);
+      weigh_rows<ROWS>(scores, factors, values, begin, end, D, out, next);
     else
-      weigh_rest<ROWS - 1>(scores, factors, values, begin, end, D, out, rows);
+      weigh_rest<ROWS - 1>(scores, factors, values, begin, end, D, out, rows, next);
   }
 }
 
