@@ -15,6 +15,7 @@ namespace lepton {
 #if defined(__x86_64__)
 extern const KernelTable kKernelsAvx2;
 extern const KernelTable kKernelsAvx512;
+extern const KernelTable kKernelsAmx;
 #elif defined(__aarch64__)
 extern const KernelTable kKernelsI8mm;
 extern const KernelTable kKernelsNeonDot;
@@ -43,9 +44,20 @@ void futex_wake_all(std::atomic<uint32_t>& word) {
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
 }
 
+#if defined(__x86_64__)
+// The kernel keeps room for tile registers in the threads of a process that asks for it.
+bool may_use_tiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
 bool can_run(const std::string& isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
+  if (isa == "amx")
+    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") && can_run("avx512vnni") &&
+           may_use_tiles();
   if (isa == "avx512vnni")
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
@@ -63,7 +75,7 @@ bool can_run(const std::string& isa) {
 std::vector<const KernelTable*> built_kernels() {
   return {
 #if defined(__x86_64__)
-      &kKernelsAvx512, &kKernelsAvx2,
+      &kKernelsAmx, &kKernelsAvx512, &kKernelsAvx2,
 #elif defined(__aarch64__)
       &kKernelsI8mm, &kKernelsNeonDot,
 #endif

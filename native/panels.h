@@ -170,8 +170,17 @@ struct Q8Group {
   int32_t offset;
   int32_t first_half;
 };
-// Rotated rows are such groups too; of each four the first has their scale and the offset of all.
 static_assert(sizeof(Q8Group) == 48);
+
+// 128 rotated activations: their codes side by side and not across more cache lines than they must, as those that read
+// 64 at a time would have it; of the size of four groups.
+struct R8Block {
+  int8_t q[kRotation];
+  float scale;
+  int32_t offset;
+  uint8_t unused[56];
+};
+static_assert(sizeof(R8Block) == kRotationGroups * sizeof(Q8Group));
 
 // Bytes of a row of 8-bit activations.
 static constexpr int64_t q8_row_bytes(int64_t num_inputs) {

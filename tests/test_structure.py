@@ -212,7 +212,9 @@ def test_names_in_all_are_there() -> None:
 
 def test_a_kernel_names_no_instruction_set() -> None:
     """Intrinsics stand in the headers of their instruction set, so that each kernel is written once."""
-    kernels = [path for path in NATIVE if not path.stem.endswith(("_avx2", "_avx512", "_neon", "_i8mm", "_generic"))]
+    kernels = [
+        path for path in NATIVE if not path.stem.endswith(("_avx2", "_avx512", "_amx", "_neon", "_i8mm", "_generic"))
+    ]
     marks = ("_mm_", "_mm256_", "_mm512_", "vld1q_", "immintrin.h", "arm_neon.h")
     assert [label(p) for p in kernels if any(mark in p.read_text(encoding="utf-8") for mark in marks)] == []
 

@@ -4,7 +4,12 @@
 namespace lepton::LEPTON_ISA {
 
 constexpr int kFewRows = 16;
-constexpr int kRowBlock = 120;  // rows that share one unpacking of a panel; their sums and activations stay in L2
+// Rows that share one unpacking of a panel; their sums and activations stay in L2.
+#ifdef LEPTON_TILES
+constexpr int kRowBlock = 8 * kTileHeight;
+#else
+constexpr int kRowBlock = 120;
+#endif
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -161,7 +166,7 @@ static void finish_rotated(const void* task, int first_row, int num_rows) {
 #pragma GCC unroll 32
     for (int i = 0; i < kRotation / W; ++i)
       block.v[i] = activate_sums<KIND, true>(t, biases, r, i / kParts, i % kParts);
-    quantize_rotated(block, t.op.y[0].row<Q8Group>(t.step, t.row + r) + t.panel * kPanelWidth / kGroup);
+    quantize_rotated(block, t.op.y[0].row<R8Block>(t.step, t.row + r) + t.panel * kPanelWidth / kRotation);
   }
 }
 

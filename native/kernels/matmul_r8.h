@@ -9,9 +9,20 @@
 
 namespace lepton::LEPTON_ISA {
 
+// Rows of rotated activations: row r starts at data + r * stride.
+struct R8Rows {
+  const uint8_t* data;
+  int64_t stride;
+  int count;
+
+  LEPTON_INLINE const R8Block* block(int row, int64_t index) const {
+    return reinterpret_cast<const R8Block*>(data + row * stride) + index;
+  }
+};
+
 // out[panel][row][16] = the channels of PANELS panels for ROWS rows from `row` on.
 template <int ROWS, int PANELS>
-static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, int row, bool is_read_once,
+static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, int row, bool is_read_once,
                                 float* out, int64_t out_stride) {
   constexpr int64_t header = kind_info(PanelKind::R8).scale_bytes, block_size = kRotation * kPanelWidth;
   const int64_t blocks = m.num_inputs / kRotation, panel_stride = panel_bytes(PanelKind::R8, m.num_inputs);
@@ -23,18 +34,18 @@ static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, cons
     const uint8_t* scales = panel + b / 2 * block_bytes(PanelKind::R8) + b % 2 * (header / 2);
     const uint8_t* weights = panel + b / 2 * block_bytes(PanelKind::R8) + header + b % 2 * block_size;
     if (is_read_once) prefetch_ahead(weights, block_size, m.is_streamed);
-    const Q8Group* groups[ROWS];
+    const R8Block* rows[ROWS];
     const int8_t* q[ROWS];
     int32_t offsets[ROWS];
     for (int r = 0; r < ROWS; ++r) {
-      groups[r] = x.group(row + r, b * kRotationGroups);
-      offsets[r] = groups[r]->offset;
+      rows[r] = x.block(row + r, b);
+      offsets[r] = rows[r]->offset;
     }
     Sums sums[ROWS * PANELS];
 #pragma GCC unroll 4
     for (int g = 0; g < kRotationGroups; ++g) {
       const uint8_t* group = weights + g * (block_size / kRotationGroups);
-      for (int r = 0; r < ROWS; ++r) q[r] = groups[r][g].q;
+      for (int r = 0; r < ROWS; ++r) q[r] = rows[r]->q + g * kGroup;
       if (g == 0)
         dot<8, 8, 1, ROWS, PANELS, 0, kQuads>(group, panel_stride, q, 0, offsets, offset_shift(128), sums);
       else
@@ -42,7 +53,7 @@ static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, cons
     }
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r) {
-      const VF scale = set1(groups[r]->scale);
+      const VF scale = set1(rows[r]->scale);
       for (int n = 0; n < PANELS; ++n) {
         const float* channel_scales = reinterpret_cast<const float*>(scales + n * panel_stride);
         for (int p = 0; p < kParts; ++p)
@@ -58,7 +69,7 @@ static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, cons
 
 // The `rows` rows from `row` on, at most ROWS.
 template <int ROWS, int PANELS>
-static inline void rotated_rows(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, int row, int rows,
+static inline void rotated_rows(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, int row, int rows,
                                 bool is_read_once, float* out, int64_t out_stride) {
   if constexpr (ROWS > 0) {
     if (rows == ROWS)
@@ -70,7 +81,7 @@ static inline void rotated_rows(const uint8_t* panel, const PanelMatrix& m, cons
 
 // PANELS panels for all rows. Each tile of rows asks memory for its share of the next panels.
 template <int PANELS>
-static void matmul_rotated(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, float* out, int64_t out_stride,
+static void matmul_rotated(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, float* out, int64_t out_stride,
                            const Epilogue& epilogue) {
   const int64_t size = PANELS * panel_bytes(PanelKind::R8, m.num_inputs), share = size / x.count;
   const uint8_t* next = panel + size;
@@ -88,7 +99,7 @@ static void matmul_rotated(const uint8_t* panel, const PanelMatrix& m, const Q8R
 }
 
 // `count` panels of `m` from `panel` on; out[panel][row][16], panels `out_stride` floats apart.
-static void matmul_r8(const PanelMatrix& m, int64_t panel, int count, const Q8Rows& x, float* out, int64_t out_stride,
+static void matmul_r8(const PanelMatrix& m, int64_t panel, int count, const R8Rows& x, float* out, int64_t out_stride,
                       const Epilogue& epilogue) {
   if (x.count <= kPackedRows) {
     for (int n = 0; n < count; ++n)

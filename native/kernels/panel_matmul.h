@@ -4,6 +4,9 @@
 #include "matmul_f32.h"
 #include "matmul_q8.h"
 #include "matmul_r8.h"
+#ifdef LEPTON_TILES
+#include "matmul_tiles.h"
+#endif
 
 namespace lepton::LEPTON_ISA {
 
@@ -12,6 +15,11 @@ static inline void matmul_kind(const PanelMatrix& m, int64_t panel, int count, T
                                int64_t stride, int rows, float* out, int64_t out_stride, const Epilogue& epilogue) {
   if constexpr (!is_wide(KIND)) {
     const Q8Rows q8{x, stride, q8_row_bytes(m.num_inputs), rows};
+#ifdef LEPTON_TILES
+    if constexpr (kHalves<KIND> == 1)
+      if (terms == 1 && rows >= kMinTileRows)
+        return matmul_q8_many<KIND>(m, panel, count, q8, out, out_stride, epilogue);
+#endif
     if (terms == 1) return matmul_q8<KIND, 1>(m, panel, count, q8, out, out_stride, epilogue);
     if (terms == 2) return matmul_q8<KIND, 2>(m, panel, count, q8, out, out_stride, epilogue);
   }
@@ -26,7 +34,11 @@ static inline void matmul_kind(const PanelMatrix& m, int64_t panel, int count, T
 static inline void panel_matmul(const PanelMatrix& m, int64_t panel, int count, Terms terms, const uint8_t* x,
                                 int64_t stride, int rows, float* out, int64_t out_stride,
                                 const Epilogue& epilogue = {}) {
-  if (m.kind == PanelKind::R8) return matmul_r8(m, panel, count, {x, stride, 0, rows}, out, out_stride, epilogue);
+#ifdef LEPTON_TILES
+  if (m.kind == PanelKind::R8 && rows >= kTileHeight)
+    return matmul_r8_many(m, panel, count, {x, stride, rows}, out, out_stride, epilogue);
+#endif
+  if (m.kind == PanelKind::R8) return matmul_r8(m, panel, count, {x, stride, rows}, out, out_stride, epilogue);
 #define LEPTON_KIND(kind) \
   case PanelKind::kind:   \
     return matmul_kind<PanelKind::kind>(m, panel, count, terms, x, stride, rows, out, out_stride, epilogue);

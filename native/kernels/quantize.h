@@ -57,9 +57,8 @@ static inline void quantize_rest(const float* x, const Q8Group& first, Q8Group* 
   set_sums(256 * half + sums[0], 256 * other + sums[1], first.scale / 256.0f, group);
 }
 
-// 128 values, rotated, as four groups: q by the rule of quantize_group with the largest of all, scale = max|x| / 127 /
-// sqrt(128). What the first group says counts for the four.
-static inline LEPTON_INLINE void quantize_rotated(RotationBlock block, Q8Group* groups) {
+// 128 values, rotated: q by the rule of quantize_group with the largest of all, scale = max|x| / 127 / sqrt(128).
+static inline LEPTON_INLINE void quantize_rotated(RotationBlock block, R8Block* to) {
   rotate(block);
   // Several at a time: what takes time is how long one waits for the one before it.
   VF largest[4] = {}, totals[4] = {};
@@ -73,9 +72,9 @@ static inline LEPTON_INLINE void quantize_rotated(RotationBlock block, Q8Group* 
     totals[i % 4] = totals[i % 4] + block.v[i];  // exact: of 128 integers
   }
   const float total = reduce_add((totals[0] + totals[1]) + (totals[2] + totals[3]));
-  for (int g = 0; g < kRotationGroups; ++g) store_codes(groups[g].q, block.v + g * (kGroup / W));
-  groups[0].scale = quantize_scale(amax) * kInverseRotation;
-  groups[0].offset = -8 * static_cast<int32_t>(total);
+  for (int g = 0; g < kRotationGroups; ++g) store_codes(to->q + g * kGroup, block.v + g * (kGroup / W));
+  to->scale = quantize_scale(amax) * kInverseRotation;
+  to->offset = -8 * static_cast<int32_t>(total);
 }
 
 // 32 values as q8 or q16, whose second row starts `row_bytes` after the first.
@@ -87,11 +86,12 @@ static inline void quantize_terms(const float* x, Q8Group* group, int64_t row_by
 
 // A whole row of `size` values; the last group is filled up with zeros. Only multiples of 128 are rotated.
 static inline void quantize_row(const float* x, uint8_t* row, int32_t size, RowType type) {
-  Q8Group* groups = reinterpret_cast<Q8Group*>(row);
   if (type == RowType::R8) {
-    for (int i = 0; i < size; i += kRotation) quantize_rotated(RotationBlock::load_from(x + i), groups + i / kGroup);
+    R8Block* blocks = reinterpret_cast<R8Block*>(row);
+    for (int i = 0; i < size; i += kRotation) quantize_rotated(RotationBlock::load_from(x + i), blocks + i / kRotation);
     return;
   }
+  Q8Group* groups = reinterpret_cast<Q8Group*>(row);
   const int64_t row_bytes = q8_row_bytes(size), full = size / kGroup;
   for (int64_t g = 0; g < full; ++g) quantize_terms(x + g * kGroup, groups + g, row_bytes, type);
   if (full * kGroup == size) return;

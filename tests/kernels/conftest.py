@@ -9,7 +9,8 @@ import pytest
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice
 
-ISAS = ("generic", *(("neondot", "i8mm") if platform.machine() in ("aarch64", "arm64") else ("avx2", "avx512vnni")))
+_IS_ARM = platform.machine() in ("aarch64", "arm64")
+ISAS = ("generic", *(("neondot", "i8mm") if _IS_ARM else ("avx2", "avx512vnni", "amx")))
 """Those that a machine of this kind may have."""
 
 

@@ -36,7 +36,7 @@ from lepton_ai.graph.trace import Trace
 from lepton_ai.weights.formats import WeightType
 from lepton_ai.weights.store import StoredTensor
 
-ROWS = (1, 2, 3, 4, 5, 8, 9, 16, 17, 127, 128, 129, 200)
+ROWS = (1, 2, 3, 4, 5, 8, 9, 16, 17, 48, 127, 128, 129, 200)
 OUTPUTS = (1, 15, 16, 50)
 INNER = {32: (32, 64, 256, 288, 768), 128: (128, 256, 384, 768), 256: (256, 512, 768)}  # by the elements of a block
 RAGGED = {1: 288, 32: 288, 128: 384, 256: 512}  # the last super-block of a panel is not full, where that can be

@@ -19,7 +19,7 @@ from lepton_ai.graph.trace import Trace, Value
 from lepton_ai.weights.store import StoredTensor
 
 SIZE = 384
-ROWS = (1, 4, 5, 7, 13, 40, 121)
+ROWS = (1, 4, 5, 7, 13, 16, 40, 121)
 
 Maker = Callable[[Trace], tuple[Value, tuple[StoredTensor, ...]]]
 

@@ -39,6 +39,7 @@ def test_a_cache_of_unknown_size_is_a_typical_one(tmp_path: Path, size: str | No
 @pytest.mark.parametrize(
     ("available", "chosen"),
     [
+        (["amx", "avx512vnni", "avx2", "generic"], "amx"),
         (["avx512vnni", "avx2", "generic"], "avx512vnni"),
         (["avx2", "generic"], "avx2"),
         (["i8mm", "neondot", "generic"], "generic"),

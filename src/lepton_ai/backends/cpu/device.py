@@ -20,7 +20,7 @@ _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _TYPICAL_CACHE_BYTES = 16 << 20
 
-MEASURED_ISAS = frozenset(("avx512vnni", "avx2", "generic"))
+MEASURED_ISAS = frozenset(("amx", "avx512vnni", "avx2", "generic"))
 """Instruction sets that were measured to be faster than those below them, on machines that have them; ``generic`` has
 none below it. The others run where they are asked for.
 """
