@@ -215,6 +215,16 @@ struct Epilogue {
 
 }  // namespace
 
+// Calls call.operator()<PANELS>(panel, epilogue) for `count` panels, as many at a time as a tile holds. Rows are
+// complete when the last panels are, which alone have the epilogue.
+template <class Call>
+static inline LEPTON_INLINE void in_tiles_of_panels(int count, const Epilogue& epilogue, const Call& call) {
+  int n = 0;
+  for (; n + kTilePanels <= count; n += kTilePanels)
+    call.template operator()<kTilePanels>(n, n + kTilePanels == count ? epilogue : Epilogue{});
+  for (; n < count; ++n) call.template operator()<1>(n, n + 1 == count ? epilogue : Epilogue{});
+}
+
 // Many rows: each super-block is unpacked once into L1 and used by all rows; sums live in `out` between super-blocks.
 // Each tile of rows asks memory for its share of the next super-block, so that arithmetic hides the way there.
 template <PanelKind KIND, int TERMS, int PANELS>
@@ -244,20 +254,15 @@ static void matmul_many(const uint8_t* panel, int64_t panel_stride, int32_t num_
 template <PanelKind KIND, int TERMS>
 static void matmul_q8(const PanelMatrix& m, int64_t panel, int count, const Q8Rows& x, float* out, int64_t out_stride,
                       const Epilogue& epilogue) {
-  const int64_t panel_stride = panel_bytes(KIND, m.num_inputs);
   if (x.count <= kPackedRows) {
     for (int n = 0; n < count; ++n)
       matmul_few_rows<KIND, TERMS, kPackedRows>(m.panel(panel + n), m, x, out + n * out_stride);
     return epilogue(0, x.count);
   }
-  // Rows are complete when the last panels are.
-  int n = 0;
-  for (; n + kTilePanels <= count; n += kTilePanels)
-    matmul_many<KIND, TERMS, kTilePanels>(m.panel(panel + n), panel_stride, m.num_inputs, x, out + n * out_stride,
-                                          out_stride, n + kTilePanels == count ? epilogue : Epilogue{});
-  for (; n < count; ++n)
-    matmul_many<KIND, TERMS, 1>(m.panel(panel + n), panel_stride, m.num_inputs, x, out + n * out_stride, out_stride,
-                                n + 1 == count ? epilogue : Epilogue{});
+  in_tiles_of_panels(count, epilogue, [&]<int PANELS>(int n, const Epilogue& finish) {
+    matmul_many<KIND, TERMS, PANELS>(m.panel(panel + n), panel_bytes(KIND, m.num_inputs), m.num_inputs, x,
+                                     out + n * out_stride, out_stride, finish);
+  });
 }
 
 }  // namespace lepton::LEPTON_ISA

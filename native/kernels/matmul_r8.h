@@ -106,14 +106,9 @@ static void matmul_r8(const PanelMatrix& m, int64_t panel, int count, const R8Ro
       rotated_rows<kPackedRows, 1>(m.panel(panel + n), m, x, 0, x.count, true, out + n * out_stride, out_stride);
     return epilogue(0, x.count);
   }
-  // Rows are complete when the last panels are.
-  int n = 0;
-  for (; n + kTilePanels <= count; n += kTilePanels)
-    matmul_rotated<kTilePanels>(m.panel(panel + n), m, x, out + n * out_stride, out_stride,
-                                n + kTilePanels == count ? epilogue : Epilogue{});
-  for (; n < count; ++n)
-    matmul_rotated<1>(m.panel(panel + n), m, x, out + n * out_stride, out_stride,
-                      n + 1 == count ? epilogue : Epilogue{});
+  in_tiles_of_panels(count, epilogue, [&]<int PANELS>(int n, const Epilogue& finish) {
+    matmul_rotated<PANELS>(m.panel(panel + n), m, x, out + n * out_stride, out_stride, finish);
+  });
 }
 
 }  // namespace lepton::LEPTON_ISA

@@ -5,7 +5,8 @@
 #include "matmul_q8.h"
 #include "matmul_r8.h"
 #ifdef LEPTON_TILES
-#include "matmul_tiles.h"
+#include "matmul_q8_tiles.h"
+#include "matmul_r8_tiles.h"
 #endif
 
 namespace lepton::LEPTON_ISA {
@@ -18,7 +19,7 @@ static inline void matmul_kind(const PanelMatrix& m, int64_t panel, int count, T
 #ifdef LEPTON_TILES
     if constexpr (kHalves<KIND> == 1)
       if (terms == 1 && rows >= kMinTileRows)
-        return matmul_q8_many<KIND>(m, panel, count, q8, out, out_stride, epilogue);
+        return matmul_q8_tiled<KIND>(m, panel, count, q8, out, out_stride, epilogue);
 #endif
     if (terms == 1) return matmul_q8<KIND, 1>(m, panel, count, q8, out, out_stride, epilogue);
     if (terms == 2) return matmul_q8<KIND, 2>(m, panel, count, q8, out, out_stride, epilogue);
@@ -36,7 +37,7 @@ static inline void panel_matmul(const PanelMatrix& m, int64_t panel, int count, 
                                 const Epilogue& epilogue = {}) {
 #ifdef LEPTON_TILES
   if (m.kind == PanelKind::R8 && rows >= kTileHeight)
-    return matmul_r8_many(m, panel, count, {x, stride, rows}, out, out_stride, epilogue);
+    return matmul_r8_tiled(m, panel, count, {x, stride, rows}, out, out_stride, epilogue);
 #endif
   if (m.kind == PanelKind::R8) return matmul_r8(m, panel, count, {x, stride, rows}, out, out_stride, epilogue);
 #define LEPTON_KIND(kind) \

@@ -14,6 +14,7 @@
 namespace lepton::LEPTON_ISA {
 
 constexpr int kTileHeight = 16;  // rows of a tile of activations and of sums
+constexpr int kTileSums = kTileHeight * kPanelWidth;
 
 // Tiles 0 to 3 are sums, 4 and 5 activations, 6 and 7 weights.
 struct alignas(64) TileLayout {

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from lepton_ai.engine.answer_reader import AnswerChunk, AnswerReader
 from lepton_ai.engine.outputs import Usage
 from lepton_ai.engine.stream import Stream
-from lepton_ai.serve.http.sse import DONE
 from lepton_ai.serve.protocol.answers import Head, Json, chat_choice, chat_end, chat_piece, chat_start, usage_of
+from lepton_ai.serve.protocol.events import DONE
 from lepton_ai.serve.protocol.logprobs import LogprobsWriter
 from lepton_ai.serve.protocol.message import DeltaWriter, MessageWriter
 from lepton_ai.serve.service import merged

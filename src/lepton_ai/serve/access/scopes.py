@@ -10,6 +10,9 @@ OPEN_PATHS = frozenset(("/health", "/ready"))
 """What needs no key: whoever watches over the process has none."""
 
 
+METRICS_PATH = "/metrics"
+
+
 class Scope(enum.Enum):
     """A part of the server.
 
@@ -39,7 +42,7 @@ def scope_of(path: str) -> Scope | None:
         return Scope.MODELS
     if path.startswith("/v1/") or path in ("/tokenize", "/tokenizer_info", "/detokenize"):
         return Scope.INFERENCE
-    if path == "/metrics" or path.startswith("/metrics/"):
+    if path == METRICS_PATH or path.startswith(f"{METRICS_PATH}/"):
         return Scope.METRICS
     if path.startswith(("/admin/", "/debug/")):
         return Scope.ADMIN

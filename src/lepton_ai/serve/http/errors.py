@@ -108,8 +108,6 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 async def _on_http(request: Request, error: Exception) -> Response:
     """What the framework refuses: no such route, a method that a route does not have."""
     assert isinstance(error, HTTPException)
-    if error.status_code == 400:  # the one that it makes of JSON is about that: too deep, or a number too long
-        return error_response(InvalidRequest("body: expected JSON in UTF-8, not too deep, without numbers too long"))
     made = LeptonError(f"{request.method} {request.scope['path']!r:.80}: {error.detail}")
     made.status, made.code = error.status_code, _HTTP_CODES.get(error.status_code, "http_error")
     return error_response(made, error.headers)

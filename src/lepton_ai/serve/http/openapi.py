@@ -13,8 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from lepton_ai.serve.access.scopes import OPEN_PATHS
-from lepton_ai.serve.metrics.http_meter import METRICS_PATH
+from lepton_ai.serve.access.scopes import METRICS_PATH, OPEN_PATHS
 from lepton_ai.serve.protocol import documented
 from lepton_ai.serve.protocol.base import RequestModel
 

@@ -11,8 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from lepton_ai.errors import LeptonError
 from lepton_ai.serve.http.errors import error_body
-
-DONE = b"data: [DONE]\n\n"
+from lepton_ai.serve.protocol.events import event
 
 _PIECES = "send_piece"
 _PING = b": ping\n\n"
@@ -22,11 +21,6 @@ _HEADERS = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
-
-
-def event(*parts: bytes) -> bytes:
-    """One event with a JSON text, in parts."""
-    return b"".join((b"data: ", *parts, b"\n\n"))
 
 
 async def until_left(receive: Receive) -> None:

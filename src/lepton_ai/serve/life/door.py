@@ -6,12 +6,13 @@ import asyncio
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lepton_ai.serve.access.scopes import METRICS_PATH, OPEN_PATHS
 from lepton_ai.serve.http.errors import error_response
 from lepton_ai.serve.life.deadline import HEADER, Deadline
 from lepton_ai.serve.life.state import Life
 
 _HEADER = HEADER.encode("ascii")
-_ALWAYS_OPEN = frozenset(("/health", "/ready", "/metrics", "/version"))
+_ALWAYS_OPEN = OPEN_PATHS | {METRICS_PATH, "/version"}
 
 
 class Door:

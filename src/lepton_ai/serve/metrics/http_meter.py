@@ -6,9 +6,8 @@ from collections import Counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lepton_ai.serve.access.scopes import METRICS_PATH
 from lepton_ai.serve.http.errors import refusal_in
-
-METRICS_PATH = "/metrics"
 
 _NO_ROUTE = "none"
 _CLIENT_LEFT, _FAILED = 499, 500

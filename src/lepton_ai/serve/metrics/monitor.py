@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from lepton_ai.serve.access.scopes import METRICS_PATH
 from lepton_ai.serve.metrics.collectors import EngineProcessCollector, ServerCollector
 from lepton_ai.serve.metrics.engine_watch import EngineWatch
-from lepton_ai.serve.metrics.http_meter import METRICS_PATH, HttpMeter
+from lepton_ai.serve.metrics.http_meter import HttpMeter
 from lepton_ai.serve.service import Service
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from lepton_ai.errors import InvalidRequest
-from lepton_ai.serve.metrics.http_meter import METRICS_PATH
+from lepton_ai.serve.access.scopes import METRICS_PATH
 from lepton_ai.serve.metrics.monitor import Monitor
 from lepton_ai.serve.metrics.stats_log import StatsLog
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from lepton_ai.engine.outputs import Completion, Usage
-from lepton_ai.serve.http.sse import event
+from lepton_ai.serve.protocol.events import event
 from lepton_ai.serve.protocol.logprobs import Logprobs
 
 Json = dict[str, object]

@@ -18,7 +18,7 @@ from lepton_ai.serve.caller import Caller
 from lepton_ai.serve.chat_answers import AnswerPlan, answer_events, whole_answer
 from lepton_ai.serve.http.body import JsonRoute
 from lepton_ai.serve.http.errors import json_response
-from lepton_ai.serve.http.sse import DONE, EventStream
+from lepton_ai.serve.http.sse import EventStream
 from lepton_ai.serve.protocol.answers import (
     Head,
     Json,
@@ -30,6 +30,7 @@ from lepton_ai.serve.protocol.answers import (
     usage_of,
 )
 from lepton_ai.serve.protocol.chat import ChatRequest
+from lepton_ai.serve.protocol.events import DONE
 from lepton_ai.serve.protocol.logprobs import Logprobs, LogprobsWriter
 from lepton_ai.serve.served_model import ServedModel
 from lepton_ai.serve.service import cancel_all, merged, naming_constraint, new_id, service_of, while_connected

@@ -16,10 +16,11 @@ from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
 from lepton_ai.serve.http.body import JsonRoute
 from lepton_ai.serve.http.errors import json_response
-from lepton_ai.serve.http.sse import DONE, EventStream
+from lepton_ai.serve.http.sse import EventStream
 from lepton_ai.serve.protocol.answers import Head, Json, text_choice, usage_of
 from lepton_ai.serve.protocol.base import Prompt
 from lepton_ai.serve.protocol.completions import CompletionRequest
+from lepton_ai.serve.protocol.events import DONE
 from lepton_ai.serve.protocol.logprobs import LogprobsWriter
 from lepton_ai.serve.served_model import ServedModel
 from lepton_ai.serve.service import cancel_all, merged, naming_constraint, new_id, service_of, while_connected

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lepton_ai.serve.metrics.http_meter import METRICS_PATH
+from lepton_ai.serve.access.scopes import METRICS_PATH
 from lepton_ai.serve.metrics.monitor import Monitor
 
 router = APIRouter()
