@@ -144,6 +144,7 @@ def test_an_engine_that_is_killed_is_replaced(
     wait_until(lambda: server.desk.life.is_ready, "another engine runs")
     assert server.pid != before
     wait_until(lambda: is_idle(server), "all room is given back")
+    wait_until(lambda: len(caplog.records) > 1, "it is said that it runs again")  # soon after it does
     said = [record.getMessage() for record in caplog.records]
     assert said[0] == "the engine's process has ended: signal SIGKILL; another engine is started in 0 s"
     assert len(said) == 2 and said[1].startswith("the engine runs again, after")
