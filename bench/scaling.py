@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lepton_ai.backends.cpu.device import usable_cores
+from lepton_ai.backends.cpu.cores import usable_cores
 
 PREFILL, DECODE, DECODE_16 = "prefill 512", "decode 1", "decode 16"
 Rates = Mapping[int, Mapping[str, float]]

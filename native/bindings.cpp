@@ -31,19 +31,38 @@ using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
+[[noreturn]] void reject(const char* name, const std::string& problem) {
+  throw std::invalid_argument(std::string(name) + ": " + problem);
+}
+
+const KernelTable& kernels_of(const std::string& isa) {
+  const KernelTable* kernels = find_kernels(isa);
+  if (!kernels) reject("isa", "this machine or build has no kernels for " + isa);
+  return *kernels;
+}
+
 // Threads and kernels; shared by all programs of a process.
 struct CpuDevice {
-  CpuDevice(int num_threads, const std::string& isa_name, int64_t scratch_bytes)
-      : isa(isa_name), kernels(find_kernels(isa_name)), pool(num_threads, scratch_bytes) {
-    if (!kernels) throw std::invalid_argument("isa: this machine or build has no kernels for " + isa_name);
+  CpuDevice(int num_threads, const std::string& isa_name, int64_t scratch_bytes, const Tuning& tuning_)
+      : isa(isa_name), kernels(&kernels_of(isa_name)), tuning(tuning_), pool(num_threads, scratch_bytes) {
+    if ((tuning.min_tile_rows == 0) != (kernels->tuning.min_tile_rows == 0))
+      reject("min_tile_rows", "expected 0 where there are no tiles, and only there");
   }
   std::string isa;
   const KernelTable* kernels;
+  Tuning tuning;
   ThreadPool pool;
 };
 
-[[noreturn]] void reject(const char* name, const std::string& problem) {
-  throw std::invalid_argument(std::string(name) + ": " + problem);
+// What kernels need to stay within their buffers; Python says what else is of use.
+Tuning checked_tuning(const Tuning& tuning) {
+  if (tuning.row_block < kMinRowBlock || tuning.row_block > kMaxRowBlock) reject("row_block", "outside its bounds");
+  if (tuning.min_tile_rows < 0 || (tuning.min_tile_rows > 0 && tuning.min_tile_rows < kRowsOfTile))
+    reject("min_tile_rows", "fewer than a tile has");
+  if (tuning.first_eighths < 0 || tuning.first_eighths > 8) reject("first_eighths", "more than there are");
+  if (tuning.rest_chunks < 1) reject("rest_chunks", "expected some");
+  if (tuning.prefetch_bytes < 0) reject("prefetch_bytes", "expected none or some");
+  return tuning;
 }
 
 void check_range(const char* name, const int32_t* values, size_t count, int64_t limit) {
@@ -117,6 +136,7 @@ class BoundProgram {
     step.kv_layers = cache.layers.data();
     step.kv_strides = cache.strides.data();
     step.num_threads = device_.pool.num_threads();
+    step.tuning = device_.tuning;
     if (arrays.sampling) fill_sampling(*arrays.sampling, step);
     const nb::gil_scoped_release release;
     program_.run(device_.pool, step);
@@ -320,8 +340,25 @@ NB_MODULE(_native, m) {
       "kind"_a, "num_outputs"_a, "num_inputs"_a);
   m.def("pack", &pack, "device"_a, nb::kw_only(), "type"_a, "narrowing"_a, "source"_a, "num_outputs"_a, "num_inputs"_a,
         "target"_a);
+  nb::class_<Tuning>(m, "Tuning")
+      .def(
+          "__init__",
+          [](Tuning* at, int32_t prefetch_bytes, int32_t row_block, int32_t min_tile_rows, int32_t first_eighths,
+             int32_t rest_chunks) {
+            new (at) Tuning(checked_tuning({prefetch_bytes, row_block, min_tile_rows, first_eighths, rest_chunks}));
+          },
+          nb::kw_only(), "prefetch_bytes"_a, "row_block"_a, "min_tile_rows"_a, "first_eighths"_a, "rest_chunks"_a)
+      .def_ro("prefetch_bytes", &Tuning::prefetch_bytes)
+      .def_ro("row_block", &Tuning::row_block)
+      .def_ro("min_tile_rows", &Tuning::min_tile_rows)
+      .def_ro("first_eighths", &Tuning::first_eighths)
+      .def_ro("rest_chunks", &Tuning::rest_chunks);
+  m.def(
+      "default_tuning", [](const std::string& isa) { return kernels_of(isa).tuning; }, "isa"_a,
+      "How the kernels of an instruction set are tuned where nothing was measured.");
   nb::class_<CpuDevice>(m, "CpuDevice")
-      .def(nb::init<int, const std::string&, int64_t>(), nb::kw_only(), "num_threads"_a, "isa"_a, "scratch_bytes"_a)
+      .def(nb::init<int, const std::string&, int64_t, const Tuning&>(), nb::kw_only(), "num_threads"_a, "isa"_a,
+           "scratch_bytes"_a, "tuning"_a)
       .def_ro("isa", &CpuDevice::isa)
       .def_prop_ro("num_threads", [](const CpuDevice& d) { return d.pool.num_threads(); })
       .def(

@@ -1,10 +1,8 @@
 #include "device.h"
 
-#include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <chrono>
 #if defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -23,26 +21,6 @@ extern const KernelTable kKernelsNeonDot;
 extern const KernelTable kKernelsGeneric;
 
 namespace {
-
-constexpr std::chrono::microseconds kSpinBeforePark{500};  // more than the Python between two steps takes
-constexpr int kSpinsBetweenLooks = 256;                    // at the clock
-constexpr int kSpinsBeforeYield = 2000;  // at a barrier: about 30 microseconds, then somebody lost a core
-
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-void futex_wait(std::atomic<uint32_t>& word, uint32_t expected) {
-  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
-}
-
-void futex_wake_all(std::atomic<uint32_t>& word) {
-  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
-}
 
 #if defined(__x86_64__)
 // The kernel keeps room for tile registers in the threads of a process that asks for it.
@@ -97,26 +75,6 @@ const KernelTable* find_kernels(const std::string& isa) {
   return nullptr;
 }
 
-void SpinBarrier::wait(Clock::time_point* opened) {
-  if (count_ == 1) {
-    if (opened) *opened = Clock::now();
-    return;
-  }
-  const uint32_t generation = generation_.load(std::memory_order_acquire);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count_) {
-    arrived_.store(0, std::memory_order_relaxed);
-    if (opened) *opened = Clock::now();
-    generation_.store(generation + 1, std::memory_order_release);
-    return;
-  }
-  for (int spins = 0; generation_.load(std::memory_order_acquire) == generation; ++spins) {
-    if (spins < kSpinsBeforeYield)
-      pause();
-    else
-      std::this_thread::yield();
-  }
-}
-
 ThreadPool::ThreadPool(int num_threads, int64_t scratch_bytes) : num_threads_(num_threads) {
   reserve_scratch(scratch_bytes);
   barrier_.reset(num_threads);
@@ -136,59 +94,38 @@ ThreadPool::~ThreadPool() {
     return;
   }
   stopping_.store(true);
-  ticket_.fetch_add(1);
-  futex_wake_all(ticket_);
+  ticket_.add(1);
   for (std::thread& thread : threads_) thread.join();
 }
 
 void ThreadPool::start() {
   for (std::thread& thread : threads_) thread.detach();  // only after a fork: these run in the parent
   threads_.clear();
-  running_.store(0);
-  parked_.store(0);
+  ticket_.reset(0);
+  running_.reset(0);
+  barrier_.reset(num_threads_);
   owner_pid_ = getpid();
   for (int i = 1; i < num_threads_; ++i) threads_.emplace_back([this, i] { worker(i); });
 }
 
 void ThreadPool::worker(int thread) {
-  uint32_t seen = 0;
-  while (true) {
-    uint32_t ticket;
-    const auto parks_at = std::chrono::steady_clock::now() + kSpinBeforePark;
-    for (int spins = 1; (ticket = ticket_.load(std::memory_order_acquire)) == seen; ++spins) {
-      if (spins % kSpinsBetweenLooks || std::chrono::steady_clock::now() < parks_at) {
-        pause();
-        continue;
-      }
-      parked_.fetch_add(1);
-      futex_wait(ticket_, seen);
-      parked_.fetch_sub(1);
-    }
-    seen = ticket;
+  for (uint32_t seen = 0;;) {
+    seen = ticket_.wait_while(seen, idle_budget_);
     if (stopping_.load()) return;
     (*job_)(thread);
-    running_.fetch_sub(1, std::memory_order_release);
+    running_.count_down();
   }
 }
 
 void ThreadPool::run(const std::function<void(int)>& job) {
   const std::lock_guard<std::mutex> lease(lease_);
   if (num_threads_ == 1) return job(0);
-  if (owner_pid_ != getpid()) {
-    ticket_.store(0);
-    start();
-  }
+  if (owner_pid_ != getpid()) start();
   job_ = &job;
-  running_.store(num_threads_ - 1, std::memory_order_relaxed);
-  ticket_.fetch_add(1, std::memory_order_seq_cst);
-  if (parked_.load(std::memory_order_seq_cst) > 0) futex_wake_all(ticket_);
+  running_.reset(num_threads_ - 1);
+  ticket_.add(1);
   job(0);
-  for (int spins = 0; running_.load(std::memory_order_acquire) > 0; ++spins) {
-    if (spins < kSpinsBeforeYield)
-      pause();
-    else
-      std::this_thread::yield();
-  }
+  while (const uint32_t left = running_.load()) running_.wait_while(left, end_budget_);
 }
 
 void parallel_for(ThreadPool& pool, int64_t count, const std::function<void(int64_t)>& body) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "step.h"
+#include "waiting.h"
 
 namespace lepton {
 
@@ -20,22 +20,8 @@ std::vector<std::string> available_isas();
 // Kernels of an instruction set; null for a name that is unknown or that this machine cannot run.
 const KernelTable* find_kernels(const std::string& isa);
 
-// A meeting point of `count` threads that spins: everyone is expected within microseconds.
-class SpinBarrier {
- public:
-  using Clock = std::chrono::steady_clock;
-  void reset(int count) { count_ = count; }
-  // The last to come writes the time to `opened`, where all give one.
-  void wait(Clock::time_point* opened = nullptr);
-
- private:
-  int count_ = 1;
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<uint32_t> generation_{0};
-};
-
 // Threads that run the same function at the same time; the caller is thread 0. Workers spin briefly after a job and
-// then park. One job at a time: run() holds a lease. A forked child starts its own workers at its first job.
+// then sleep. One job at a time: run() holds a lease. A forked child starts its own workers at its first job.
 class ThreadPool {
  public:
   explicit ThreadPool(int num_threads, int64_t scratch_bytes);
@@ -45,7 +31,7 @@ class ThreadPool {
 
   int num_threads() const { return num_threads_; }
   void run(const std::function<void(int thread)>& job);
-  SpinBarrier& barrier() { return barrier_; }
+  Barrier& barrier() { return barrier_; }
   Scratch scratch(int thread) { return {scratch_ + thread * scratch_bytes_, scratch_bytes_}; }
   // At least this much working memory for each thread; not while a job runs.
   void reserve_scratch(int64_t bytes);
@@ -62,11 +48,12 @@ class ThreadPool {
   std::vector<std::thread> threads_;
   int owner_pid_ = 0;
   const std::function<void(int)>* job_ = nullptr;
-  alignas(64) std::atomic<uint32_t> ticket_{0};
-  alignas(64) std::atomic<int> running_{0};
-  std::atomic<int> parked_{0};
+  WaitWord ticket_;                                         // of the job
+  WaitWord running_;                                        // workers that are in it
+  SpinBudget idle_budget_{std::chrono::microseconds(500)};  // more than the Python between two steps takes
+  SpinBudget end_budget_{std::chrono::microseconds(50)};
   std::atomic<bool> stopping_{false};
-  SpinBarrier barrier_;
+  Barrier barrier_;
 };
 
 // Calls body(i) for i in [0, count), spread over the pool.

@@ -1,12 +1,13 @@
 #include "program.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
 namespace lepton {
 
-// A kernel may ask for lanes in steps of more tokens than this; the claims of the others need not be set for them.
-constexpr int kLaneTokens = 64;
+// A kernel may ask for lanes in steps of more rows than this; the claims of the others need not be set for them.
+constexpr int kLaneRows = kMinRowBlock;
 
 Program::Program(std::vector<OpRecord> ops, const KernelTable* kernels, int num_threads)
     : ops_(std::move(ops)),
@@ -16,7 +17,7 @@ Program::Program(std::vector<OpRecord> ops, const KernelTable* kernels, int num_
       seconds_(ops_.size()) {}
 
 void Program::run(ThreadPool& pool, const Step& step) {
-  const int lanes = step.num_tokens > kLaneTokens ? num_threads_ : 1;
+  const int lanes = std::max(step.num_tokens, step.num_rows) > kLaneRows ? num_threads_ : 1;
   for (size_t i = 0; i < ops_.size() * lanes; ++i) claims_[i].next.store(0, std::memory_order_relaxed);
   pool.run([&](int thread) { walk(pool, step, thread); });
 }
@@ -37,7 +38,7 @@ void Program::share_out(size_t op, Chunks chunks, int thread, const Run& run) {
 }
 
 void Program::walk(ThreadPool& pool, const Step& step, int thread) {
-  using Clock = SpinBarrier::Clock;
+  using Clock = Barrier::Clock;
   const bool timing = timing_ && thread == 0;
   const Scratch scratch = pool.scratch(thread);
   bool must_meet = false;  // since the last barrier, a skipped op asked for one

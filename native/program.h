@@ -45,8 +45,8 @@ class Program {
   int num_threads_;
   std::unique_ptr<Claim[]> claims_;  // [lane][op]; lane 0 also serves chunks in no order
   bool timing_ = false;
-  SpinBarrier::Clock::time_point opened_;  // when the threads last met, while timing
-  std::vector<OpSeconds> seconds_;         // of each op
+  Barrier::Clock::time_point opened_;  // when the threads last met, while timing
+  std::vector<OpSeconds> seconds_;     // of each op
 };
 
 }  // namespace lepton

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "panels.h"
+#include "tuning.h"
 
 namespace lepton {
 
@@ -43,6 +44,7 @@ struct Step {
   const int32_t* bias_ids = nullptr;
   const float* bias_values = nullptr;
   int32_t num_threads = 1;
+  Tuning tuning;
 
   LEPTON_INLINE int32_t rows(RowSymbol symbol) const {
     return symbol == RowSymbol::T ? num_tokens : symbol == RowSymbol::R ? num_rows : num_seqs;
@@ -258,9 +260,10 @@ struct Kernel {
   void (*run)(const OpRecord&, const Step&, int64_t chunk, Scratch);
 };
 
-// The kernels of one instruction set.
+// The kernels of one instruction set, and how they are tuned where nothing was measured.
 struct KernelTable {
   const char* isa;
+  Tuning tuning;
   Kernel kernels[kNumOpKinds];
 };
 

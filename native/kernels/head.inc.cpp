@@ -12,14 +12,14 @@ static int64_t head_slices(const TokenLogprobOp& op) {
 }
 
 static Chunks token_logprob_chunks(const OpRecord& record, const Step& step) {
-  return {head_slices(record.token_logprob) * ((step.num_rows + kRowBlock - 1) / kRowBlock)};
+  return {head_slices(record.token_logprob) * ((step.num_rows + step.tuning.row_block - 1) / step.tuning.row_block)};
 }
 
 // A partial row: [slices] maxima, [slices] sums, then the target's logit.
 static void token_logprob_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
   const TokenLogprobOp& op = record.token_logprob;
-  const int64_t slices = head_slices(op), slice = chunk % slices, row = chunk / slices * kRowBlock;
-  const int rows = static_cast<int>(min64(kRowBlock, step.num_rows - row));
+  const int64_t slices = head_slices(op), slice = chunk % slices, row = chunk / slices * step.tuning.row_block;
+  const int rows = static_cast<int>(min64(step.tuning.row_block, step.num_rows - row));
   const int64_t begin = slice * kSlicePanels;
   const int64_t end = min64(begin + kSlicePanels, num_panels(op.head.num_outputs));
   float* sums = reinterpret_cast<float*>(scratch.data);
@@ -29,7 +29,7 @@ static void token_logprob_run(const OpRecord& record, const Step& step, int64_t 
     partial[slices + slice] = 0.0f;
   }
   for (int64_t panel = begin; panel < end; ++panel) {
-    panel_matmul(op.head, panel, 1, op.terms, op.x.row<uint8_t>(step, row), op.x.stride, rows, sums, 0);
+    panel_matmul(step.tuning, op.head, panel, 1, op.terms, op.x.row<uint8_t>(step, row), op.x.stride, rows, sums, 0);
     const int64_t first = panel * kPanelWidth;
     for (int r = 0; r < rows; ++r) {
       float* partial = op.partial.row(step, row + r);

@@ -31,6 +31,7 @@ extern const KernelTable LEPTON_TABLE;
 // In the order of OpKind.
 const KernelTable LEPTON_TABLE = {
     LEPTON_NAME,
+    LEPTON_ISA::kTuning,
     {
         {LEPTON_ISA::embedding_chunks, LEPTON_ISA::embedding_run},
         {LEPTON_ISA::rope_table_chunks, LEPTON_ISA::rope_table_run},

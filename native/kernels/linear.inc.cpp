@@ -4,12 +4,12 @@
 namespace lepton::LEPTON_ISA {
 
 constexpr int kFewRows = 16;
-// Rows that share one unpacking of a panel; their sums and activations stay in L2.
 #ifdef LEPTON_TILES
-constexpr int kRowBlock = 8 * kTileHeight;
+constexpr Tuning kTuning{.row_block = 8 * kTileHeight, .min_tile_rows = kMinTileRows};
 #else
-constexpr int kRowBlock = 120;
+constexpr Tuning kTuning{};
 #endif
+constexpr int kRowBlock = kTuning.row_block;  // more rows than this are in the order of rows, whatever the op
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -42,10 +42,10 @@ struct LinearChunks {
     const int64_t rows = step.rows(op.rows);
     per_unit = panels_per_unit(op, rows);
     units = linear_units(op, per_unit);
-    row_blocks = (rows + kRowBlock - 1) / kRowBlock;
+    row_blocks = (rows + step.tuning.row_block - 1) / step.tuning.row_block;
     const bool is_few = rows <= kFewRows;
-    first = is_few ? units * 5 / (8 * threads) : 0;
-    small = is_few ? units / (16 * threads) : 1;
+    first = is_few ? units * step.tuning.first_eighths / (8 * threads) : 0;
+    small = is_few ? units / (step.tuning.rest_chunks * threads) : 1;
     if (small < 1) small = 1;
   }
   int64_t unit_chunks() const {
@@ -179,26 +179,29 @@ static void linear_unit(const LinearOp& op, const Step& step, int per_unit, int6
   const int count = static_cast<int>(min64(per_unit, num_panels(op.segments[s].num_outputs) - panel));
   const uint8_t* x = op.x.row<uint8_t>(step, row);
   const LinearTask task{op, step, s, panel, count, row, sums, stride};
+  const Tuning& tuning = step.tuning;
   if (!op.activated) {
-    panel_matmul(op.segments[s], panel, count, op.terms[s], x, op.x.stride, rows, sums, stride, {finish_plain, &task});
+    panel_matmul(tuning, op.segments[s], panel, count, op.terms[s], x, op.x.stride, rows, sums, stride,
+                 {finish_plain, &task});
     return;
   }
   const Epilogue finish{op.y_type == RowType::R8 ? LEPTON_FOR_ACTIVATION(op.activation, finish_rotated)
                                                  : LEPTON_FOR_ACTIVATION(op.activation, finish_activated),
                         &task};
   if (op.num_segments == 1) {
-    panel_matmul(op.segments[0], panel, count, op.terms[0], x, op.x.stride, rows, sums, stride, finish);
+    panel_matmul(tuning, op.segments[0], panel, count, op.terms[0], x, op.x.stride, rows, sums, stride, finish);
     return;
   }
-  panel_matmul(op.segments[0], panel, count, op.terms[0], x, op.x.stride, rows, sums, stride);
-  panel_matmul(op.segments[1], panel, count, op.terms[1], x, op.x.stride, rows, sums + count * stride, stride, finish);
+  panel_matmul(tuning, op.segments[0], panel, count, op.terms[0], x, op.x.stride, rows, sums, stride);
+  panel_matmul(tuning, op.segments[1], panel, count, op.terms[1], x, op.x.stride, rows, sums + count * stride, stride,
+               finish);
 }
 
 static void linear_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
   const LinearOp& op = record.linear;
   const LinearChunks chunks(op, step);
-  const int64_t row = chunk / chunks.unit_chunks() * kRowBlock;
-  const int rows = static_cast<int>(min64(kRowBlock, step.rows(op.rows) - row));
+  const int64_t row = chunk / chunks.unit_chunks() * step.tuning.row_block;
+  const int rows = static_cast<int>(min64(step.tuning.row_block, step.rows(op.rows) - row));
   float* sums = reinterpret_cast<float*>(scratch.data);
   int64_t begin, end;
   chunks.range(chunk % chunks.unit_chunks(), &begin, &end);

@@ -15,14 +15,17 @@
 
 namespace lepton::LEPTON_ISA {
 
-// Bytes of weights asked for ahead of their use: what memory delivers in its own latency. The machine's prefetchers
-// stop at the end of each page of memory; this does not.
-constexpr int kPrefetchBytes = 4096;
+// How far ahead of their use weights are asked for: by what memory delivers in its own latency. The machine's
+// prefetchers stop at the end of each page of memory; this does not. What is streamed comes past the shared caches: it
+// would only push out what the next op, and Python, find there.
+struct Ahead {
+  int32_t bytes;
+  bool is_streamed;
+};
 
-// What is streamed comes past the shared caches: it would only push out what the next op, and Python, find there.
-static inline void prefetch_ahead(const uint8_t* data, int64_t num_bytes, bool is_streamed) {
-  data += kPrefetchBytes;
-  if (is_streamed)
+static inline void prefetch_ahead(const uint8_t* data, int64_t num_bytes, const Ahead& ahead) {
+  data += ahead.bytes;
+  if (ahead.is_streamed)
     for (int64_t line = 0; line < num_bytes; line += 64) __builtin_prefetch(data + line, 0, 0);
   else
     for (int64_t line = 0; line < num_bytes; line += 64) __builtin_prefetch(data + line);
@@ -45,12 +48,12 @@ static inline float scaled_sum_of(const Q8Group& group, int h, int halves) {
 }
 
 // Adds `groups` groups of weights times those of the rows x to acc[row][panel]. Panels lie `panel_stride` bytes apart,
-// the second term of a row `term_stride` bytes after the first. `is_streamed` is that of packed weights.
+// the second term of a row `term_stride` bytes after the first. `ahead` is for packed weights.
 template <PanelKind KIND, bool PACKED, int TERMS, int ROWS, int PANELS>
 static inline __attribute__((always_inline)) void add_groups(const uint8_t* data, int64_t group_stride,
                                                              int64_t panel_stride, const Scales<KIND>* scales,
                                                              const Q8Group* const* x, int64_t term_stride, int groups,
-                                                             bool is_streamed, VF (*acc)[PANELS][kParts]) {
+                                                             const Ahead& ahead, VF (*acc)[PANELS][kParts]) {
   constexpr KindInfo info = kind_info(KIND);
   constexpr int shift = offset_shift(info.offset), halves = kHalves<KIND>;
   static_assert(shift >= 0 || info.offset == 0, "offset_shift has no such offset, and would leave it out");
@@ -58,7 +61,7 @@ static inline __attribute__((always_inline)) void add_groups(const uint8_t* data
   constexpr int middle = halves == 2 ? kQuads / 2 : kQuads;
   for (int g = 0; g < groups; ++g) {
     const uint8_t* weights = data + g * group_stride;
-    if constexpr (PACKED) prefetch_ahead(weights, group_stride, is_streamed);
+    if constexpr (PACKED) prefetch_ahead(weights, group_stride, ahead);
     const int8_t* q[ROWS];
     const Q8Group* last[ROWS];  // the term that has the sums of all
     for (int r = 0; r < ROWS; ++r) {
@@ -111,7 +114,7 @@ struct Q8Rows {
 
 // All groups for at most kPackedRows rows: weights are unpacked in registers, sums stay there.
 template <PanelKind KIND, int TERMS, int ROWS>
-static void matmul_few(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, float* out) {
+static void matmul_few(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, const Ahead& ahead, float* out) {
   constexpr KindInfo info = kind_info(KIND);
   constexpr int64_t group_stride = info.group_bytes + (info.has_header ? 0 : info.scale_bytes);
   const int64_t total = num_groups(m.num_inputs);
@@ -125,19 +128,20 @@ static void matmul_few(const uint8_t* panel, const PanelMatrix& m, const Q8Rows&
     for (int r = 0; r < ROWS; ++r) rows[r] = x.group(r, first);
     expand_scales<KIND>(panel, groups, scales);
     add_groups<KIND, true, TERMS, ROWS, 1>(panel + info.scale_bytes, group_stride, 0, &scales, rows, x.term_stride,
-                                           groups, m.is_streamed, acc);
+                                           groups, ahead, acc);
   }
   for (int r = 0; r < ROWS; ++r)
     for (int p = 0; p < kParts; ++p) store(out + r * kPanelWidth + p * W, acc[r][0][p]);
 }
 
 template <PanelKind KIND, int TERMS, int ROWS>
-static inline void matmul_few_rows(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, float* out) {
+static inline void matmul_few_rows(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, const Ahead& ahead,
+                                   float* out) {
   if constexpr (ROWS > 0) {
     if (x.count == ROWS)
-      matmul_few<KIND, TERMS, ROWS>(panel, m, x, out);
+      matmul_few<KIND, TERMS, ROWS>(panel, m, x, ahead, out);
     else
-      matmul_few_rows<KIND, TERMS, ROWS - 1>(panel, m, x, out);
+      matmul_few_rows<KIND, TERMS, ROWS - 1>(panel, m, x, ahead, out);
   }
 }
 
@@ -171,7 +175,7 @@ struct UnpackedBlock {
         for (int p = 0; p < kParts; ++p) acc[r][n][p] = load(out + n * out_stride + (row + r) * kPanelWidth + p * W);
     }
     add_groups<KIND, false, TERMS, ROWS, PANELS>(weights[0], kGroup * kPanelWidth, sizeof weights[0], scales, rows,
-                                                 x.term_stride, groups, false, acc);
+                                                 x.term_stride, groups, {}, acc);
     for (int r = 0; r < ROWS; ++r)
       for (int n = 0; n < PANELS; ++n)
         for (int p = 0; p < kParts; ++p) store(out + n * out_stride + (row + r) * kPanelWidth + p * W, acc[r][n][p]);
@@ -252,11 +256,12 @@ static void matmul_many(const uint8_t* panel, int64_t panel_stride, int32_t num_
 
 // `count` panels of `m` from `panel` on; out[panel][row][16], panels `out_stride` floats apart.
 template <PanelKind KIND, int TERMS>
-static void matmul_q8(const PanelMatrix& m, int64_t panel, int count, const Q8Rows& x, float* out, int64_t out_stride,
-                      const Epilogue& epilogue) {
+static void matmul_q8(const Tuning& tuning, const PanelMatrix& m, int64_t panel, int count, const Q8Rows& x, float* out,
+                      int64_t out_stride, const Epilogue& epilogue) {
   if (x.count <= kPackedRows) {
+    const Ahead ahead{tuning.prefetch_bytes, m.is_streamed};
     for (int n = 0; n < count; ++n)
-      matmul_few_rows<KIND, TERMS, kPackedRows>(m.panel(panel + n), m, x, out + n * out_stride);
+      matmul_few_rows<KIND, TERMS, kPackedRows>(m.panel(panel + n), m, x, ahead, out + n * out_stride);
     return epilogue(0, x.count);
   }
   in_tiles_of_panels(count, epilogue, [&]<int PANELS>(int n, const Epilogue& finish) {

@@ -10,7 +10,8 @@
 namespace lepton::LEPTON_ISA {
 
 constexpr int kMinTileRows = 3 * kTileHeight;  // of groups with a scale each: fewer are as fast without tiles
-constexpr int kTileLag = 2;                    // groups that are multiplied before the first is scaled
+static_assert(kTileHeight == kRowsOfTile);
+constexpr int kTileLag = 2;  // groups that are multiplied before the first is scaled
 
 namespace {
 

@@ -12,17 +12,18 @@
 namespace lepton::LEPTON_ISA {
 
 template <PanelKind KIND>
-static inline void matmul_kind(const PanelMatrix& m, int64_t panel, int count, Terms terms, const uint8_t* x,
-                               int64_t stride, int rows, float* out, int64_t out_stride, const Epilogue& epilogue) {
+static inline void matmul_kind(const Tuning& tuning, const PanelMatrix& m, int64_t panel, int count, Terms terms,
+                               const uint8_t* x, int64_t stride, int rows, float* out, int64_t out_stride,
+                               const Epilogue& epilogue) {
   if constexpr (!is_wide(KIND)) {
     const Q8Rows q8{x, stride, q8_row_bytes(m.num_inputs), rows};
 #ifdef LEPTON_TILES
     if constexpr (kHalves<KIND> == 1)
-      if (terms == 1 && rows >= kMinTileRows)
+      if (terms == 1 && rows >= tuning.min_tile_rows)
         return matmul_q8_tiled<KIND>(m, panel, count, q8, out, out_stride, epilogue);
 #endif
-    if (terms == 1) return matmul_q8<KIND, 1>(m, panel, count, q8, out, out_stride, epilogue);
-    if (terms == 2) return matmul_q8<KIND, 2>(m, panel, count, q8, out, out_stride, epilogue);
+    if (terms == 1) return matmul_q8<KIND, 1>(tuning, m, panel, count, q8, out, out_stride, epilogue);
+    if (terms == 2) return matmul_q8<KIND, 2>(tuning, m, panel, count, q8, out, out_stride, epilogue);
   }
   for (int n = 0; n < count; ++n)
     matmul_f32<KIND>(m.panel(panel + n), m.num_inputs, x, stride, rows, out + n * out_stride);
@@ -32,17 +33,17 @@ static inline void matmul_kind(const PanelMatrix& m, int64_t panel, int count, T
 // out[count][rows][16] = the channels of `count` panels for each row, panels `out_stride` floats apart. The epilogue is
 // called for some rows after the other, each once. 8-bit rows come to quantised panels only,
 // and rotated ones to rotated panels: the encoder sees to it.
-static inline void panel_matmul(const PanelMatrix& m, int64_t panel, int count, Terms terms, const uint8_t* x,
-                                int64_t stride, int rows, float* out, int64_t out_stride,
+static inline void panel_matmul(const Tuning& tuning, const PanelMatrix& m, int64_t panel, int count, Terms terms,
+                                const uint8_t* x, int64_t stride, int rows, float* out, int64_t out_stride,
                                 const Epilogue& epilogue = {}) {
 #ifdef LEPTON_TILES
   if (m.kind == PanelKind::R8 && rows >= kTileHeight)
     return matmul_r8_tiled(m, panel, count, {x, stride, rows}, out, out_stride, epilogue);
 #endif
-  if (m.kind == PanelKind::R8) return matmul_r8(m, panel, count, {x, stride, rows}, out, out_stride, epilogue);
+  if (m.kind == PanelKind::R8) return matmul_r8(tuning, m, panel, count, {x, stride, rows}, out, out_stride, epilogue);
 #define LEPTON_KIND(kind) \
   case PanelKind::kind:   \
-    return matmul_kind<PanelKind::kind>(m, panel, count, terms, x, stride, rows, out, out_stride, epilogue);
+    return matmul_kind<PanelKind::kind>(tuning, m, panel, count, terms, x, stride, rows, out, out_stride, epilogue);
   switch (m.kind) {
     LEPTON_VALUE_PANEL_KINDS(LEPTON_KIND)
     case PanelKind::R8: break;

@@ -193,7 +193,7 @@ def test_unknown_instruction_sets() -> None:
     with pytest.raises(HardwareUnsupported, match="isa"):
         CpuDevice(num_threads=1, isa="avx1024")
     with pytest.raises(ValueError, match="isa"):
-        _native.CpuDevice(num_threads=1, isa="avx1024", scratch_bytes=0)
+        _native.CpuDevice(num_threads=1, isa="avx1024", scratch_bytes=0, tuning=_native.default_tuning("generic"))
     for count in (0, -1, 257):
         with pytest.raises(InvalidRequest, match="num_threads"):
             CpuDevice(num_threads=count)

@@ -11,7 +11,8 @@ from importlib import metadata
 from pathlib import Path
 
 from lepton_ai.backends.cpu import _native
-from lepton_ai.backends.cpu.device import MEASURED_ISAS, cgroup_cores, choose_isa, usable_cores
+from lepton_ai.backends.cpu.cores import cgroup_cores, usable_cores
+from lepton_ai.backends.cpu.device import MEASURED_ISAS, choose_isa
 from lepton_ai.config import Environment
 from lepton_ai.engine.kv.sizing import available_memory_bytes
 from lepton_ai.errors import InvalidRequest

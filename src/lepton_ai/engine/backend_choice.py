@@ -25,12 +25,10 @@ def choose_device(options: LoadOptions, environment: Environment) -> ChosenDevic
     match options.backend:
         case "cpu":
             from lepton_ai.backends.cpu.backend import CpuBackend
-            from lepton_ai.backends.cpu.device import CpuDevice
+            from lepton_ai.engine.device import tuned_cpu
 
             shared = options.device
-            device = (
-                CpuDevice(num_threads=options.num_threads, isa=environment.cpu_isa) if shared is None else shared.cpu
-            )
+            device = tuned_cpu(environment, options.num_threads) if shared is None else shared.cpu
             backend = CpuBackend(device, cache=PackedCache(environment.home), progress=options.progress)
             return ChosenDevice(backend, device.num_threads, device.isa)
         case "reference":

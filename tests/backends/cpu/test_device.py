@@ -1,24 +1,12 @@
-"""What the machine is said to have: cores under a quota, caches; which of its instruction sets is used."""
+"""What the machine is said to have of caches; which of its instruction sets is used."""
 
 from pathlib import Path
 
 import pytest
 
 from lepton_ai.backends.cpu import _native
-from lepton_ai.backends.cpu.device import MEASURED_ISAS, cgroup_cores, choose_isa, shared_cache_bytes
+from lepton_ai.backends.cpu.device import MEASURED_ISAS, choose_isa, shared_cache_bytes
 from lepton_ai.errors import HardwareUnsupported
-
-
-@pytest.mark.parametrize(
-    ("quota", "cores"), [("200000 100000\n", 2.0), ("50000 100000\n", 0.5), ("max 100000\n", None)]
-)
-def test_cores_of_a_cgroup(tmp_path: Path, quota: str, cores: float | None) -> None:
-    (tmp_path / "cpu.max").write_text(quota)
-    assert cgroup_cores(tmp_path / "cpu.max") == cores
-
-
-def test_no_cgroup_is_no_quota(tmp_path: Path) -> None:
-    assert cgroup_cores(tmp_path / "cpu.max") is None
 
 
 def test_the_largest_cache_counts(tmp_path: Path) -> None:

@@ -49,10 +49,22 @@ def pack(
     target: ByteArray,
 ) -> None: ...
 
+class Tuning:
+    prefetch_bytes: int
+    row_block: int
+    min_tile_rows: int
+    first_eighths: int
+    rest_chunks: int
+    def __init__(
+        self, *, prefetch_bytes: int, row_block: int, min_tile_rows: int, first_eighths: int, rest_chunks: int
+    ) -> None: ...
+
+def default_tuning(isa: str) -> Tuning: ...
+
 class CpuDevice:
     isa: str
     num_threads: int
-    def __init__(self, *, num_threads: int, isa: str, scratch_bytes: int) -> None: ...
+    def __init__(self, *, num_threads: int, isa: str, scratch_bytes: int, tuning: Tuning) -> None: ...
     def reserve_scratch(self, num_bytes: int) -> None: ...
     def measure_read_bandwidth(self, num_bytes: int) -> float: ...
 

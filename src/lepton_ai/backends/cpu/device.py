@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -10,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lepton_ai.backends.cpu import _native
+from lepton_ai.backends.cpu.cores import usable_cores
 from lepton_ai.backends.cpu.memory import MemoryBudget
+from lepton_ai.backends.cpu.tuning import Tuning
 from lepton_ai.errors import HardwareUnsupported, InvalidRequest
 from lepton_ai.weights.packed_format import PackedKey
 
 MAX_THREADS = 256
 
-_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _TYPICAL_CACHE_BYTES = 16 << 20
 
@@ -24,22 +24,6 @@ MEASURED_ISAS = frozenset(("amx", "avx512vnni", "avx2", "generic"))
 """Instruction sets that were measured to be faster than those below them, on machines that have them; ``generic`` has
 none below it. The others run where they are asked for.
 """
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on: its affinity mask, cut to the cgroup's quota."""
-    cores = len(os.sched_getaffinity(0))
-    quota = cgroup_cores()
-    return cores if quota is None else max(1, min(cores, int(quota + 0.5)))
-
-
-def cgroup_cores(quota_file: Path = _CGROUP_QUOTA) -> float | None:
-    """Cores that the cgroup's CPU quota amounts to; None without a quota (or without cgroup v2)."""
-    try:
-        quota, period = quota_file.read_text().split()
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else int(quota) / int(period)
 
 
 def shared_cache_bytes(caches: Path = _CACHES) -> int:
@@ -77,11 +61,16 @@ class CpuDevice:
     device for it.
 
     ``memory`` counts what models take of it. ``panels`` are packed weights by what they were made of: models with the
-    same weights share them.
+    same weights share them. ``tuning`` None is the instruction set's own.
     """
 
     def __init__(
-        self, *, num_threads: int | None = None, isa: str | None = None, memory_bytes: int | None = None
+        self,
+        *,
+        num_threads: int | None = None,
+        isa: str | None = None,
+        memory_bytes: int | None = None,
+        tuning: Tuning | None = None,
     ) -> None:
         if num_threads is not None and not 1 <= num_threads <= MAX_THREADS:
             raise InvalidRequest(f"num_threads: expected 1 ... {MAX_THREADS}, got {num_threads}", param="num_threads")
@@ -89,7 +78,11 @@ class CpuDevice:
         self.isa = choose_isa(isa)
         self.memory = MemoryBudget(memory_bytes)
         self.panels: WeakValueDictionary[PackedKey, npt.NDArray[np.uint8]] = WeakValueDictionary()
-        self.native = _native.CpuDevice(num_threads=self.num_threads, isa=self.isa, scratch_bytes=1 << 20)
+        self.tuning = tuning or Tuning.default(self.isa)
+        self.tuning.check(self.isa)
+        self.native = _native.CpuDevice(
+            num_threads=self.num_threads, isa=self.isa, scratch_bytes=1 << 20, tuning=self.tuning.native
+        )
 
     def measure_read_bandwidth(self, num_bytes: int = 256 << 20) -> float:
         """Bytes a second that all threads together read from memory."""

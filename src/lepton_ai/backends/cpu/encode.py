@@ -12,6 +12,7 @@ from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.attention_bias import AttentionBias
 from lepton_ai.backends.cpu.encoding_state import EncodingState, MatrixUse, Place, attrs_of, columns, row_symbol
 from lepton_ai.backends.cpu.packing import PackedWeights
+from lepton_ai.backends.cpu.tuning import Tuning
 from lepton_ai.errors import UnsupportedModel
 from lepton_ai.graph.attrs import (
     ActivatedLinearAttrs,
@@ -41,7 +42,6 @@ _ID_SOURCES = ("token_ids", "positions", "token_type_ids")
 _SPLIT_KEYS = 256  # as in native/kernels/attention.inc.cpp
 _SPLIT_TOKENS = 8
 _SLICE_TOKENS = 1024  # as in native/kernels/head.inc.cpp
-_ROW_BLOCK = 120
 _TILE_PANELS = 2  # the largest of native/kernels/dot_*.h
 _QUERY_ROWS = 48
 _KEY_TILE = 64
@@ -74,9 +74,9 @@ class EncodedProgram:
     owners: Sequence[Node | None]
 
 
-def encode(plan: Plan, weights: PackedWeights) -> EncodedProgram:
-    """The program of ``plan``. Raises UnsupportedModel for shapes that the kernels do not have."""
-    state = EncodingState(plan, weights, arena_bytes=plan.arena_bytes)
+def encode(plan: Plan, weights: PackedWeights, tuning: Tuning) -> EncodedProgram:
+    """The program of ``plan``, with room for ``tuning``. Raises UnsupportedModel for shapes that the kernels do not have."""
+    state = EncodingState(plan, weights, tuning, arena_bytes=plan.arena_bytes)
     state.groups = {spec: index for index, spec in enumerate(kv_groups(kv_specs(plan.graph)))}
     state.splits = _reserve_splits(state)
     inputs = {t.name: _reserve_input(state, t) for t in plan.graph.inputs if t.dtype is DType.F32}
@@ -170,7 +170,7 @@ def _linear(state: EncodingState, node: Node) -> None:
     for first in range(0, len(parts), MAX_SEGMENTS):
         chosen = parts[first : first + MAX_SEGMENTS]
         terms = [segment.num_terms for segment, _, _ in chosen]
-        state.need_scratch(panels * _ROW_BLOCK * 64)
+        state.need_scratch(panels * state.tuning.row_block * 64)
         state.encoder.linear(
             barrier and first == 0,
             segments=[
@@ -337,7 +337,7 @@ def _token_logprob(state: EncodingState, node: Node) -> None:
     slices = -(-matrix.shape[0] // _SLICE_TOKENS)
     partial = state.reserve(state.plan.limits.max_rows, round_up((2 * slices + 1) * 4, 64))
     terms = attrs_of(node, LinearAttrs).segments[0].num_terms
-    state.need_scratch(_ROW_BLOCK * 64)
+    state.need_scratch(state.tuning.row_block * 64)
     head = state.matrix(matrix.name, None, segment=0, read_as=x.dtype)
     state.encoder.token_logprob(
         state.barrier(node),

@@ -11,6 +11,7 @@ from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.attention_bias import AttentionBias
 from lepton_ai.backends.cpu.hazards import Hazards, Span
 from lepton_ai.backends.cpu.packing import PackedWeights
+from lepton_ai.backends.cpu.tuning import Tuning
 from lepton_ai.graph.attrs import Attrs, KVSpec
 from lepton_ai.graph.node import Node
 from lepton_ai.graph.passes.plan import Plan
@@ -38,6 +39,7 @@ class EncodingState:
 
     plan: Plan
     weights: PackedWeights
+    tuning: Tuning
     encoder: _native.Encoder = field(default_factory=_native.Encoder)
     hazards: Hazards = field(default_factory=Hazards)
     extra: dict[int, Place] = field(default_factory=dict)

@@ -94,7 +94,7 @@ class CpuExecutable:
         self.plan = plan
         self._weights = weights
         self._device = device
-        self._encoded: EncodedProgram = encode(plan, weights)
+        self._encoded: EncodedProgram = encode(plan, weights, device.tuning)
         device.native.reserve_scratch(self._encoded.scratch_bytes)
         limits = plan.limits
         bounds = (limits.max_tokens, limits.max_rows, limits.max_seqs, limits.max_model_len, _vocab_size(plan))
@@ -102,6 +102,11 @@ class CpuExecutable:
         self._program = _native.Program(device.native, self._encoded.encoder, bounds, self._arena)
         # A steady decode step runs the same object as the one before it.
         self._bound: _BoundStep | None = None
+
+    def on(self, device: CpuDevice) -> CpuExecutable:
+        """The same program with the same weights on another device of the same instruction set."""
+        assert device.isa == self._device.isa, f"weights are packed for {self._device.isa}, not for {device.isa}"
+        return CpuExecutable(self.plan, self._weights, device)
 
     @property
     def arena_bytes(self) -> int:
