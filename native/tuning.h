@@ -11,7 +11,7 @@ struct Tuning {
   int32_t min_tile_rows = 0;      // of groups with a scale each: fewer are multiplied without tiles; 0: there are none
   // Few rows cut a product into a first chunk for each thread, of so many eighths of its even share, and later ones, of
   // which an even share would be so many.
-  int32_t first_eighths = 5;
+  int32_t first_eighths = 7;
   int32_t rest_chunks = 16;
 };
 

@@ -25,12 +25,14 @@ from lepton_ai.cli.machine import (
     Memory,
     Processor,
     Storage,
+    Tuned,
     choose_instruction_set,
     choose_threads,
     read_index_access,
     read_memory,
     read_processor,
     read_storage,
+    read_tuned,
     read_versions,
 )
 from lepton_ai.cli.options import Json, Threads
@@ -50,6 +52,7 @@ class Report:
 
     isa: Choice
     threads: Choice
+    tuned: Tuned
     processor: Processor
     memory: Memory
     bandwidth: Bandwidth
@@ -87,11 +90,14 @@ def doctor(*, limits: Limits = False, threads: Threads = None, json: Json = Fals
 def examine(environment: Environment, threads: int | None) -> Report:
     """Read and measure. Raises HardwareUnsupported if LEPTON_CPU_ISA names what this machine lacks."""
     processor = read_processor()
-    isa, chosen_threads = choose_instruction_set(environment), choose_threads(processor, environment, threads)
+    isa = choose_instruction_set(environment)
+    tuned = read_tuned(environment, isa.value)
+    chosen_threads = choose_threads(processor, environment, threads, tuned.num_threads)
     num_threads = int(chosen_threads.value)
     return Report(
         isa=isa,
         threads=chosen_threads,
+        tuned=tuned,
         processor=processor,
         memory=read_memory(),
         bandwidth=measure_bandwidth(CpuDevice(num_threads=num_threads, isa=isa.value)),
@@ -110,6 +116,7 @@ def _print_report(report: Report) -> None:
         [
             ("instruction set", f"{report.isa.value}: {report.isa.reason}"),
             ("threads", f"{report.threads.value}: {report.threads.reason}"),
+            ("tuning", _tuning(report.tuned)),
             ("processor", f"{processor.name}, {processor.architecture}"),
             ("cores", f"{processor.num_cores}, of which {processor.num_allowed_cores} are allowed; quota: {quota}"),
             ("kernels for", _kernels_for(processor)),
@@ -128,6 +135,13 @@ def _print_report(report: Report) -> None:
     _print_kernels(report)
     if report.limits is not None:
         _print_limits(report.limits)
+
+
+def _tuning(tuned: Tuned) -> str:
+    if tuned.problem is not None:
+        return f"unusable: {tuned.problem}"
+    changes = ", ".join(f"{name} {value}" for name, value in tuned.changes.items())
+    return f"{changes}: {tuned.source}" if changes else tuned.source
 
 
 def _kernels_for(processor: Processor) -> str:

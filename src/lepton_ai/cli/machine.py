@@ -6,16 +6,18 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.cores import cgroup_cores, usable_cores
 from lepton_ai.backends.cpu.device import MEASURED_ISAS, choose_isa
+from lepton_ai.backends.cpu.tuned_host import FILE_NAME, read_tuning, tuning_in_force
+from lepton_ai.backends.cpu.tuning import Tuning
 from lepton_ai.config import Environment
 from lepton_ai.engine.kv.sizing import available_memory_bytes
-from lepton_ai.errors import InvalidRequest
+from lepton_ai.errors import InvalidRequest, LeptonError
 from lepton_ai.version import __version__
 from lepton_ai.weights.packed import DEFAULT_MAX_BYTES, PackedCache
 from lepton_ai.weights.sources.pip_config import read_index_config
@@ -47,6 +49,19 @@ class Choice:
 
     value: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """How kernels are tuned. ``numbers`` are all by name, ``changes`` those that are not the defaults;
+    ``num_threads`` is None if none are stored. ``problem`` says what is wrong with what is stored.
+    """
+
+    num_threads: int | None
+    numbers: Mapping[str, int]
+    changes: Mapping[str, int]
+    source: str
+    problem: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +125,31 @@ def choose_instruction_set(environment: Environment) -> Choice:
     return Choice(isa, "the best that this machine runs" if is_best else "the best measured one that this machine runs")
 
 
-def choose_threads(processor: Processor, environment: Environment, requested: int | None) -> Choice:
-    """As ``LLM`` chooses them: ``requested`` is ``--threads``."""
+def read_tuned(environment: Environment, isa: str) -> Tuned:
+    """As devices are tuned, and what is stored."""
+    try:
+        found, stored = tuning_in_force(environment.home, isa), read_tuning(environment.home)
+    except LeptonError as error:
+        return Tuned(None, asdict(Tuning.default(isa)), {}, "nothing loads until it is mended", error.message)
+    default = asdict(Tuning.default(isa))
+    numbers = asdict(found.tuning)
+    changes = {name: value for name, value in numbers.items() if value != default[name]}
+    if not found.is_measured or stored is None:
+        return Tuned(None, numbers, changes, found.source, None)
+    measured = " ".join(f"{stored.evidence.get(name)!s:.40}" for name in ("measured_at", "model"))
+    return Tuned(found.num_threads, numbers, changes, f"{found.source}, measured {measured}", None)
+
+
+def choose_threads(
+    processor: Processor, environment: Environment, requested: int | None, tuned: int | None = None
+) -> Choice:
+    """As ``LLM`` chooses them: ``requested`` is ``--threads``, ``tuned`` what ``lepton tune`` found."""
     if requested is not None:
         return Choice(str(requested), "--threads asks for them")
     if environment.num_threads is not None:
         return Choice(str(environment.num_threads), "LEPTON_NUM_THREADS asks for them")
+    if tuned is not None:
+        return Choice(str(tuned), f"{FILE_NAME} says so, which `lepton tune` made")
     num_threads = usable_cores()
     if num_threads < processor.num_allowed_cores:
         return Choice(str(num_threads), f"the control group's quota is {processor.quota_cores:g} cores")

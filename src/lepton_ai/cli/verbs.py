@@ -37,6 +37,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("keys", "keys", "keys", "Make, list and remove the keys of a server."),
     Verb("inspect", "inspect", "inspect", "Show what is in a model file, and how it would run."),
     Verb("doctor", "doctor", "doctor", "Show what this machine offers, what is used and why, and how fast it is."),
+    Verb("tune", "tune.run", "tune", "Find out what is fastest on this machine, and keep it."),
     Verb("bench", "bench", "bench", "Measure how fast a model runs here."),
     Verb("bench serve", "bench_serve", "bench_serve", "Measure a server under load."),
     Verb("eval", "evaluate", "evaluate", "Measure how well a model predicts a text, and how far it is from another."),

@@ -75,7 +75,7 @@ class EncodedProgram:
 
 
 def encode(plan: Plan, weights: PackedWeights, tuning: Tuning) -> EncodedProgram:
-    """The program of ``plan``, with room for ``tuning``. Raises UnsupportedModel for shapes that the kernels do not have."""
+    """The program of ``plan``, with what ``tuning`` needs. Raises UnsupportedModel for shapes without a kernel."""
     state = EncodingState(plan, weights, tuning, arena_bytes=plan.arena_bytes)
     state.groups = {spec: index for index, spec in enumerate(kv_groups(kv_specs(plan.graph)))}
     state.splits = _reserve_splits(state)

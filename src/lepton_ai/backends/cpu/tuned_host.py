@@ -44,7 +44,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTuning:
-    """The content of the file. ``native`` is the SHA-256 of the native core, ``evidence`` what was measured, for people."""
+    """The content of the file. ``native`` is the SHA-256 of the native core, ``evidence`` what was measured."""
 
     host: Host
     native: str

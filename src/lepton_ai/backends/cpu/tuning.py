@@ -49,7 +49,8 @@ class Tunable:
 
     def applies_to(self, isa: str) -> bool:
         """Whether kernels of ``isa`` read it."""
-        return getattr(_native.default_tuning(isa), self.name) != 0
+        default: int = getattr(_native.default_tuning(isa), self.name)
+        return default != 0
 
     def check(self, value: object, isa: str) -> int:
         """The value. Raises InvalidRequest if it is not one of this number's on ``isa``."""
@@ -70,7 +71,7 @@ TUNABLES = (
     Tunable("prefetch_bytes", 0, 1 << 16, 64, (1024, 2048, 8192, 16384), "how far ahead weights are asked for"),
     Tunable("row_block", 64, 512, 8, (64, 120, 128, 192, 256), "rows that share one unpacking of weights"),
     Tunable("min_tile_rows", 16, 1024, 16, (16, 32, 1024), "rows from which products go by tiles"),
-    Tunable("first_eighths", 0, 8, 1, (4, 6, 7), "of few rows: eighths of a thread's share in its first chunk"),
+    Tunable("first_eighths", 0, 8, 1, (5, 6, 8), "of few rows: eighths of a thread's share in its first chunk"),
     Tunable("rest_chunks", 1, 64, 1, (8, 32), "of few rows: how finely the rest is cut"),
 )
 
@@ -81,5 +82,7 @@ def tuning_from(values: Mapping[str, object], isa: str) -> Tuning:
     if values.keys() != names:
         wrong = min(values.keys() ^ names)
         expected = "a value" if wrong in names else f"one of {', '.join(sorted(names))}"
-        raise InvalidRequest(f"{wrong:.40}: expected {expected}, got {'none' if wrong in names else 'it'}", param="tuning")
+        raise InvalidRequest(
+            f"{wrong:.40}: expected {expected}, got {'none' if wrong in names else 'it'}", param="tuning"
+        )
     return Tuning(**{tunable.name: tunable.check(values[tunable.name], isa) for tunable in TUNABLES})
