@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -93,3 +95,42 @@ def test_devices_come_and_go() -> None:
         assert np.array_equal(product(CpuDevice(num_threads=2), 3), want)
     for _ in range(30):
         CpuDevice(num_threads=2)  # ends before its threads have begun anything
+
+
+def _cpu_seconds(num_threads: int) -> float:
+    """Processor time of 300 products that are soon done, by threads that start now."""
+    case, device = matrix_case(), CpuDevice(num_threads=num_threads)
+    backend = CpuBackend(device)
+    executable = backend.compile(case.graph, case.store(), case.limits, policy=case.policy)
+    cache, inputs = backend.allocate_kv([], []), plain_step({"x": normal((1, 256), 1)})
+    executable.run(inputs, cache)
+    start = time.process_time()
+    for _ in range(300):
+        executable.run(inputs, cache)
+    return time.process_time() - start
+
+
+@pytest.mark.parametrize("num_threads", [2, 4])
+def test_threads_without_a_core_are_not_spun_for(num_threads: int) -> None:
+    # On one core, whoever spins keeps who is waited for from running. Spins alone took 500 us a product.
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        alone = min(_cpu_seconds(1) for _ in range(3))
+        together = min(_cpu_seconds(num_threads) for _ in range(3))
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert together < alone + 300 * num_threads * 60e-6
+
+
+def test_idle_threads_sleep() -> None:
+    device = CpuDevice(num_threads=3)
+    product(device, 40)
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        start = time.process_time()
+        time.sleep(0.05)
+        if time.process_time() - start < 0.02:
+            break
+        assert time.monotonic() < deadline, "they spin still"
+    assert device.num_threads == 3

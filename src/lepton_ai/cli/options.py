@@ -39,7 +39,9 @@ ModelName = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", "-t", min=1, help="CPU threads to use. Default: LEPTON_NUM_THREADS, else all cores."),
+    typer.Option(
+        "--threads", "-t", min=1, help="CPU threads to use. Default: LEPTON_NUM_THREADS, else as tuned, else all cores."
+    ),
 ]
 PolicyOption = Annotated[Policy, typer.Option("--policy", help="Precision of weights, activations and cache.")]
 KVDType = Annotated[

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lepton_ai.backends.cpu import tuned_host
 from lepton_ai.backends.cpu.tuned_host import (
     FILE_NAME,
     Host,
@@ -147,7 +147,7 @@ def test_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def fail(*paths: object) -> None:
         raise OSError("no more")
 
-    monkeypatch.setattr(tuned_host.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(StorageError, match="no more"):
         write_tuning(tmp_path, replace(stored(tmp_path), num_threads=1))
     assert not [each for each in tmp_path.iterdir() if each.name.startswith(".tuning")]

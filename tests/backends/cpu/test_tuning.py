@@ -33,9 +33,10 @@ def test_bounds(isa: str, tunable: Tunable) -> None:
         return
     for value in (tunable.minimum, tunable.maximum, *tunable.candidates):
         CpuDevice(num_threads=1, isa=isa, tuning=replace(default, **{tunable.name: value}))
-    for value in (tunable.minimum - 1, tunable.maximum + tunable.multiple_of, True, "16", 1.5, None):
+    wrong: tuple[object, ...] = (tunable.minimum - 1, tunable.maximum + tunable.multiple_of, True, "16", 1.5, None)
+    for each in wrong:
         with pytest.raises(InvalidRequest, match=f"{tunable.name}: expected {tunable.minimum} ... {tunable.maximum}"):
-            tunable.check(value, isa)
+            tunable.check(each, isa)
     if tunable.multiple_of > 1:
         with pytest.raises(InvalidRequest, match=f"in steps of {tunable.multiple_of}"):
             tunable.check(tunable.minimum + 1, isa)

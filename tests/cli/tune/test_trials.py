@@ -47,6 +47,7 @@ class NoCache:
     """What fake executables do not read."""
 
     num_bytes: int = 0
+    num_blocks: tuple[int, ...] = ()
 
     def copy_block(self, group: int, source: int, target: int) -> None:
         raise NotImplementedError
