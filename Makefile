@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV := .venv
-PEERS := .venv-parity
+PARITY := .venv-peers/parity
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 # An editable install leaves the byte code to the first import, or where PYTHONDONTWRITEBYTECODE is set to each of them.
@@ -46,8 +46,9 @@ docs: $(VENV)/.dev ## Build the documentation as a site, in build/site.
 bench: $(VENV)/.dev ## Measure speed beside llama.cpp, ONNX Runtime and OpenVINO, fetched first: some minutes.
 	status=0; $(PY) -m bench.side_by_side || status=$$?; $(PY) -m bench.encoders && exit $$status
 
-parity: $(VENV)/.dev $(PEERS)/.ready ## Compare live with transformers and llama.cpp.
-	$(PY) -m pytest tests/parity -m parity --peers-python $(PEERS)/bin/python
+parity: $(VENV)/.dev ## Compare live with transformers and llama.cpp.
+	$(PY) -m bench.peers.environments parity
+	$(PY) -m pytest tests/parity -m parity --peers-python $(PARITY)/bin/python
 
 format: $(VENV)/.dev ## Format the sources.
 	$(VENV)/bin/ruff check --fix-only .
@@ -89,7 +90,3 @@ $(VENV)/.dev: $(VENV)/.base $(BUILT_FROM)
 	$(PIP) install --no-build-isolation --editable '.[dev]'
 	@$(COMPILE)
 	@touch $(VENV)/.core $@
-
-$(PEERS)/.ready: scripts/bootstrap.py bench/peers.py bench/parity-requirements.txt | $(VENV)/.dev
-	$(PY) -m bench.peers
-	@touch $@

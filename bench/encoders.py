@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from bench.cpu_flags import cpu_flags
 from bench.embedding_quality import cosines
 from bench.encoder_cases import CASES, EncoderCase, parse_case
-from bench.encoder_files import EncoderFiles, prepare_files
 from bench.encoder_report import EncoderReport, EncoderRow, MeasuredEngine, print_table, to_json, to_markdown
 from bench.pairs import PairedRates, measure_pairs
-from bench.peers import ensure_encoder_peers
+from bench.peers.cpu_flags import cpu_flags
+from bench.peers.encoder_files import EncoderFiles, prepare_files
+from bench.peers.environments import ensure
 from bench.report import TABLE_WIDTH
 from bench.sentences import DEFAULT_STSB, sentence_sets
 from bench.worker import EncoderWorker, require_idle
@@ -49,7 +49,7 @@ def peers(flags: frozenset[str]) -> tuple[Peer, ...]:
     it what is not quantised.
     """
     bf16 = ("--precision", "bf16") if "avx512_bf16" in flags else ()
-    onnx, openvino = "bench.onnx_worker", "bench.openvino_worker"
+    onnx, openvino = "bench.peers.onnx_worker", "bench.peers.openvino_worker"
     return (
         Peer("ONNX Runtime int8", onnx, "int8.onnx"),
         Peer("OpenVINO int8", openvino, "int8.xml", bf16),
@@ -114,7 +114,7 @@ def measure_rates(
 
 
 def _lepton_worker(files: EncoderFiles, options: Options) -> EncoderWorker:
-    command = [sys.executable, "-m", "bench.lepton_encoder_worker", "--policy", options.policy]
+    command = [sys.executable, "-m", "bench.peers.lepton_encoder_worker", "--policy", options.policy]
     return EncoderWorker([*command, "--model", str(files.model), "--threads", str(options.num_threads)])
 
 
@@ -141,7 +141,7 @@ def parse_options(argv: Sequence[str] | None, console: Console) -> tuple[Options
     if stsb is None:
         console.print(f"cosines are those of built-in sentences: there is no {DEFAULT_STSB}")
     options = Options(
-        peers_python=arguments.peers_python or ensure_encoder_peers(),
+        peers_python=arguments.peers_python or ensure("encoders"),
         model=arguments.model,
         policy=arguments.policy,
         stsb=stsb,

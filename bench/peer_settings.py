@@ -26,7 +26,7 @@ WORKLOADS = (PREFILL, DECODE, DECODE_16)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Options of bench/llama_worker.py, and variables of its OpenMP runtime."""
+    """Options of bench/peers/llama_worker.py, and variables of its OpenMP runtime."""
 
     options: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ def measure_setting(worker: Worker, vocab_size: int, rng: np.random.Generator) -
 
 def start_worker(setting: Setting, python: Path, model: Path, threads: int) -> Worker:
     """llama.cpp under a setting."""
-    command = [str(python), "-m", "bench.llama_worker", "--model", str(model), "--threads", str(threads)]
+    command = [str(python), "-m", "bench.peers.llama_worker", "--model", str(model), "--threads", str(threads)]
     return Worker([*command, *setting.options], setting.environment)
 
 

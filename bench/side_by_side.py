@@ -20,7 +20,7 @@ from bench.cases import Case, Workload, cases_by_form
 from bench.divergence import DivergenceCache, MeasuredOn, measure_divergences
 from bench.model_files import CACHE, ModelFile, describe_file, make_q4_0, read_windows
 from bench.pairs import PairedRates, measure_pairs
-from bench.peers import BUILDS, ensure_peers
+from bench.peers.environments import ensure
 from bench.report import TABLE_WIDTH, Report, Row, print_table, to_json, to_markdown
 from bench.worker import ROOT, Worker, require_idle
 from lepton_ai.config import Environment
@@ -64,14 +64,14 @@ def compare(options: Options, console: Console) -> Report:
 
 def lepton_worker(file: ModelFile, options: Options, *, policy: str) -> Worker:
     """A process that runs Lepton."""
-    command = [sys.executable, "-m", "bench.lepton_worker", "--policy", policy]
+    command = [sys.executable, "-m", "bench.peers.lepton_worker", "--policy", policy]
     environment = {"LEPTON_CPU_ISA": options.lepton_isa} if options.lepton_isa else {}
     return Worker([*command, *_common(file, options)], environment)
 
 
 def llama_worker(file: ModelFile, options: Options) -> Worker:
     """A process that runs llama.cpp."""
-    return Worker([str(options.peers_python), "-m", "bench.llama_worker", *_common(file, options)])
+    return Worker([str(options.peers_python), "-m", "bench.peers.llama_worker", *_common(file, options)])
 
 
 def _common(file: ModelFile, options: Options) -> list[str]:
@@ -116,13 +116,13 @@ def _divergences(
 
 def parse_options(arguments: argparse.Namespace, console: Console) -> Options:
     """Make the peers' environment if none is given, and say if there is no text."""
-    build = BUILDS[arguments.isa]
     text: Path | None = arguments.text or (DEFAULT_TEXT if DEFAULT_TEXT.exists() else None)
     if text is None:
         console.print(f"KL is not measured: there is no {DEFAULT_TEXT}; give a text with --text")
     return Options(
-        peers_python=arguments.peers_python or ensure_peers(build),
-        lepton_isa=build.lepton_isa,
+        peers_python=arguments.peers_python
+        or ensure("llama_cpp" if arguments.isa == "native" else f"llama_cpp-{arguments.isa}"),
+        lepton_isa=None if arguments.isa == "native" else arguments.isa,
         num_threads=arguments.threads,
         num_pairs=arguments.pairs,
         text=text,
@@ -133,7 +133,7 @@ def parse_options(arguments: argparse.Namespace, console: Console) -> Options:
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.side_by_side", description=__doc__.splitlines()[0])
-    parser.add_argument("--isa", choices=sorted(BUILDS), default="native", help="the level of both engines")
+    parser.add_argument("--isa", choices=("native", "avx2"), default="native", help="the level of both engines")
     parser.add_argument("--peers-python", type=Path, help="an interpreter with llama-cpp-python, built for --isa")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=9)

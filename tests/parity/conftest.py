@@ -23,7 +23,7 @@ MODELS = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--peers-python``: an interpreter with what bench/parity-requirements.txt names."""
+    """``--peers-python``: an interpreter with what bench/peers/requirements/parity.txt names."""
     parser.addoption("--peers-python", type=Path, help="interpreter that runs transformers and llama.cpp")
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from bench.channel import standard_channel
-from bench.padding import pad_batch
+from bench.peers.padding import pad_batch
 from bench.serving import EngineInfo, serve_encoder
 
 # It joins a sum and the normalisation after it into an op that takes ten times as long as LayerNormalization does, and

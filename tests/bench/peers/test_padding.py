@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from bench.padding import pad_batch
+from bench.peers.padding import pad_batch
 
 
 def test_sequences_are_padded_to_the_longest_and_masked() -> None:

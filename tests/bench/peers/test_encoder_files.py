@@ -5,13 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bench.encoder_files import make_peer_forms
+from bench.peers.encoder_files import make_peer_forms
 
-from bench import encoder_files
+from bench.peers import encoder_files
 
 EXPORTER = """#!/bin/sh
 echo "$*" >> "{log}"
-[ "$1 $2" = "-m bench.encoder_export" ] && cp "$4" "$5/f32.onnx" && exit {status}
+[ "$1 $2" = "-m bench.peers.encoder_export" ] && cp "$4" "$5/f32.onnx" && exit {status}
 """
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from bench.cpu_flags import cpu_flags, has_vnni
+from bench.peers.cpu_flags import cpu_flags, has_vnni
 
 ZEN_3 = "processor\t: 0\nmodel name\t: AMD: EPYC\nflags\t\t: fpu avx2 fma\nbugs\t\t: none\n\nflags\t\t: fpu\n"
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import openvino
 
 from bench.channel import standard_channel
-from bench.padding import pad_batch
+from bench.peers.padding import pad_batch
 from bench.serving import EngineInfo, serve_encoder
 
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.model_files import CACHE
-from bench.peers import ENCODER_REQUIREMENTS
+from bench.peers.environments import REQUIREMENTS
 from bench.sentences import SentenceSets
 from bench.worker import ROOT
 from lepton_ai.text.tokenizer import Tokenizer
 
-_MADE_BY = (ENCODER_REQUIREMENTS, *(ROOT / "bench" / name for name in ("bert_onnx.py", "encoder_export.py")))
+_EXPORTERS = tuple(ROOT / "bench" / "peers" / name for name in ("bert_onnx.py", "encoder_export.py"))
+_MADE_BY = (REQUIREMENTS / "encoders.txt", *_EXPORTERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def prepare_files(model: Path, sentences: SentenceSets, peers_python: Path) -> E
 def make_peer_forms(model: Path, calibration: list[list[int]], peers_python: Path) -> Path:
     """The folder of the forms that the peers run, from the cache if they were made of the same before.
 
-    Raises CalledProcessError if bench/encoder_export.py fails under ``peers_python``.
+    Raises CalledProcessError if bench/peers/encoder_export.py fails under ``peers_python``.
     """
     text = json.dumps(calibration)
     target = CACHE / f"encoder-{_digest([model / 'config.json', model / 'model.safetensors', *_MADE_BY], text)}"
@@ -55,7 +56,7 @@ def make_peer_forms(model: Path, calibration: list[list[int]], peers_python: Pat
         command = [
             str(peers_python),
             "-m",
-            "bench.encoder_export",
+            "bench.peers.encoder_export",
             str(model),
             str(part / "calibration.json"),
             str(part),
