@@ -15,7 +15,7 @@ PROMPT ?= Explain in a few sentences why the sky is blue.
 # Not with --quiet, which hides warnings from --strict too. The variable silences an advertisement.
 SITE := NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-.PHONY: help demo test test-arm check docs bench parity wheels soak-engine soak fuzz format clean
+.PHONY: help demo test test-arm check docs bench bench-peers parity wheels soak-engine soak fuzz format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -44,7 +44,10 @@ docs: $(VENV)/.dev ## Build the documentation as a site, in build/site.
 	$(SITE)
 
 bench: $(VENV)/.dev ## Measure speed beside llama.cpp, ONNX Runtime and OpenVINO, fetched first: some minutes.
-	status=0; $(PY) -m bench.side_by_side || status=$$?; $(PY) -m bench.encoders && exit $$status
+	$(PY) -m bench.peers --short
+
+bench-peers: $(VENV)/.dev ## Measure speed beside every other engine, and write docs/benchmarks.md: hours, can be resumed.
+	$(PY) -m bench.peers --write-page
 
 parity: $(VENV)/.dev ## Compare live with transformers and llama.cpp.
 	$(PY) -m bench.peers.environments parity

@@ -20,7 +20,7 @@ class Predictor(Protocol):
     """What gives the logits after each token of a sequence, in pieces ``[n, V]``."""
 
     def logits(self, token_ids: list[int], /) -> Iterator[npt.NDArray[np.float32]]:
-        """Pieces of the same sizes as every other predictor's."""
+        """Pieces of any sizes."""
         ...
 
 
@@ -30,11 +30,40 @@ def measure_divergences(
     """Of each engine over every position of ``windows``. Holds one piece of logits of each at a time."""
     meters = [DivergenceMeter() for _ in engines]
     for window in windows:
-        for expected, *pieces in zip(exact.logits(window), *(e.logits(window) for e in engines), strict=True):
+        others = [_Rows(engine.logits(window)) for engine in engines]
+        for expected in exact.logits(window):
             reference = log_softmax(expected)
-            for meter, piece in zip(meters, pieces, strict=True):
-                meter.add(log_softmax(piece), reference)
+            for meter, rows in zip(meters, others, strict=True):
+                meter.add(log_softmax(rows.take(*expected.shape)), reference)
+        for rows in others:
+            rows.expect_end()
     return [meter.result() for meter in meters]
+
+
+class _Rows:
+    """Pieces of logits, taken in other pieces."""
+
+    def __init__(self, pieces: Iterator[npt.NDArray[np.float32]]) -> None:
+        self._pieces = pieces
+        self._rest: npt.NDArray[np.float32] | None = None
+
+    def take(self, num_rows: int, vocab_size: int) -> npt.NDArray[np.float32]:
+        """The next ``[num_rows, vocab_size]``. Raises ValueError if there are fewer, or of another width."""
+        taken: list[npt.NDArray[np.float32]] = []
+        while num_rows:
+            piece = self._rest if self._rest is not None else next(self._pieces, None)
+            if piece is None or piece.shape[1] != vocab_size:
+                got = "none" if piece is None else f"{piece.shape[1]}"
+                raise ValueError(f"logits: expected {num_rows} more rows of {vocab_size}, got {got}")
+            taken.append(piece[:num_rows])
+            self._rest = piece[num_rows:] if len(piece) > num_rows else None
+            num_rows -= len(taken[-1])
+        return np.concatenate(taken)
+
+    def expect_end(self) -> None:
+        """Raise ValueError if there are more."""
+        if self._rest is not None or next(self._pieces, None) is not None:
+            raise ValueError("logits: expected no more rows than the reference has")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.cases import FIRST_ORDINARY_ID
+from bench.peers.workloads import FIRST_ORDINARY_ID
 from lepton_ai import LLM, SamplingParams, StepTrace
 
 NUM_ROWS = 16

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.cases import FIRST_ORDINARY_ID
 from bench.figures import Figure, add_output_options, report
+from bench.peers.workloads import FIRST_ORDINARY_ID
 from lepton_ai import LLM, SamplingParams
 from lepton_ai.backends.base import BLOCK_SIZE
 from lepton_ai.engine.kv.group import KVGroup, num_blocks_for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Sequence
@@ -19,15 +20,15 @@ CACHE = ROOT / "build" / "bench"
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A GGUF file. ``body_bits`` and ``head_bits`` are bits for each weight of the layers' matrices and of the head,
-    scales included; the head is the embedding table if they are tied.
+    """A GGUF file, or a folder. ``body_bits`` and ``head_bits`` are bits for each weight of the layers' matrices and of
+    the head, scales included; the head is the embedding table if they are tied. None of a folder.
     """
 
     path: Path
     digest: str
     vocab_size: int
-    body_bits: float
-    head_bits: float
+    body_bits: float | None
+    head_bits: float | None
 
 
 def describe_file(path: Path) -> ModelFile:
@@ -39,6 +40,12 @@ def describe_file(path: Path) -> ModelFile:
         return ModelFile(
             path, file.digest, file.get(head).shape[0], _bits_per_weight(file, body), _bits_per_weight(file, [head])
         )
+
+
+def describe_folder(path: Path) -> ModelFile:
+    """Read the folder of an encoder."""
+    digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+    return ModelFile(path, digest, Tokenizer.from_pretrained(path).vocab_size, None, None)
 
 
 def read_windows(path: Path, text: bytes, *, num_tokens: int, window: int = 512) -> list[list[int]]:

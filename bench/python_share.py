@@ -15,8 +15,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from bench.cases import FIRST_ORDINARY_ID
 from bench.figures import Figure, add_output_options, report
+from bench.peers.workloads import FIRST_ORDINARY_ID
 from lepton_ai import SamplingParams
 from lepton_ai.backends.cpu.executable import CpuExecutable
 from lepton_ai.config import Environment

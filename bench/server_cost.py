@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 import uvloop
 
-from bench.cases import FIRST_ORDINARY_ID
 from bench.figures import Figure, add_output_options, report
+from bench.peers.workloads import FIRST_ORDINARY_ID
 from lepton_ai import LLM, SamplingParams
 
 MAX_SERVER_US = 80.0

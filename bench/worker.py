@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ _STOP_TIMEOUT_S = 10.0
 
 
 class WorkerFailed(Exception):
-    """A worker ended; what it said of it is on standard error."""
+    """A worker ended; the message says what it wrote last to standard error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,20 @@ class Embedded:
     seconds: float
 
 
-class WorkerProcess:
-    """A running worker. Use it as a context manager."""
+class Worker:
+    """A running worker, whose engine is a ``serving.BenchEngine`` or a ``serving.EncoderEngine``: it answers what that
+    one can do. Use it as a context manager.
+    """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._command = list(command)
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._last_words = ""
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._errors,
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", **(environment or {})},
             cwd=ROOT,
         )
@@ -72,8 +78,32 @@ class WorkerProcess:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def prefill(self, prompt: Sequence[int]) -> float:
+        """Seconds from a prompt that was never seen to what follows it."""
+        return self._ask({"op": "prefill", "prompts": [list(prompt)]}).number("seconds")
+
+    def decode(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> float:
+        """Seconds of ``num_tokens`` decoding steps of all prompts together."""
+        request = {"op": "decode", "prompts": [list(prompt) for prompt in prompts], "num_tokens": num_tokens}
+        return self._ask(request).number("seconds")
+
+    def logits(self, token_ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
+        """Logits after each token, in pieces ``[n, V]``. Take them all before the next request."""
+        message = self._ask({"op": "logits", "prompts": [list(token_ids)]})
+        while message.payload:
+            yield _rows(message)
+            message = self._receive()
+
+    def embed(self, sequences: Sequence[Sequence[int]], *, batch_size: int) -> Embedded:
+        """Embed sequences of token ids in the order given, ``batch_size`` at a time."""
+        prompts = [list(sequence) for sequence in sequences]
+        message = self._ask({"op": "embed", "prompts": prompts, "batch_size": batch_size})
+        return Embedded(_rows(message), message.number("seconds"))
+
     def close(self) -> None:
         """End the process."""
+        if self._errors.closed:
+            return
         with suppress(BrokenPipeError):
             self._channel.writer.close()
         try:
@@ -82,6 +112,8 @@ class WorkerProcess:
             self._process.kill()
             self._process.wait()
         self._channel.reader.close()
+        self._last_words = _last_line(self._errors)
+        self._errors.close()
 
     def __enter__(self) -> Self:
         return self
@@ -108,52 +140,30 @@ class WorkerProcess:
 
     def _failed(self) -> WorkerFailed:
         self.close()
-        return WorkerFailed(f"{' '.join(self._command)}: ended with status {self._process.returncode}")
+        ending = f"{' '.join(self._command[:3])}: ended with status {self._process.returncode}"
+        return WorkerFailed(f"{ending}: {self._last_words}" if self._last_words else ending)
 
 
-class Worker(WorkerProcess):
-    """One whose engine is a ``serving.BenchEngine``, as this is."""
-
-    def prefill(self, prompt: Sequence[int]) -> float:
-        """Seconds from a prompt that was never seen to what follows it."""
-        return self._ask({"op": "prefill", "prompts": [list(prompt)]}).number("seconds")
-
-    def decode(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> float:
-        """Seconds of ``num_tokens`` decoding steps of all prompts together."""
-        request = {"op": "decode", "prompts": [list(prompt) for prompt in prompts], "num_tokens": num_tokens}
-        return self._ask(request).number("seconds")
-
-    def logits(self, token_ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
-        """Logits after each token, in pieces ``[n, V]``. Take them all before the next request."""
-        message = self._ask({"op": "logits", "prompts": [list(token_ids)]})
-        while message.payload:
-            yield _rows(message)
-            message = self._receive()
-
-
-class EncoderWorker(WorkerProcess):
-    """One whose engine is a ``serving.EncoderEngine``."""
-
-    def embed(self, sequences: Sequence[Sequence[int]], *, batch_size: int) -> Embedded:
-        """Embed sequences of token ids in the order given, ``batch_size`` at a time."""
-        prompts = [list(sequence) for sequence in sequences]
-        message = self._ask({"op": "embed", "prompts": prompts, "batch_size": batch_size})
-        return Embedded(_rows(message), message.number("seconds"))
-
-
-def idle_share(worker: WorkerProcess, *, seconds: float = 0.3) -> float:
+def idle_share(worker: Worker, *, seconds: float = 0.3) -> float:
     """Cores' worth of processor time that an idle worker uses: one that spins would slow down its neighbour."""
     before = worker.cpu_seconds()
     time.sleep(seconds)
     return (worker.cpu_seconds() - before) / seconds
 
 
-def require_idle(workers: Iterable[WorkerProcess]) -> None:
+def require_idle(workers: Iterable[Worker]) -> None:
     """Raise RuntimeError if a worker that waits uses the processor."""
     for worker in workers:
         share = idle_share(worker)
         if share > MAX_IDLE_SHARE:
             raise RuntimeError(f"{worker.info.name} uses {share:.2f} cores while idle and disturbs the other")
+
+
+def _last_line(file: IO[bytes]) -> str:
+    """The last one that is not blank."""
+    file.seek(0)
+    lines = file.read().decode(errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _rows(message: Message) -> npt.NDArray[np.float32]:

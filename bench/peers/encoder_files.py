@@ -1,4 +1,4 @@
-"""What encoders are compared on: a model's folder, sentences as token ids, and the peers' forms of the model."""
+"""What encoders are compared on: sentences as token ids, and the peers' forms of a model."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench.model_files import CACHE
-from bench.peers.environments import REQUIREMENTS
-from bench.sentences import SentenceSets
+from bench.peers.environments import REQUIREMENTS, ensure
+from bench.sentences import DEFAULT_STSB, SentenceSets, sentence_sets
 from bench.worker import ROOT
 from lepton_ai.text.tokenizer import Tokenizer
 
@@ -21,23 +20,21 @@ _EXPORTERS = tuple(ROOT / "bench" / "peers" / name for name in ("bert_onnx.py", 
 _MADE_BY = (REQUIREMENTS / "encoders.txt", *_EXPORTERS)
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderFiles:
-    """A model's folder, the folder of the peers' forms of it, and token ids of the sentences to compare on."""
-
-    model: Path
-    peer_forms: Path
-    vocab_size: int
-    measured_ids: list[list[int]]
+def exported(name: str, model: Path) -> Path:
+    """The file of that name among the peers' forms of a model. Raises like ``make_peer_forms``, and like ``ensure``."""
+    calibration = encode(model, default_sentences().calibration)
+    return make_peer_forms(model, calibration, ensure("encoders")) / name
 
 
-def prepare_files(model: Path, sentences: SentenceSets, peers_python: Path) -> EncoderFiles:
-    """Tokenise, and make the peers' forms or take them from the cache."""
+def encode(model: Path, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts."""
     tokenizer = Tokenizer.from_pretrained(model)
-    measured, calibration = (
-        [tokenizer.encode(text) for text in texts] for texts in (sentences.measured, sentences.calibration)
-    )
-    return EncoderFiles(model, make_peer_forms(model, calibration, peers_python), tokenizer.vocab_size, measured)
+    return [tokenizer.encode(text) for text in texts]
+
+
+def default_sentences() -> SentenceSets:
+    """Of STS-B where that is there, else built in."""
+    return sentence_sets(DEFAULT_STSB if DEFAULT_STSB.exists() else None)
 
 
 def make_peer_forms(model: Path, calibration: list[list[int]], peers_python: Path) -> Path:

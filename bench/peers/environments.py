@@ -51,11 +51,10 @@ def ensure(name: str) -> Path:
 
     Raises FileNotFoundError if there is no such environment, and CalledProcessError if it cannot be made.
     """
-    recipe = RECIPES.get(name, Recipe(name))
-    folder, requirements = FOLDER / name, REQUIREMENTS / f"{recipe.requirements}.txt"
+    recipe, text = RECIPES.get(name, Recipe(name)), describe(name)
+    folder = FOLDER / name
     python, stamp = folder / "bin" / "python", folder / "lepton-peers.txt"
-    wanted = f"{recipe.cmake_args}\n{_with_included(requirements)}"
-    if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+    if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == text:
         return python
     shutil.rmtree(folder, ignore_errors=True)
     print(f"making {folder.relative_to(FOLDER.parent)}: some minutes", file=sys.stderr, flush=True)
@@ -66,9 +65,19 @@ def ensure(name: str) -> Path:
         # A wheel that pip has cached was built with whatever options it was first asked for.
         pip += ["--no-cache-dir", "--no-binary", ",".join(recipe.compiled)]
         environment = {**os.environ, "CMAKE_ARGS": recipe.cmake_args}
-    subprocess.run([*pip, "--requirement", str(requirements)], env=environment, check=True)
-    stamp.write_text(wanted, encoding="utf-8")
+    subprocess.run([*pip, "--requirement", str(_path(recipe))], env=environment, check=True)
+    stamp.write_text(text, encoding="utf-8")
     return python
+
+
+def describe(name: str) -> str:
+    """All that an environment follows from. Raises FileNotFoundError if there is no such environment."""
+    recipe = RECIPES.get(name, Recipe(name))
+    return f"{recipe.cmake_args}\n{_with_included(_path(recipe))}"
+
+
+def _path(recipe: Recipe) -> Path:
+    return REQUIREMENTS / f"{recipe.requirements}.txt"
 
 
 def _with_included(requirements: Path) -> str:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 import lepton_ai
 from bench.channel import standard_channel
+from bench.peers.own_build import own_digest
 from bench.serving import EngineInfo, serve_encoder
 from lepton_ai import LLM
 
@@ -26,7 +27,11 @@ class LeptonEncoder:
         """What runs."""
         info, version = self._llm.model_info, lepton_ai.__version__
         return EngineInfo(
-            f"Lepton {info.policy}", version, info.isa, info.num_threads, f"lepton-{version}-{info.isa}-{info.policy}"
+            f"Lepton {info.policy}",
+            version,
+            info.isa,
+            info.num_threads,
+            f"lepton-{own_digest()}-{info.isa}-{info.policy}",
         )
 
     def prepare(self, batch: Sequence[Sequence[int]]) -> Callable[[], npt.NDArray[np.float32]]:

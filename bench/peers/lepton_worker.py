@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,41 +12,40 @@ import numpy.typing as npt
 
 import lepton_ai
 from bench.channel import standard_channel
+from bench.peers.own_build import own_digest
 from bench.serving import EngineInfo, serve
 from lepton_ai import LLM, SamplingParams
-from lepton_ai.backends.cpu import _native
 
-_MAX_MODEL_LEN = 1024
 _MAX_SEQS = 32
-# Room for the largest workload, as the other engine has it: soon all of it has been written once, so that the times are
+# Room for the largest workload, as other engines have it: soon all of it has been written once, so that the times are
 # those of a server that has run for a while, without the system's work of handing out fresh pages.
-_KV_MEMORY_BYTES = 48 << 20
+_KV_BYTES_PER_TOKEN = 48 << 10
 
 
 class LeptonEngine:
     """A ``serving.BenchEngine``."""
 
-    def __init__(self, path: Path, *, num_threads: int, policy: str) -> None:
+    def __init__(self, path: Path, *, num_threads: int, policy: str, kv_dtype: str | None, max_model_len: int) -> None:
         self._llm = LLM(
             path,
             num_threads=num_threads,
             policy=policy,
             max_num_seqs=_MAX_SEQS,
-            max_model_len=_MAX_MODEL_LEN,
-            kv_memory_bytes=_KV_MEMORY_BYTES,
+            max_model_len=max_model_len,
+            kv_memory_bytes=max_model_len * _KV_BYTES_PER_TOKEN,
+            kv_dtype=kv_dtype,
         )
 
     @property
     def info(self) -> EngineInfo:
         """What runs."""
         info = self._llm.model_info
-        native = hashlib.sha256(Path(_native.__file__).read_bytes()).hexdigest()[:16]
         return EngineInfo(
             name="lepton",
             version=lepton_ai.__version__,
             isa=info.isa,
             num_threads=info.num_threads,
-            fingerprint=f"lepton-{lepton_ai.__version__}-{native}-{info.isa}-{info.policy}",
+            fingerprint=f"lepton-{lepton_ai.__version__}-{own_digest()}-{info.isa}-{info.policy}",
         )
 
     def prefill(self, prompt: Sequence[int]) -> float:
@@ -86,9 +84,18 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--policy", default="auto")
+    parser.add_argument("--kv-dtype")
+    parser.add_argument("--max-model-len", type=int, default=1024)
     arguments = parser.parse_args()
     channel = standard_channel()
-    serve(LeptonEngine(arguments.model, num_threads=arguments.threads, policy=arguments.policy), channel)
+    engine = LeptonEngine(
+        arguments.model,
+        num_threads=arguments.threads,
+        policy=arguments.policy,
+        kv_dtype=arguments.kv_dtype,
+        max_model_len=arguments.max_model_len,
+    )
+    serve(engine, channel)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """A worker that runs llama.cpp through llama-cpp-python's low-level interface, under the peers' interpreter.
 
-It evaluates given tokens and samples nothing, and its batches are prepared outside the timed part. Fused
-attention is on; bench/peer_settings.py compares other settings.
+It evaluates given tokens and samples nothing, and its batches are prepared outside the timed part. A build that lacks
+what makes llama.cpp fast is refused.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ class LlamaEngine:
     def __init__(self, path: Path, settings: Settings) -> None:
         llama_cpp.llama_log_set(_ignore_log, None)
         llama_cpp.llama_backend_init()
+        self._features = check_build(llama_cpp.llama_print_system_info().decode(), platform.machine())
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         if not self._model:
             raise RuntimeError(f"llama.cpp cannot load {path}")
@@ -113,7 +115,7 @@ class LlamaEngine:
         return EngineInfo(
             name="llama.cpp",
             version=f"llama-cpp-python {llama_cpp.__version__}",
-            isa=_features(llama_cpp.llama_print_system_info().decode()),
+            isa=" ".join(self._features),
             num_threads=self._settings.num_threads,
             fingerprint=f"llama-{llama_cpp.__version__}-{digest}-{attention}",
         )
@@ -177,10 +179,17 @@ class LlamaEngine:
         return batch
 
 
-def _features(system_info: str) -> str:
-    """Names of what ``llama_print_system_info`` says is on: "CPU : SSE3 = 1 | AVX = 1 | ..."."""
+def check_build(system_info: str, machine: str) -> list[str]:
+    """Names of what ``llama_print_system_info`` says is on: "CPU : SSE3 = 1 | AVX = 1 | ...".
+
+    Raises RuntimeError if repacked weights are not among them, or vectors of a processor of type ``machine``.
+    """
     pairs = (part.rpartition(":")[2].partition("=") for part in system_info.split("|"))
-    return " ".join(name.strip() for name, _, value in pairs if value.strip() == "1")
+    features = [name.strip() for name, _, value in pairs if value.strip() == "1"]
+    missing = {"REPACK", "AVX2" if machine == "x86_64" else "NEON"} - set(features)
+    if missing:
+        raise RuntimeError(f"llama.cpp was built without {' and '.join(sorted(missing))}: it has {' '.join(features)}")
+    return features
 
 
 def main() -> None:

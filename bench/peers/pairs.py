@@ -7,6 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
+_NUM_RESAMPLES, _CONFIDENCE = 10_000, 0.95
+_TOLERATED = 0.95
+"""Of a ratio that is to be reached."""
+
 SETTLE_S = 0.1
 """Pause before each run: threads of the engine that ran before may spin for a few milliseconds before they sleep."""
 
@@ -41,6 +47,18 @@ class PairedRates:
     def ratio_range(self) -> tuple[float, float]:
         """The least and the greatest ratio of a pair."""
         return min(self._ratios()), max(self._ratios())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """What holds the median ratio with 95 %: the bootstrap's percentiles, of pairs drawn the same way each time."""
+        ratios = np.array(self._ratios())
+        medians = np.median(np.random.default_rng(0).choice(ratios, (_NUM_RESAMPLES, len(ratios))), axis=1)
+        low, high = np.quantile(medians, ((1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2))
+        return float(low), float(high)
+
+    def reaches(self, ratio: float) -> bool:
+        """Whether the interval begins at ``ratio``, or so little below it that another run may tell otherwise."""
+        return self.interval[0] >= _TOLERATED * ratio
 
     def _ratios(self) -> list[float]:
         return [a / b for a, b in zip(self.ours, self.theirs, strict=True)]

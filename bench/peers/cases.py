@@ -1,0 +1,166 @@
+"""What is compared, and by how much Lepton must and should win."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from bench.peers import engines
+from bench.peers.encoder_workloads import BATCHES, RAGGED, Embedding
+from bench.peers.engine import Engine
+from bench.peers.subjects import GEMMA, MINILM, QWEN_05B_Q4_0, QWEN_15B, SMOLLM2, SMOLLM2_Q4_0, Subject
+from bench.peers.workloads import (
+    DECODE,
+    DECODE_4,
+    DECODE_16,
+    DECODE_32,
+    DECODE_AFTER,
+    LONG_PREFILL,
+    PREFILL,
+    Generation,
+    Workload,
+)
+
+
+class Table(Enum):
+    """Where a case stands."""
+
+    GENERATION = "generation"
+    LIMITS = "limits"
+    ENCODERS = "encoders"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Ratios: what must be reached, and what is aimed at. With ``other``, the goal is also reached where that case
+    reaches its own.
+    """
+
+    must: float | None = None
+    goal: float | None = None
+    other: str | None = None
+
+
+NO_TARGET = Target()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Two engines on one subject: rates of ``ours`` on ``workload`` beside those of ``theirs`` on the same, or on
+    ``their_workload``. ``is_short`` ones are those of ``make bench``.
+    """
+
+    table: Table
+    subject: Subject
+    workload: Workload
+    ours: Engine
+    theirs: Engine
+    target: Target = NO_TARGET
+    their_workload: Workload | None = None
+    is_short: bool = False
+
+    @property
+    def name(self) -> str:
+        """Unique, without spaces: what ``--only`` looks at."""
+        opponent = self.their_workload.name if self.their_workload else self.theirs.name
+        return f"{self.subject.name}/{self.workload.name}/{opponent}".replace(" ", "-").replace(",", "")
+
+
+def all_cases(flags: frozenset[str]) -> tuple[Case, ...]:
+    """In the order of the page; those on the same file together. ``flags`` are what the processor can do."""
+    return (*_generation(), *_limits(), *_encoders(flags))
+
+
+def _generation() -> Iterator[Case]:
+    for subject, workload, target in AGAINST_LLAMA_CPP:
+        is_short = subject.model == "smollm2"
+        yield _generate(subject, workload, engines.LLAMA_CPP, target, is_short=is_short)
+
+
+def _limits() -> Iterator[Case]:
+    def case(subject: Subject, workload: Workload, target: Target, *, is_int8: bool = False) -> Case:
+        ours, theirs = (
+            (engines.LEPTON_INT8_KV, engines.MEMORY_INT8_KV) if is_int8 else (engines.LEPTON_LONG, engines.MEMORY)
+        )
+        return Case(table=Table.LIMITS, subject=subject, workload=workload, ours=ours, theirs=theirs, target=target)
+
+    for subject, goal in SHARES_OF_BANDWIDTH:
+        yield case(subject, DECODE, Target(goal=goal))
+    for is_int8 in (False, True):
+        for workload in DECODE_AFTER:
+            yield case(SMOLLM2_Q4_0, workload, SHARE_AFTER_CONTEXT, is_int8=is_int8)
+    yield Case(
+        table=Table.LIMITS,
+        subject=SMOLLM2_Q4_0,
+        workload=LONG_PREFILL,
+        ours=engines.LEPTON_LONG,
+        theirs=engines.LEPTON_LONG,
+        their_workload=PREFILL,
+        target=LONG_AGAINST_SHORT,
+    )
+
+
+def _encoders(flags: frozenset[str]) -> Iterator[Case]:
+    for batch in (*BATCHES, RAGGED):
+        for peer in engines.encoder_peers(flags):
+            has_target = batch is not RAGGED and peer is not engines.ENCODER_REFERENCE
+            target = AGAINST_ENCODERS if has_target else NO_TARGET
+            yield _embed(batch, peer, target)
+
+
+def _generate(subject: Subject, workload: Generation, peer: Engine, target: Target, *, is_short: bool = False) -> Case:
+    return Case(
+        table=Table.GENERATION,
+        subject=subject,
+        workload=workload,
+        ours=engines.LEPTON,
+        theirs=peer,
+        target=target,
+        is_short=is_short,
+    )
+
+
+def _embed(batch: Embedding, peer: Engine, target: Target) -> Case:
+    return Case(
+        table=Table.ENCODERS,
+        subject=MINILM,
+        workload=batch,
+        ours=engines.LEPTON_ENCODER,
+        theirs=peer,
+        target=target,
+        is_short=True,
+    )
+
+
+AGAINST_LLAMA_CPP: Sequence[tuple[Subject, Generation, Target]] = (
+    (SMOLLM2, PREFILL, Target(3.0)),
+    (SMOLLM2, DECODE, Target(1.7)),
+    (SMOLLM2_Q4_0, PREFILL, Target(2.7, 3.5)),
+    (SMOLLM2_Q4_0, DECODE, Target(1.8, 2.1, other="smollm2-q4_0/decode-1/memory")),
+    (SMOLLM2_Q4_0, DECODE_4, Target(2.2, 2.6)),
+    (SMOLLM2_Q4_0, DECODE_16, Target(2.5, 3.0)),
+    (SMOLLM2_Q4_0, DECODE_32, Target(2.5, 3.0)),
+    (QWEN_05B_Q4_0, PREFILL, Target(2.5, 3.0)),
+    (QWEN_05B_Q4_0, DECODE, Target(1.4)),
+    (QWEN_05B_Q4_0, DECODE_16, Target(2.5, 3.2)),
+    (QWEN_15B, PREFILL, Target(2.0, 2.8)),
+    (QWEN_15B, DECODE, Target(1.2)),
+    (GEMMA, PREFILL, Target(1.5, 2.5)),
+    (GEMMA, DECODE, Target(1.5, 2.0)),
+)
+
+SHARES_OF_BANDWIDTH: Sequence[tuple[Subject, float]] = ((SMOLLM2_Q4_0, 0.8), (QWEN_05B_Q4_0, 0.85), (QWEN_15B, 0.85))
+"""Of decoding after 512 tokens: the time of reading weights, keys and values at the bandwidth of memory, by its own."""
+
+SHARE_AFTER_CONTEXT = Target(0.6, 0.75)
+"""The same after 64, 1,024 and 4,096 tokens."""
+
+LONG_AGAINST_SHORT = Target(0.7, 0.85)
+"""Prefill of 4,096 tokens against that of 512."""
+
+AGAINST_ENCODERS = Target(1.2, 1.5)
+"""Against every other engine in fewer than 32 bits, and OpenVINO in any."""
+
+LEAST_COSINE = 0.999
+"""Of an encoder's vectors with those in f32: a target is missed below it."""

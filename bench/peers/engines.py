@@ -1,0 +1,64 @@
+"""The engines that are measured."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from bench.peers.encoder_files import exported
+from bench.peers.engine import Engine, Setting
+
+LEPTON = Engine(name="Lepton", module="lepton_worker", has_logits=True, can_limit_isa=True)
+LEPTON_EXACT = Engine(name="Lepton exact", module="lepton_worker", options=("--policy", "exact"), has_logits=True)
+"""Its predictions are those that all others are held against."""
+
+_LONG = ("--max-model-len", "4608")
+_INT8_KV = ("--kv-dtype", "int8")
+LEPTON_LONG = Engine(name="Lepton", module="lepton_worker", options=_LONG, can_limit_isa=True)
+LEPTON_INT8_KV = Engine(name="Lepton, int8 KV", module="lepton_worker", options=(*_LONG, *_INT8_KV), can_limit_isa=True)
+
+MEMORY = Engine(name="memory", module="memory_worker", can_limit_isa=True)
+MEMORY_INT8_KV = Engine(name="memory, int8 KV", module="memory_worker", options=_INT8_KV, can_limit_isa=True)
+"""What reads as many bytes as a step of Lepton, and does nothing else."""
+
+LLAMA_CPP = Engine(
+    name="llama.cpp",
+    module="llama_worker",
+    environment="llama_cpp",
+    settings=(
+        Setting("flash attention"),
+        Setting("plain attention", ("--no-flash-attention",)),
+        Setting("flash attention, one KV buffer", ("--unified-kv",)),
+    ),
+    has_logits=True,
+    can_limit_isa=True,
+)
+
+LEPTON_ENCODER = Engine(name="Lepton fast", module="lepton_encoder_worker", options=("--policy", "fast"))
+
+
+def encoder_peers(flags: frozenset[str]) -> tuple[Engine, ...]:
+    """Each in 8-bit integers and in f32. Where a processor with ``flags`` can, OpenVINO runs in bf16 as well, and
+    computes in it what is not quantised.
+    """
+    bf16 = ("--precision", "bf16") if "avx512_bf16" in flags else ()
+    return (
+        _exported("ONNX Runtime int8", "onnx_worker", "int8.onnx"),
+        _exported("OpenVINO int8", "openvino_worker", "int8.xml", bf16),
+        ENCODER_REFERENCE,
+        _exported("OpenVINO f32", "openvino_worker", "f32.onnx"),
+        *([_exported("OpenVINO bf16", "openvino_worker", "f32.onnx", bf16)] if bf16 else ()),
+    )
+
+
+def _exported(name: str, module: str, file: str, options: tuple[str, ...] = ()) -> Engine:
+    return Engine(
+        name=name,
+        module=module,
+        environment="encoders",
+        options=("--name", name, *options),
+        form=partial(exported, file),
+    )
+
+
+ENCODER_REFERENCE = _exported("ONNX Runtime f32", "onnx_worker", "f32.onnx")
+"""Its vectors are those that all others are held against."""

@@ -1,0 +1,177 @@
+"""Measures a case: makes the forms of its model, finds the peer's fastest setting, and lets both engines take turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.model_files import ModelFile
+from bench.peers.cases import Case, Table
+from bench.peers.encoder_files import default_sentences, encode
+from bench.peers.engine import Engine, Setting
+from bench.peers.engines import ENCODER_REFERENCE, LEPTON_EXACT
+from bench.peers.host import Host
+from bench.peers.pairs import PairedRates, measure_pairs
+from bench.peers.pool import Wanted, WorkerPool
+from bench.peers.qualities import Text, divergences, least_cosine, vectors
+from bench.peers.settings import Trials, try_settings
+from bench.peers.store import Contender, Facts, Measurement
+from bench.peers.subjects import Subject
+from bench.peers.workloads import Workload
+from bench.worker import Worker, require_idle
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How all cases are measured. ``isa`` None is the best that the machine has; without a ``text`` there is no KL."""
+
+    num_threads: int
+    num_pairs: int
+    isa: str | None
+    text: Text | None
+
+
+class Bench:
+    """Measures cases one after another. Use it as a context manager.
+
+    ``say`` is told what happens now. Models are prepared once.
+    """
+
+    def __init__(self, options: Options, host: Host, say: Callable[[str], None]) -> None:
+        self._options = options
+        self._host = host
+        self._say = say
+        self._pool = WorkerPool(self._start)
+        self._files: dict[Subject, ModelFile] = {}
+        self._references: dict[Subject, npt.NDArray[np.float32]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.close()
+
+    def facts(self, case: Case) -> Facts:
+        """All that a measurement of ``case`` depends on."""
+        options, other = self._options, case.their_workload
+        return {
+            "workload": repr(case.workload),
+            "their_workload": repr(other) if other else None,
+            "ours": case.ours.fingerprint(options.isa),
+            "theirs": case.theirs.fingerprint(options.isa),
+            "model": case.subject.digest(),
+            "num_threads": options.num_threads,
+            "num_pairs": options.num_pairs,
+            "text": options.text.digest if options.text and case.table is Table.GENERATION else None,
+            "host": asdict(self._host),
+        }
+
+    def measure(self, case: Case) -> Measurement:
+        """Measure it. Raises whatever keeps an engine from running; the next case can be measured all the same."""
+        begin = time.perf_counter()
+        try:
+            file = self._prepare(case.subject)
+            trials = self._choose(case, file)
+            wanted = [
+                self._want(case.ours, case.ours.settings[0], file),
+                self._want(case.theirs, _named(case.theirs, trials.best), file),
+            ]
+            workers = self._pool.take(*wanted)
+            rates = self._measure_pairs(case, file, workers)
+            qualities = self._qualities(case, file, workers)
+        except BaseException:
+            self._pool.close()
+            raise
+        ours, theirs = (Contender(worker.info, quality) for worker, quality in zip(workers, qualities, strict=True))
+        return Measurement(
+            ours=ours,
+            theirs=replace(theirs, setting=trials.best, trials=trials.rates),
+            rates=rates,
+            digest=file.digest,
+            body_bits=file.body_bits,
+            head_bits=file.head_bits,
+            date=datetime.now(timezone.utc).date().isoformat(),
+            elapsed_s=time.perf_counter() - begin,
+        )
+
+    def _prepare(self, subject: Subject) -> ModelFile:
+        if subject not in self._files:
+            self._say(f"{subject.label}: its file")
+            self._files[subject] = subject.prepare()
+        return self._files[subject]
+
+    def _choose(self, case: Case, file: ModelFile) -> Trials:
+        settings = case.theirs.settings
+        if len(settings) == 1:
+            return Trials(settings[0].name, {})
+        self._pool.close()
+        self._say(f"{case.name}: {len(settings)} settings of {case.theirs.name}")
+        return try_settings(
+            settings,
+            lambda setting: self._start(self._want(case.theirs, setting, file)),
+            case.their_workload or case.workload,
+            file.vocab_size,
+        )
+
+    def _measure_pairs(self, case: Case, file: ModelFile, workers: list[Worker]) -> PairedRates:
+        def run(worker: Worker, workload: Workload, pair: int) -> float:
+            rng = np.random.default_rng([pair + 1, *workload.name.encode()])
+            return workload.run(worker, workload.draw(rng, file.vocab_size))
+
+        ours, theirs = workers
+        self._say(f"{case.name}: {self._options.num_pairs} pairs")
+        rates = measure_pairs(
+            lambda pair: run(ours, case.workload, pair),
+            lambda pair: run(theirs, case.their_workload or case.workload, pair),
+            num_pairs=self._options.num_pairs,
+        )
+        require_idle(workers)
+        return rates
+
+    def _qualities(self, case: Case, file: ModelFile, workers: list[Worker]) -> list[float | None]:
+        match case.table:
+            case Table.GENERATION:
+                return self._divergences(case, file, workers)
+            case Table.ENCODERS:
+                return [*self._cosines(case, file, workers)]
+            case _:
+                return [None, None]
+
+    def _divergences(self, case: Case, file: ModelFile, workers: list[Worker]) -> list[float | None]:
+        engines, text = (case.ours, case.theirs), self._options.text
+        able = [worker for engine, worker in zip(engines, workers, strict=True) if engine.has_logits]
+        if text is None or not able:
+            return [None, None]
+        self._say(f"{case.name}: KL")
+        exact = self._want(LEPTON_EXACT, LEPTON_EXACT.settings[0], file)
+        found = iter(divergences(text, file, able, lambda: self._start(exact)))
+        return [next(found) if engine.has_logits else None for engine in engines]
+
+    def _cosines(self, case: Case, file: ModelFile, workers: list[Worker]) -> list[float]:
+        self._say(f"{case.name}: cosines")
+        sentences = encode(file.path, default_sentences().measured)
+        if case.subject not in self._references:
+            wanted = self._want(ENCODER_REFERENCE, ENCODER_REFERENCE.settings[0], file)
+            with self._start(wanted) as reference:
+                self._references[case.subject] = vectors(reference, sentences)
+        return [least_cosine(worker, sentences, self._references[case.subject]) for worker in workers]
+
+    def _want(self, engine: Engine, setting: Setting, file: ModelFile) -> Wanted:
+        return Wanted(engine, setting, engine.form(file.path) if engine.form else file.path)
+
+    def _start(self, wanted: Wanted) -> Worker:
+        options = self._options
+        return wanted.engine.start(wanted.model, options.num_threads, setting=wanted.setting, isa=options.isa)
+
+
+def _named(engine: Engine, name: str) -> Setting:
+    return next(setting for setting in engine.settings if setting.name == name)

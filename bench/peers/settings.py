@@ -1,0 +1,45 @@
+"""Which of an engine's settings is fastest for a workload: each is tried alone, shortly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.peers.engine import Setting
+from bench.peers.pairs import SETTLE_S
+from bench.peers.workloads import Workload
+from bench.worker import Worker
+
+_TRIAL_RUNS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """The name of the fastest setting, and the rate of each."""
+
+    best: str
+    rates: dict[str, float]
+
+
+def try_settings(
+    settings: Sequence[Setting], start: Callable[[Setting], Worker], workload: Workload, vocab_size: int
+) -> Trials:
+    """Try each with a worker of its own: one whose threads spin would otherwise slow down the others.
+
+    The best of two runs counts. Raises what ``start`` raises.
+    """
+    rates: dict[str, float] = {}
+    rng = np.random.default_rng(0)
+    for setting in settings:
+        with start(setting) as worker:
+            runs = [_run(workload, worker, rng, vocab_size) for _ in range(1 + _TRIAL_RUNS)]
+        rates[setting.name] = max(runs[1:])
+    return Trials(max(rates, key=lambda name: rates[name]), rates)
+
+
+def _run(workload: Workload, worker: Worker, rng: np.random.Generator, vocab_size: int) -> float:
+    time.sleep(SETTLE_S)
+    return workload.run(worker, workload.draw(rng, vocab_size))
