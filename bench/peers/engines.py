@@ -27,7 +27,6 @@ LLAMA_CPP = Engine(
     settings=(
         Setting("flash attention"),
         Setting("plain attention", ("--no-flash-attention",)),
-        Setting("flash attention, one KV buffer", ("--unified-kv",)),
     ),
     has_logits=True,
     can_limit_isa=True,

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.channel import standard_channel
+from bench.peers.llama_build import check_build
 from bench.serving import EngineInfo, serve
 
 _CONTEXT_TOKENS = 1024
@@ -177,19 +178,6 @@ class LlamaEngine:
         for sequence, prompt in enumerate(prompts):
             batch.add(prompt[step % len(prompt)], len(prompt) + step, sequence, wants_logits=True)
         return batch
-
-
-def check_build(system_info: str, machine: str) -> list[str]:
-    """Names of what ``llama_print_system_info`` says is on: "CPU : SSE3 = 1 | AVX = 1 | ...".
-
-    Raises RuntimeError if repacked weights are not among them, or vectors of a processor of type ``machine``.
-    """
-    pairs = (part.rpartition(":")[2].partition("=") for part in system_info.split("|"))
-    features = [name.strip() for name, _, value in pairs if value.strip() == "1"]
-    missing = {"REPACK", "AVX2" if machine == "x86_64" else "NEON"} - set(features)
-    if missing:
-        raise RuntimeError(f"llama.cpp was built without {' and '.join(sorted(missing))}: it has {' '.join(features)}")
-    return features
 
 
 def main() -> None:

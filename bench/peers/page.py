@@ -33,7 +33,7 @@ def fill(page: str, texts: dict[str, str]) -> str:
     names = [match[2] for match in _BLOCK.finditer(page)]
     if sorted(names) != sorted(texts):
         raise ValueError(f"page: expected the blocks {', '.join(sorted(texts))}, got {', '.join(sorted(names))}")
-    return _BLOCK.sub(lambda match: f"{match[1]}\n{texts[match[2]]}\n{match[3]}", page)
+    return _BLOCK.sub(lambda match: f"{match[1]}\n{texts[match[2]].rstrip()}\n\n{match[3]}", page)
 
 
 def _machine(results: Results, host: Host, num_threads: int, num_pairs: int) -> str:

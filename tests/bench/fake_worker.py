@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,26 +15,30 @@ VOCAB_SIZE = 5
 
 
 class FakeEngine:
-    """Takes a millisecond a token; its logits are one-hot."""
+    """Takes a millisecond a token, or FAKE_SPEED times less; its logits are one-hot."""
 
     info = EngineInfo("fake", "1", "none", 1, "fake-1")
 
     def prefill(self, prompt: Sequence[int]) -> float:
         """A millisecond a token."""
         print("noise on standard output")
-        return len(prompt) / 1000
+        return len(prompt) / 1000 / _speed()
 
     def decode(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> float:
         """A millisecond a token."""
         if not prompts:
             raise ValueError("no prompts")
-        return len(prompts) * num_tokens / 1000
+        return len(prompts) * num_tokens / 1000 / _speed()
 
     def logits(self, token_ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
         """Pieces of two rows."""
         rows = np.eye(VOCAB_SIZE, dtype=np.float32)[list(token_ids)]
         for start in range(0, len(rows), 2):
             yield rows[start : start + 2]
+
+
+def _speed() -> float:
+    return float(os.environ.get("FAKE_SPEED", "1"))
 
 
 if __name__ == "__main__":

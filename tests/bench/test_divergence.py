@@ -36,9 +36,17 @@ def test_each_engine_is_compared_with_the_reference() -> None:
     assert far.top1_agreement == 0.0
 
 
-def test_pieces_must_have_the_same_sizes() -> None:
-    with pytest.raises(ValueError):
-        measure_divergences([Constant(0.5, (3,))], Constant(0.5), [[1, 2, 3]])
+@pytest.mark.parametrize("sizes", [(3,), (1, 1, 1), (1, 2)])
+def test_pieces_may_have_other_sizes(sizes: tuple[int, ...]) -> None:
+    (other,) = measure_divergences([Constant(0.2, sizes)], Constant(0.5), [[1, 2, 3]])
+    (same,) = measure_divergences([Constant(0.2)], Constant(0.5), [[1, 2, 3]])
+    assert other == same
+
+
+@pytest.mark.parametrize(("sizes", "message"), [((2,), "1 more rows of 2, got none"), ((2, 2), "no more rows")])
+def test_rows_must_be_as_many_as_the_reference_has(sizes: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure_divergences([Constant(0.5, sizes)], Constant(0.5), [[1, 2, 3]])
 
 
 def test_what_was_measured_is_found_again(tmp_path: Path) -> None:

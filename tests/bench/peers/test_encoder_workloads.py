@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
-from bench.encoder_cases import CASES, CLS_ID, FIRST_WORD_ID, RAGGED, SEP_ID, parse_case
-from bench.worker import Embedded, EncoderWorker
+from bench.peers.encoder_workloads import BATCHES, CLS_ID, FIRST_WORD_ID, RAGGED, SEP_ID, batch
+from bench.worker import Embedded, Worker
 
 
-class HalfSecond(EncoderWorker):
+class HalfSecond(Worker):
     """Takes half a second for whatever it is asked, and remembers it."""
 
     def __init__(self) -> None:
@@ -20,16 +18,9 @@ class HalfSecond(EncoderWorker):
         return Embedded(np.zeros((len(sequences), 2), np.float32), 0.5)
 
 
-def test_a_case_is_texts_by_tokens() -> None:
-    assert parse_case("3x7").lengths == (7, 7, 7)
-    assert [case.name for case in CASES] == ["1x16", "1x128", "32x16", "32x128", "ragged"]
-    assert [parse_case(case.name) for case in CASES] == list(CASES)
-
-
-@pytest.mark.parametrize("text", ["", "3", "0x16", "3x0", "3x1", "3x16 ", "-3x16", "ragged2"])
-def test_anything_else_is_an_error(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="expected texts x tokens"):
-        parse_case(text)
+def test_a_batch_is_texts_by_tokens() -> None:
+    assert (batch(3, 7).name, batch(3, 7).lengths) == ("3x7", (7, 7, 7))
+    assert [each.name for each in BATCHES] == ["1x16", "1x128", "32x16", "32x128"]
 
 
 def test_ragged_texts_are_of_many_lengths() -> None:
@@ -39,17 +30,17 @@ def test_ragged_texts_are_of_many_lengths() -> None:
 
 def test_texts_are_fresh_words_between_the_tokens_that_bert_adds() -> None:
     rng = np.random.default_rng(0)
-    for case in CASES:
-        texts = case.draw_texts(rng, 1010)
+    for case in (*BATCHES, RAGGED):
+        texts = case.draw(rng, 1010)
         assert [len(text) for text in texts] == list(case.lengths) * case.num_batches
         assert {(text[0], text[-1]) for text in texts} == {(CLS_ID, SEP_ID)}
         words = [word for text in texts for word in text[1:-1]]
         assert min(words) >= FIRST_WORD_ID and max(words) < 1010
-        assert case.draw_texts(rng, 1010) != texts
+        assert case.draw(rng, 1010) != texts
 
 
 def test_short_batches_are_repeated_until_a_run_has_2048_tokens() -> None:
-    assert {case.name: case.num_batches for case in CASES} == {
+    assert {case.name: case.num_batches for case in (*BATCHES, RAGGED)} == {
         "1x16": 128,
         "1x128": 16,
         "32x16": 4,
@@ -60,6 +51,6 @@ def test_short_batches_are_repeated_until_a_run_has_2048_tokens() -> None:
 
 def test_the_rate_counts_the_texts_of_all_batches() -> None:
     worker = HalfSecond()
-    case = parse_case("2x512")
-    assert case.run(worker, case.draw_texts(np.random.default_rng(0), 2000)) == 8.0
+    case = batch(2, 512)
+    assert case.run(worker, case.draw(np.random.default_rng(0), 2000)) == 8.0
     assert worker.asked == [(4, 2)]

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from bench.pairs import PairedRates, measure_pairs
+from bench.peers.pairs import PairedRates, measure_pairs
 
-from bench import pairs
+from bench.peers import pairs
 
 
 def test_ratio_is_the_median_of_the_pairs() -> None:
@@ -12,6 +12,21 @@ def test_ratio_is_the_median_of_the_pairs() -> None:
     assert rates.their_median == 10.0
     assert rates.ratio == 1.5
     assert rates.ratio_range == (1.0, 4.0)
+
+
+def test_the_interval_holds_the_median_and_is_the_same_each_time() -> None:
+    ours = (10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 100.0)
+    rates = PairedRates(ours, (10.0,) * 9)
+    low, high = rates.interval
+    assert 1.1 <= low < rates.ratio < high <= 1.7
+    assert rates.interval == PairedRates(ours, (10.0,) * 9).interval
+    assert PairedRates((2.0,) * 9, (1.0,) * 9).interval == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(("target", "is_reached"), [(2.0, True), (2.0 / 0.95, True), (2.11, False)])
+def test_a_target_is_reached_within_a_twentieth_of_the_lower_bound(target: float, *, is_reached: bool) -> None:
+    assert PairedRates((2.0,) * 3 + (9.0,), (1.0,) * 4).interval[0] == 2.0
+    assert PairedRates((2.0,) * 3 + (9.0,), (1.0,) * 4).reaches(target) is is_reached
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [((), ()), ((1.0,), ()), ((1.0,), (1.0, 2.0))])
