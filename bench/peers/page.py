@@ -22,10 +22,12 @@ def write_page(path: Path, results: Results, host: Host, *, num_threads: int, nu
     """
     texts = {table.value: markdown_table(results, table) for table in Table}
     texts["machine"] = _machine(results, host, num_threads, num_pairs)
-    path.write_text(fill(path.read_text(encoding="utf-8"), texts), encoding="utf-8")
     for table in (Table.GENERATION, Table.ENCODERS):
-        picture = draw_ratios(TITLES[table], [bar for case in results.of(table) if (bar := _bar(results, case))])
-        path.with_name(f"{path.stem}-{table.value}.svg").write_text(picture, encoding="utf-8")
+        if bars := [bar for case in results.of(table) if (bar := _bar(results, case))]:
+            picture = path.with_name(f"{path.stem}-{table.value}.svg")
+            picture.write_text(draw_ratios(TITLES[table], bars), encoding="utf-8")
+            texts[table.value] += f"\n![{TITLES[table]}: bars for the ratios of this table]({picture.name})\n"
+    path.write_text(fill(path.read_text(encoding="utf-8"), texts), encoding="utf-8")
 
 
 def fill(page: str, texts: dict[str, str]) -> str:

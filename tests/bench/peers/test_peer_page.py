@@ -38,6 +38,7 @@ def test_the_page_says_what_was_measured_on_what(tmp_path: Path) -> None:
     assert "- Processor 9, x86_64, 2 cores, 24 GB of memory\n" in text
     assert "- 2 threads each, 9 interleaved pairs, measured 2026-01-02\n" in text
     assert "| 1.5 reached | 3 missed |\n" in text
+    assert "(benchmarks-generation.svg)" in text and "encoders.svg" not in text
     picture = (tmp_path / "benchmarks-generation.svg").read_text()
     assert "decode 1, llama.cpp: 2.00 (2.00-2.00)" in picture
 
