@@ -37,11 +37,19 @@ def restart_with_huge_pages() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
 
 
+def kernel_gives_them() -> bool:
+    """Whether a process that asks for huge pages may get some."""
+    try:
+        return "[never]" not in _MODES.read_text()
+    except OSError:  # a kernel without them
+        return False
+
+
 def _are_there() -> bool:
     """Whether glibc can ask for huge pages, and the kernel gives them to who asks."""
     try:
         libc, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
         number = tuple(map(int, version.split(".")[:2]))
-        return libc == "glibc" and number >= _MIN_GLIBC and "[never]" not in _MODES.read_text()
-    except (ValueError, OSError):  # another C library; a kernel without them
+        return libc == "glibc" and number >= _MIN_GLIBC and kernel_gives_them()
+    except (ValueError, OSError):  # another C library
         return False

@@ -50,9 +50,9 @@ def test_models_of_the_same_weights_hold_them_once(paths: list[Path]) -> None:
     device = Device(num_threads=1)
     with LLM(paths[0], device=device) as first:
         alone = device.cpu.memory.used_bytes
-        (region,) = device.cpu.panels.values()
+        (memory,) = device.cpu.panels.values()
         with LLM(paths[0], device=device) as second:
-            assert device.cpu.memory.used_bytes == 2 * alone - region.nbytes
+            assert device.cpu.memory.used_bytes == 2 * alone - memory.num_bytes
             assert first.generate("hello", GREEDY) == second.generate("hello", GREEDY)
 
 

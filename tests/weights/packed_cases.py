@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from lepton_ai.weights.packed import PackedCache, PackedKey
+from lepton_ai.weights.packed import PackedCache, PackedFile, PackedKey
 
 KEY = PackedKey(digest="d" * 64, policy="auto", layout="avx2-1")
 
@@ -24,9 +25,14 @@ def read(cache: PackedCache, key: PackedKey = KEY) -> dict[str, npt.NDArray[np.u
     packed = cache.open(key)
     assert packed is not None
     with packed:
-        payload = np.zeros(packed.layout.payload_bytes, np.uint8)
-        packed.read_into(payload)
+        payload = read_payload(packed)
         return {name: payload[s.offset : s.offset + s.size] for name, s in packed.layout.segments.items()}
+
+
+def read_payload(packed: PackedFile) -> npt.NDArray[np.uint8]:
+    """The payload of an open file."""
+    layout = packed.layout
+    return np.frombuffer(os.pread(packed.descriptor, layout.payload_bytes, layout.payload_offset), np.uint8)
 
 
 def has(cache: PackedCache, key: PackedKey = KEY) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.weights.packed_cases import KEY, files, fill, has, read
+from tests.weights.packed_cases import KEY, files, fill, has, read, read_payload
 
 from lepton_ai.errors import StorageError
 from lepton_ai.weights.packed import PackedCache, PackedKey
@@ -58,9 +58,8 @@ def test_two_writers_of_one_key(cache: PackedCache) -> None:
         early = cache.open(KEY)
         second.commit(np.full(128, 6, np.uint8))
     assert early is not None and files(cache) == [".pack"]
-    payload = np.zeros(128, np.uint8)
     with early:
-        early.read_into(payload)
+        payload = read_payload(early)
     assert (payload == 5).all() and (read(cache)["data"] == 6).all()
 
 

@@ -1,6 +1,6 @@
 """Packed files: complete ones to read, and new ones under construction.
 
-They are read and written, not mapped: what kernels read lies in huge pages, which files on a disk do not have.
+They are written, not mapped, so that a full disk is an error and not the end of the process. Who reads one maps it.
 """
 
 from __future__ import annotations
@@ -46,15 +46,10 @@ class PackedFile:
             self.close()
             raise
 
-    def read_into(self, payload: ByteArray) -> None:
-        """Read the ``layout.payload_bytes`` of the payload, without the GIL. Raises OSError, of a shorter file too."""
-        assert payload.nbytes == self.layout.payload_bytes
-        done = 0
-        while done < payload.nbytes:
-            count = os.preadv(self._descriptor, [payload[done:].data], self.layout.payload_offset + done)
-            if count == 0:
-                raise OSError("the file was cut while it was read")
-            done += count
+    @property
+    def descriptor(self) -> int:
+        """The open file. Its payload is ``layout.payload_bytes`` from ``layout.payload_offset`` on."""
+        return self._descriptor
 
     def close(self) -> None:
         """Close the file; a second time does nothing."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,17 +95,17 @@ def test_weights_are_packed_once_and_then_read(machine: Machine) -> None:
 def test_heads_that_read_the_same_weights_share_their_memory(machine: Machine) -> None:
     backend = machine.backend()
     executables = [compiled(backend, head=head) for head in ("logits", "logprobs")]
-    regions = [executable._weights.region for executable in executables]
-    assert regions[0] is regions[1]
+    memories = [executable._weights.memory for executable in executables]
+    assert memories[0] is memories[1]
     other = compiled(backend, policy=Policy.FAST)
-    assert other._weights.region is not regions[0] and len(files(machine.cache)) == 2
+    assert other._weights.memory is not memories[0] and len(files(machine.cache)) == 2
 
 
 def test_memory_is_let_go_with_the_last_of_its_graphs(machine: Machine) -> None:
     backend = machine.backend()
     memory, panels = backend.device.memory, backend.device.panels
     executable = compiled(backend)
-    assert len(panels) == 1 and memory.used_bytes == executable.arena_bytes + executable._weights.region.nbytes
+    assert len(panels) == 1 and memory.used_bytes == executable.arena_bytes + executable._weights.memory.num_bytes
     del executable
     assert len(panels) == 0 and memory.used_bytes == 0
 
@@ -128,12 +129,15 @@ def test_a_damaged_file_is_packed_anew(machine: Machine, keep: int) -> None:
     assert machine.notes.packed == ["packing weights"] * 2
 
 
-def test_a_file_that_cannot_be_read_to_its_end_is_packed_anew(
+def test_weights_are_packed_anew_where_their_file_cannot_be_mapped(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refuse(**_: int) -> None:
+        raise OSError(errno.ENODEV, "no such device")
+
     first = logits(compiled(machine.backend()))
     with monkeypatch.context() as patch:
-        patch.setattr(os, "preadv", lambda *_: 0)
+        patch.setattr(_native, "MappedPanels", refuse)
         assert logits(compiled(machine.backend())) == first
     assert machine.notes.packed == ["packing weights"] * 2
 

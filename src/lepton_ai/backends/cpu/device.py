@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-import numpy as np
-import numpy.typing as npt
-
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.cores import usable_cores
 from lepton_ai.backends.cpu.memory import MemoryBudget
+from lepton_ai.backends.cpu.panel_memory import PanelMemory
 from lepton_ai.backends.cpu.tuning import Tuning
 from lepton_ai.errors import HardwareUnsupported, InvalidRequest
 from lepton_ai.weights.packed_format import PackedKey
@@ -77,7 +75,7 @@ class CpuDevice:
         self.num_threads = num_threads or usable_cores()
         self.isa = choose_isa(isa)
         self.memory = MemoryBudget(memory_bytes)
-        self.panels: WeakValueDictionary[PackedKey, npt.NDArray[np.uint8]] = WeakValueDictionary()
+        self.panels: WeakValueDictionary[PackedKey, PanelMemory] = WeakValueDictionary()
         self.tuning = tuning or Tuning.default(self.isa)
         self.tuning.check(self.isa)
         self.native = _native.CpuDevice(

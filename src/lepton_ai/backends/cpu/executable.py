@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -35,6 +36,9 @@ from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape
 assert BLOCK_SIZE == _native.BLOCK_TOKENS
 
 ScalarT = TypeVar("ScalarT", np.float32, np.int32)
+
+_SETTLING_SHARE = 0.1
+"""Of the time of a step, for moving weights into huge pages."""
 
 
 class CpuKVCache:
@@ -102,6 +106,7 @@ class CpuExecutable:
         self._program = _native.Program(device.native, self._encoded.encoder, bounds, self._arena)
         # A steady decode step runs the same object as the one before it.
         self._bound: _BoundStep | None = None
+        self._last_step_s = 0.0
 
     def on(self, device: CpuDevice) -> CpuExecutable:
         """The same program with the same weights on another device of the same instruction set."""
@@ -132,10 +137,22 @@ class CpuExecutable:
         try:
             if bound is None or bound.inputs is not inputs:
                 self._bound = bound = _BoundStep(inputs, _step_arrays(inputs), FinishedStep(self._outputs(inputs)))
-            self._program.run(bound.arrays, cache.native)
+            self._run(bound.arrays, cache)
         except ValueError as error:
             raise InvalidRequest(f"step: {error}", param="inputs") from None
         return bound.finished
+
+    def _run(self, arrays: _native.StepArrays, cache: CpuKVCache) -> None:
+        """One step. Mapped weights are moved into huge pages beside the steps, of which none takes much longer so; not
+        before the first, as who wants one token has no use for that."""
+        memory = self._weights.memory
+        if memory.is_settled:
+            self._program.run(arrays, cache.native)
+            return
+        memory.settle(self._last_step_s * _SETTLING_SHARE)
+        begin = time.perf_counter()
+        self._program.run(arrays, cache.native)
+        self._last_step_s = time.perf_counter() - begin
 
     def set_weight(self, name: str, values: Float32Array) -> None:
         """Replace one weight by f32 values of the same shape.

@@ -52,6 +52,17 @@ class MemoryBudget:
 
     def zeros(self, num_bytes: int, purpose: str) -> npt.NDArray[np.uint8]:
         """``huge_zeros``, counted until the last view of them is gone. Raises OutOfMemory if they do not fit."""
+        self.take(num_bytes, purpose)
+        try:
+            region = huge_zeros(num_bytes)
+        except BaseException:
+            self.give_back(num_bytes)
+            raise
+        weakref.finalize(region.base, self.give_back, num_bytes)
+        return region
+
+    def take(self, num_bytes: int, purpose: str) -> None:
+        """Count memory that is got elsewhere. Raises OutOfMemory if it does not fit."""
         with self._lock:
             free = self.free_bytes
             if free is not None and num_bytes > free:
@@ -60,14 +71,8 @@ class MemoryBudget:
                     param="memory_bytes",
                 )
             self._used_bytes += num_bytes
-        try:
-            region = huge_zeros(num_bytes)
-        except BaseException:
-            self._give_back(num_bytes)
-            raise
-        weakref.finalize(region.base, self._give_back, num_bytes)
-        return region
 
-    def _give_back(self, num_bytes: int) -> None:
+    def give_back(self, num_bytes: int) -> None:
+        """Count it no more."""
         with self._lock:
             self._used_bytes -= num_bytes

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from lepton_ai.backends.base import Float32Array
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice, shared_cache_bytes
+from lepton_ai.backends.cpu.memory import MemoryBudget
+from lepton_ai.backends.cpu.panel_memory import PanelMemory
 from lepton_ai.errors import StorageError, UnsupportedModel
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.passes.precision import narrowed_matrices
@@ -63,12 +65,12 @@ class _Job:
 class PackedWeights:
     """What a graph reads: matrices in panels; in f32 as they are, vectors and the biases of attention.
 
-    ``region`` is the memory of the panels.
+    ``memory`` is that of the panels.
     """
 
     matrices: dict[str, PackedMatrix]
     vectors: dict[str, Float32Array]
-    region: ByteArray
+    memory: PanelMemory
 
 
 def pack_matrix(device: CpuDevice, values: Float32Array, read_as: DType) -> PackedMatrix:
@@ -93,9 +95,9 @@ def pack_matrix(device: CpuDevice, values: Float32Array, read_as: DType) -> Pack
 class Packer:
     """Packs the weights of graphs for one device.
 
-    Panels lie in huge pages, in one region: what a step reads lies in as few pages as possible. With a cache they are
-    read from its file, which is written if it is not there, and graphs on the device that read the same weights share
-    one region.
+    Panels lie in huge pages, in one memory: what a step reads lies in as few pages as possible. With a cache they are
+    those of its file, which is mapped, and written before if it is not there; graphs on the device that read the same
+    weights share one memory.
     """
 
     def __init__(self, device: CpuDevice, *, cache: PackedCache | None, progress: Progress) -> None:
@@ -109,28 +111,28 @@ class Packer:
         jobs = _jobs(graph, store)
         key = _cache_key(jobs, store.digest if self._cache else "")
         layout = lay_out(key, {job.name: job.num_bytes for job in jobs})
-        region = self._device.panels.get(key) if self._cache else None
-        if region is None:
-            region = self._make_region(jobs, store, key, layout)
-        panels = _panels(region, layout)
+        memory = self._device.panels.get(key) if self._cache else None
+        if memory is None:
+            memory = self._make_memory(jobs, store, key, layout)
+        panels = _panels(memory, layout)
         is_streamed = layout.payload_bytes > shared_cache_bytes()
         matrices = {job.name: PackedMatrix(panels[job.name], job.kind, *job.shape, is_streamed) for job in jobs}
-        return PackedWeights(matrices, vectors, region)
+        return PackedWeights(matrices, vectors, memory)
 
-    def _make_region(self, jobs: list[_Job], store: WeightStore, key: PackedKey, layout: PackedLayout) -> ByteArray:
-        region = self._device.memory.zeros(layout.payload_bytes, "the weights of a model")
-        if self._cache is None:
-            _pack_all(self._device, jobs, store, _panels(region, layout), self._progress)
-            return region
-        if not _load(self._cache, key, layout, region):
-            _pack_all(self._device, jobs, store, _panels(region, layout), self._progress)
-            _save(self._cache, key, layout, region, self._progress)
-        self._device.panels[key] = region
-        return region
+    def _make_memory(self, jobs: list[_Job], store: WeightStore, key: PackedKey, layout: PackedLayout) -> PanelMemory:
+        memory = _map(self._device.memory, self._cache, key, layout) if self._cache else None
+        if memory is None:
+            memory = PanelMemory(self._device.memory, layout.payload_bytes)
+            _pack_all(self._device, jobs, store, _panels(memory, layout), self._progress)
+            if self._cache:
+                _save(self._cache, key, layout, memory.data, self._progress)
+        if self._cache:
+            self._device.panels[key] = memory
+        return memory
 
 
-def _panels(region: ByteArray, layout: PackedLayout) -> dict[str, ByteArray]:
-    return {name: region[place.offset : place.offset + place.size] for name, place in layout.segments.items()}
+def _panels(memory: PanelMemory, layout: PackedLayout) -> dict[str, ByteArray]:
+    return {name: memory.data[place.offset : place.offset + place.size] for name, place in layout.segments.items()}
 
 
 def _cache_key(jobs: list[_Job], digest: str) -> PackedKey:
@@ -140,26 +142,25 @@ def _cache_key(jobs: list[_Job], digest: str) -> PackedKey:
     return PackedKey(digest, form, f"{_native.LAYOUT_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:16]}")
 
 
-def _load(cache: PackedCache, key: PackedKey, layout: PackedLayout, region: ByteArray) -> bool:
-    """Fill ``region`` from the cache. Returns whether it had it."""
+def _map(budget: MemoryBudget, cache: PackedCache, key: PackedKey, layout: PackedLayout) -> PanelMemory | None:
+    """What the cache has. None if it has nothing of this layout that can be mapped: the weights are packed anew."""
     packed = cache.open(key)
     if packed is None:
-        return False
+        return None
     with packed:
         if packed.layout != layout:
-            return False
+            return None
         try:
-            packed.read_into(region)
-        except OSError:  # the weights are packed anew, over what was read
-            return False
-    return True
+            return PanelMemory.map(budget, packed)
+        except OSError:
+            return None
 
 
-def _save(cache: PackedCache, key: PackedKey, layout: PackedLayout, region: ByteArray, progress: Progress) -> None:
-    """Write ``region`` to the cache. Where that is impossible the model runs all the same, and ``progress`` says so."""
+def _save(cache: PackedCache, key: PackedKey, layout: PackedLayout, panels: ByteArray, progress: Progress) -> None:
+    """Write ``panels`` to the cache. Where that is impossible the model runs all the same, and ``progress`` says so."""
     try:
         with cache.create(key, {name: place.size for name, place in layout.segments.items()}) as writer:
-            writer.commit(region)
+            writer.commit(panels)
     except StorageError as error:
         progress.describe(f"packed weights are not kept: {error.message}")
 
