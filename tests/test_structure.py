@@ -29,16 +29,17 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "version": frozenset(),
     "config": frozenset({"errors"}),
     "huge_pages": frozenset(),
+    "phases": frozenset(),
     "graph": frozenset({"errors", "config"}),
     "weights": frozenset({"version", "errors", "config", "graph"}),
     "text": frozenset({"errors", "config", "weights"}),
     "models": frozenset({"errors", "config", "graph", "weights"}),
-    "backends": frozenset({"errors", "config", "graph", "weights"}),
-    "engine": frozenset({"errors", "config", "huge_pages", "graph", "weights", "text", "models", "backends"}),
+    "backends": frozenset({"errors", "config", "huge_pages", "phases", "graph", "weights"}),
+    "engine": frozenset({"errors", "config", "huge_pages", "phases", "graph", "weights", "text", "models", "backends"}),
     "serve": frozenset({"version", "errors", "config", "weights", "text", "engine"}),
     "loadgen": frozenset({"errors"}),
     "cli": frozenset(
-        {"version", "errors", "config", "huge_pages", "graph", "weights", "text", "models"}
+        {"version", "errors", "config", "huge_pages", "phases", "graph", "weights", "text", "models"}
         | {"backends", "engine", "serve", "loadgen"}
     ),
     "__main__": frozenset({"cli"}),

@@ -12,6 +12,7 @@ from types import FrameType
 
 from lepton_ai.engine.outputs import Chunk, Completion, join_chunks
 from lepton_ai.engine.stream import Stream
+from lepton_ai.phases import Phase, PhaseObserver
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +45,24 @@ class Answer:
         }
 
 
-def take_answer(start_stream: Callable[[], Stream], write: Callable[[str], None]) -> Answer:
-    """Start a stream and take it to its end; ``write`` gets each piece of text. Ctrl-C cancels it."""
+def take_answer(
+    start_stream: Callable[[], Stream], write: Callable[[str], None], on_phase: PhaseObserver | None = None
+) -> Answer:
+    """Start a stream and take it to its end; ``write`` gets each piece of text. Ctrl-C cancels it.
+
+    ``on_phase`` is told of the time from the start of the stream to the first token.
+    """
     started = first = last = time.perf_counter()
     chunks: list[Chunk] = []
     stream = start_stream()
+    waiting_since = time.perf_counter()
     with stream, cancel_on_interrupt(stream):
         for chunk in stream:
             last = time.perf_counter()
             if not chunks:
                 first = last
+                if on_phase:
+                    on_phase(Phase("first step", waiting_since, first))
             chunks.append(chunk)
             if chunk.text:
                 write(chunk.text)

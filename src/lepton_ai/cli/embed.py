@@ -10,10 +10,11 @@ import typer
 
 from lepton_ai.backends.base import Float32Array
 from lepton_ai.cli.loading import open_llm
-from lepton_ai.cli.options import AllowConfigKeys, Json, ModelName, PolicyOption, Threads
+from lepton_ai.cli.options import AllowConfigKeys, Json, ModelName, PolicyOption, Threads, Timing
 from lepton_ai.cli.output import print_json, print_line, print_note
 from lepton_ai.cli.table import print_table
 from lepton_ai.cli.texts import Input, MaxLength, Texts, gather_texts
+from lepton_ai.cli.timing import StartTiming
 from lepton_ai.config import Policy
 from lepton_ai.errors import InvalidRequest
 
@@ -46,6 +47,7 @@ def embed(
     threads: Threads = None,
     policy: PolicyOption = Policy.AUTO,
     allow_config_key: AllowConfigKeys = None,
+    timing: Timing = False,
     json: Json = False,
 ) -> None:
     """Turn texts into vectors, and show how alike they are: the cosine of each pair.
@@ -55,6 +57,7 @@ def embed(
       lepton embed minilm "A man plays the guitar." "Someone makes music."
       lepton embed minilm --input sentences.txt --output vectors.npy
     """
+    start = StartTiming(is_wanted=timing)
     gathered = gather_texts(texts, input)
     if len(gathered) > _MAX_SHOWN and output is None and not json:
         raise InvalidRequest(
@@ -62,18 +65,24 @@ def embed(
         )
     if output is not None and output.suffix != ".npy":
         raise InvalidRequest(f"--output: expected a file name that ends in .npy, got {output.name!r}", param="output")
-    with open_llm(model, threads=threads, policy=policy, allow_config_keys=allow_config_key) as llm:
-        vectors = llm.embed(gathered, pooling=pooling, normalize=normalize, max_length=max_length)
+    with open_llm(
+        model, threads=threads, policy=policy, allow_config_keys=allow_config_key, on_phase=start.observer
+    ) as llm:
+        with start.phase("vectors"):
+            vectors = llm.embed(gathered, pooling=pooling, normalize=normalize, max_length=max_length)
         name = llm.model_info.name
     if output is not None:
         _save(output, vectors)
     if json:
         shown = {} if output else {"embeddings": vectors.tolist()}
+        shown |= {"timing": start.to_json()} if timing else {}
         print_json({"model": name, "dimension": vectors.shape[1], **shown, "cosines": cosines(vectors).tolist()})
     elif len(gathered) <= _MAX_SHOWN:
         _show(gathered, cosines(vectors))
     if output is not None:
         print_note(f"{output}: {len(vectors)} vectors of {vectors.shape[1]} values")
+    if timing and not json:
+        start.print()
 
 
 def cosines(vectors: Float32Array) -> Float32Array:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lepton_ai.config import Policy
+from lepton_ai.phases import PhaseObserver
 from lepton_ai.weights.sources.progress import Progress
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def open_llm(
     max_model_len: int | None = None,
     kv_dtype: str | None = None,
     kv_memory_bytes: int | None = None,
+    on_phase: PhaseObserver | None = None,
 ) -> LLM:
     """The model of a verb's options. Raises like ``LLM``."""
     from lepton_ai.engine.llm import LLM  # verbs that only fetch should not wait for it
@@ -36,6 +38,7 @@ def open_llm(
         kv_dtype=kv_dtype,
         allow_config_keys=allow_config_keys or (),
         progress=OnDemandProgress(),
+        on_phase=on_phase,
     )
 
 

@@ -61,5 +61,8 @@ AllowConfigKeys = Annotated[
     list[str] | None,
     typer.Option(help="A key of config.json that Lepton does not know and that changes nothing. May be repeated."),
 ]
+Timing = Annotated[
+    bool, typer.Option("--timing", help="Also show where the time went, from the start of the process on.")
+]
 # main.py also looks for --json among the arguments: an error must be an object even if the arguments do not parse.
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, also for an error.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -10,8 +11,9 @@ import typer
 from lepton_ai.cli.answer import take_answer, write_text
 from lepton_ai.cli.chat_loop import ChatLoop
 from lepton_ai.cli.loading import open_llm
-from lepton_ai.cli.options import AllowConfigKeys, Json, KVDType, KVMemory, ModelName, PolicyOption, Threads
+from lepton_ai.cli.options import AllowConfigKeys, Json, KVDType, KVMemory, ModelName, PolicyOption, Threads, Timing
 from lepton_ai.cli.output import print_json, print_note
+from lepton_ai.cli.timing import StartTiming
 from lepton_ai.config import Policy
 from lepton_ai.engine.llm import LLM
 from lepton_ai.engine.sampling_params import SamplingParams
@@ -50,6 +52,7 @@ def run(
     kv_dtype: KVDType = None,
     kv_memory: KVMemory = None,
     allow_config_key: AllowConfigKeys = None,
+    timing: Timing = False,
     json: Json = False,
 ) -> None:
     """Talk to a model. Ctrl-C stops an answer; /help lists what else can be typed.
@@ -59,6 +62,7 @@ def run(
       lepton run smollm2
       lepton run smollm2 --prompt "Why is the sky blue?" --max-tokens 100
     """
+    start = StartTiming(is_wanted=timing)
     params = SamplingParams(
         temperature=temperature,
         top_k=top_k,
@@ -68,13 +72,12 @@ def run(
         stop=stop or (),
         max_tokens=max_tokens,
     )
-    if json and prompt is None:
-        raise InvalidRequest("--json: expected it with --prompt", param="json")
+    for name, is_given in (("json", json), ("timing", timing)):
+        if is_given and prompt is None:
+            raise InvalidRequest(f"--{name}: expected it with --prompt", param=name)
     if raw and system is not None:
         raise InvalidRequest("--system: expected no system message with --raw", param="system")
-    text = sys.stdin.read() if prompt == "-" else prompt
-    if text is not None and not text.strip():
-        raise InvalidRequest("--prompt: expected some text, got none", param="prompt")
+    text = _read_prompt(prompt)
     with open_llm(
         model,
         threads=threads,
@@ -83,13 +86,21 @@ def run(
         kv_dtype=kv_dtype,
         kv_memory_bytes=kv_memory,
         allow_config_keys=allow_config_key,
+        on_phase=start.observer,
     ) as llm:
         if not llm.has_chat_template and not raw:
             raw = _continue_texts(system)
         if text is None:
             ChatLoop(llm, params, system=system, is_raw=raw).run()
         else:
-            _answer_once(llm, text, params, system, is_raw=raw, wants_json=json)
+            _answer_once(llm, _Question(text, system, params, is_raw=raw), start, wants_json=json)
+
+
+def _read_prompt(prompt: str | None) -> str | None:
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if text is not None and not text.strip():
+        raise InvalidRequest("--prompt: expected some text, got none", param="prompt")
+    return text
 
 
 def _continue_texts(system: str | None) -> bool:
@@ -100,21 +111,34 @@ def _continue_texts(system: str | None) -> bool:
     return True
 
 
-def _answer_once(
-    llm: LLM, prompt: str, params: SamplingParams, system: str | None, *, is_raw: bool, wants_json: bool
-) -> None:
-    def start() -> Stream:
-        if is_raw:
-            return llm.stream(prompt, params)
-        system_messages = [] if system is None else [{"role": "system", "content": system}]
-        return llm.chat_stream([*system_messages, {"role": "user", "content": prompt}], params)
+@dataclass(frozen=True, slots=True)
+class _Question:
+    prompt: str
+    system: str | None
+    params: SamplingParams
+    is_raw: bool
 
-    answer = take_answer(start, _write_nothing if wants_json else write_text)
+    def ask(self, llm: LLM) -> Stream:
+        if self.is_raw:
+            return llm.stream(self.prompt, self.params)
+        system_messages = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return llm.chat_stream([*system_messages, {"role": "user", "content": self.prompt}], self.params)
+
+
+def _answer_once(llm: LLM, question: _Question, timing: StartTiming, *, wants_json: bool) -> None:
+    def ask() -> Stream:
+        with timing.phase("prompt"):
+            return question.ask(llm)
+
+    answer = take_answer(ask, _write_nothing if wants_json else write_text, timing.observer)
     if wants_json:
-        print_json({"model": llm.model_info.name, **answer.to_dict()})
+        times = {"timing": timing.to_json()} if timing.is_wanted else {}
+        print_json({"model": llm.model_info.name, **answer.to_dict(), **times})
     else:
         write_text("\n")
         print_note(answer.summary())
+        if timing.is_wanted:
+            timing.print()
     if answer.completion.finish_reason == "cancelled":
         raise KeyboardInterrupt
 

@@ -29,7 +29,8 @@ def choose_device(options: LoadOptions, environment: Environment) -> ChosenDevic
 
             shared = options.device
             device = tuned_cpu(environment, options.num_threads) if shared is None else shared.cpu
-            backend = CpuBackend(device, cache=PackedCache(environment.home), progress=options.progress)
+            cache = PackedCache(environment.home)
+            backend = CpuBackend(device, cache=cache, progress=options.progress, on_phase=options.on_phase)
             return ChosenDevice(backend, device.num_threads, device.isa)
         case "reference":
             from lepton_ai.backends.reference.backend import ReferenceBackend

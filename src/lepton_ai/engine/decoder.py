@@ -13,6 +13,7 @@ from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.graph.tensor import DType
 from lepton_ai.models.base import Head
 from lepton_ai.models.decoder import DecoderModel
+from lepton_ai.phases import phase
 from lepton_ai.weights.store import WeightStore, check_strict
 
 
@@ -47,8 +48,9 @@ class Decoder:
 
 def make_decoder(model: DecoderModel, store: WeightStore, backend: Backend, options: LoadOptions) -> Decoder:
     """Compile ``model`` and size its KV cache. Raises WeightMismatch, InvalidRequest, OutOfMemory."""
-    graph = model.build(head="logits")
-    check_strict(store, graph.weights(), model.ignorable_names())
+    with phase("graph", options.on_phase):
+        graph = model.build(head="logits")
+        check_strict(store, graph.weights(), model.ignorable_names())
     dtype = kv_dtype(options.policy, options.kv_dtype)
     specs = tuple(replace(spec, dtype=dtype) for spec in model.kv_specs())
     kv_plan = plan_kv(

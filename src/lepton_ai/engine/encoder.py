@@ -16,6 +16,7 @@ from lepton_ai.errors import InvalidRequest
 from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.encoder import EncoderHead, EncoderModel
 from lepton_ai.models.encoder_config import Pooling
+from lepton_ai.phases import phase
 from lepton_ai.weights.checkpoint import Checkpoint
 from lepton_ai.weights.folder import CheckpointFolder
 from lepton_ai.weights.sentence_config import read_sentence_config
@@ -73,8 +74,9 @@ class Encoder:
     def prepare(self, heads: tuple[EncoderHead, ...]) -> Executable:
         """The model with these heads, compiled when it is first asked for. Raises WeightMismatch."""
         if heads not in self._executables:
-            graph = self.model.build(heads=heads)
-            check_strict(self._store, graph.weights(), self.model.ignorable_names())
+            with phase("graph", self._options.on_phase):
+                graph = self.model.build(heads=heads)
+                check_strict(self._store, graph.weights(), self.model.ignorable_names())
             made = self._backend.compile(graph, self._store, self.limits, policy=self._options.policy)
             self._executables[heads] = made
         return self._executables[heads]

@@ -31,6 +31,7 @@ from lepton_ai.engine.trace import StepObserver
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.models.encoder import EncoderModel
 from lepton_ai.models.family import not_a_decoder
+from lepton_ai.phases import PhaseObserver
 from lepton_ai.weights.sources.progress import Progress
 
 
@@ -47,7 +48,8 @@ class LLM(TextFront):
     ``kv_dtype`` is what that memory holds: "f32", "f16" or "int8"; None takes the policy's own, f32 for exact, else
     f16. An encoder keeps no KV from step to step, and takes neither. ``allow_config_keys`` are keys of a
     ``config.json`` that no family knows and that, you vouch, change nothing. On a ``device`` models share threads and
-    memory. ``progress`` is told of downloads and packing.
+    memory. ``progress`` is told of downloads and packing, ``on_phase`` of the parts of loading as they end: "open",
+    "tokenizer" (beside the others), "device", "graph", "weights", "program".
 
     Raises ModelNotFound, DownloadFailed, InvalidModel, HardwareUnsupported, StorageError, OutOfMemory, and
     InvalidRequest for an argument out of range. After ``close``, generating raises InvalidRequest.
@@ -68,6 +70,7 @@ class LLM(TextFront):
         allow_config_keys: Sequence[str] = (),
         device: Device | None = None,
         progress: Progress | None = None,
+        on_phase: PhaseObserver | None = None,
     ) -> None:
         environment = Environment.read()
         values = {
@@ -82,7 +85,7 @@ class LLM(TextFront):
             "allow_config_keys": tuple(allow_config_keys),
         }
         self._name = str(model)
-        options = LoadOptions.from_values(values, environment, device=device, progress=progress)
+        options = LoadOptions.from_values(values, environment, device=device, progress=progress, on_phase=on_phase)
         self._loaded = loaded = load(model, options, environment)
         super().__init__(loaded.texts)
         runtime, texts = loaded.runtime, loaded.texts

@@ -10,6 +10,7 @@ from lepton_ai.config import Environment, Limits, Policy
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.graph.attrs import KV_DTYPES
 from lepton_ai.graph.tensor import DType
+from lepton_ai.phases import PhaseObserver
 from lepton_ai.weights.sources.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class LoadOptions:
     allow_config_keys: tuple[str, ...] = ()
     device: Device | None = None
     progress: Progress = field(default_factory=NoProgress)
+    on_phase: PhaseObserver | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_threads", "max_num_seqs", "max_tokens_per_step", "max_model_len", "kv_memory_bytes"):
@@ -61,10 +63,16 @@ class LoadOptions:
 
     @classmethod
     def from_values(
-        cls, values: Mapping[str, object], environment: Environment, *, device: Device | None, progress: Progress | None
+        cls,
+        values: Mapping[str, object],
+        environment: Environment,
+        *,
+        device: Device | None,
+        progress: Progress | None,
+        on_phase: PhaseObserver | None = None,
     ) -> LoadOptions:
         """From the arguments of ``LLM`` that are plain values. Raises InvalidRequest for an unknown name."""
-        plain = {each.name for each in fields(cls)} - {"device", "progress"}
+        plain = {each.name for each in fields(cls)} - {"device", "progress", "on_phase"}
         if unknown := values.keys() - plain:
             raise InvalidRequest(f"options: expected arguments of LLM, got {min(unknown)!r:.60}", param="options")
         known = dict(values)
@@ -74,7 +82,8 @@ class LoadOptions:
         if known.get("num_threads") is None and device is None:
             known["num_threads"] = environment.num_threads
         known["allow_config_keys"] = _strings("allow_config_keys", known.get("allow_config_keys", ()))
-        return cls(**known, device=device, progress=progress or NoProgress())  # type: ignore[arg-type]  # checked here
+        watchers = {"progress": progress or NoProgress(), "on_phase": on_phase}
+        return cls(**known, device=device, **watchers)  # type: ignore[arg-type]  # checked here
 
     @property
     def max_requests(self) -> int:

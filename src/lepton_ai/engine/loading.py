@@ -18,6 +18,7 @@ from lepton_ai.errors import InvalidModel, InvalidRequest
 from lepton_ai.models.encoder import EncoderModel
 from lepton_ai.models.family import Model
 from lepton_ai.models.registry import read_model
+from lepton_ai.phases import phase
 from lepton_ai.text.tokenizer import Tokenizer
 from lepton_ai.weights.checkpoint import Checkpoint, open_checkpoint
 from lepton_ai.weights.finite import FiniteStore
@@ -60,9 +61,11 @@ def load(name_or_path: str | Path, options: LoadOptions, environment: Environmen
     Raises ModelNotFound, DownloadFailed, InvalidModel (UnsupportedModel, WeightMismatch), HardwareUnsupported,
     StorageError, OutOfMemory.
     """
-    device = choose_device(options, environment)
-    path = resolve(name_or_path, environment, options.progress)
-    checkpoint = open_checkpoint(path, environment.home)
+    with phase("device", options.on_phase):
+        device = choose_device(options, environment)
+    with phase("open", options.on_phase):
+        path = resolve(name_or_path, environment, options.progress)
+        checkpoint = open_checkpoint(path, environment.home)
     try:
         return _load(path, checkpoint, options, environment, device)
     except BaseException:
@@ -86,16 +89,24 @@ def is_encoder(
 def _load(
     path: Path, checkpoint: Checkpoint, options: LoadOptions, environment: Environment, device: ChosenDevice
 ) -> LoadedModel:
-    model, unchecked = read_model(checkpoint, allowed_config_keys=options.allow_config_keys)
+    with phase("open", options.on_phase):
+        model, unchecked = read_model(checkpoint, allowed_config_keys=options.allow_config_keys)
     store = FiniteStore(unchecked)
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(read_text_side, path, checkpoint, model, environment)
+        reading = pool.submit(_read_text_side, path, checkpoint, model, options, environment)
         runtime: Decoder | Encoder
         if isinstance(model, EncoderModel):
             runtime = make_encoder(model, store, device.backend, options, checkpoint)
         else:
             runtime = make_decoder(model, store, device.backend, options)
     return LoadedModel(path, checkpoint, reading.result(), options, device, runtime)
+
+
+def _read_text_side(
+    path: Path, checkpoint: Checkpoint, model: Model, options: LoadOptions, environment: Environment
+) -> TextSide:
+    with phase("tokenizer", options.on_phase):
+        return read_text_side(path, checkpoint, model, environment)
 
 
 def read_text_side(path: Path, checkpoint: Checkpoint, model: Model, environment: Environment) -> TextSide:

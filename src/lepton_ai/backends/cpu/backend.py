@@ -12,20 +12,30 @@ from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.passes import lower
 from lepton_ai.graph.tensor import DType
+from lepton_ai.phases import PhaseObserver, phase
 from lepton_ai.weights.packed import PackedCache
 from lepton_ai.weights.sources.progress import NoProgress, Progress
 from lepton_ai.weights.store import WeightStore
 
 
 class CpuBackend:
-    """Runs graphs on ``device``. Packed weights are kept in ``cache`` if one is given, and then shared by graphs."""
+    """Runs graphs on ``device``. Packed weights are kept in ``cache`` if one is given, and then shared by graphs.
+
+    ``on_phase`` is told of the parts of compiling: "graph", "weights", "program".
+    """
 
     name = "cpu"
 
     def __init__(
-        self, device: CpuDevice | None = None, *, cache: PackedCache | None = None, progress: Progress | None = None
+        self,
+        device: CpuDevice | None = None,
+        *,
+        cache: PackedCache | None = None,
+        progress: Progress | None = None,
+        on_phase: PhaseObserver | None = None,
     ) -> None:
         self.device = device or CpuDevice()
+        self._on_phase = on_phase
         self._packer = Packer(self.device, cache=cache, progress=progress or NoProgress())
 
     def compile(
@@ -39,9 +49,13 @@ class CpuBackend:
         kv_dtype: DType | None = None,
     ) -> CpuExecutable:
         """Lower ``graph``, pack its weights, encode its program."""
-        types = {w.name: weights.get(w.name).type for w in graph.weights()}
-        plan = lower(graph, types, policy, limits=limits, taps=taps, kv_dtype=kv_dtype)
-        return CpuExecutable(plan, self._packer.pack(plan.graph, weights), self.device)
+        with phase("graph", self._on_phase):
+            types = {w.name: weights.get(w.name).type for w in graph.weights()}
+            plan = lower(graph, types, policy, limits=limits, taps=taps, kv_dtype=kv_dtype)
+        with phase("weights", self._on_phase):
+            packed = self._packer.pack(plan.graph, weights)
+        with phase("program", self._on_phase):
+            return CpuExecutable(plan, packed, self.device)
 
     def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: Sequence[int]) -> CpuKVCache:
         """KV memory for layers ``0 ... len(specs) - 1``: ``num_blocks`` blocks of each KV group."""
