@@ -386,6 +386,7 @@ NB_MODULE(_native, m) {
             return nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>>(p.data(), {static_cast<size_t>(p.num_bytes())});
           },
           nb::rv_policy::reference_internal)
+      .def("begin", &MappedPanels::begin)
       .def("settle", &MappedPanels::settle, "seconds"_a, nb::call_guard<nb::gil_scoped_release>());
   nb::class_<StepArrays>(m, "StepArrays")
       .def(nb::init<Vector<int32_t>, Vector<int32_t>, Vector<int32_t>, Vector<int32_t>, std::vector<Table>,

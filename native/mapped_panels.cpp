@@ -52,20 +52,35 @@ MappedPanels::MappedPanels(int descriptor, int64_t offset, int64_t num_bytes) : 
 }
 
 MappedPanels::~MappedPanels() {
+  is_interrupted_ = true;
+  if (thread_.joinable()) thread_.join();
   munmap(mapping_, mapping_bytes_);
   if (staging_) munmap(staging_, end_ - next_);
 }
 
+void MappedPanels::begin() {
+  thread_ = std::thread([this] {
+    for (bool moves = true; moves && !is_interrupted_;) {
+      const std::lock_guard lock(mutex_);
+      moves = move_next();
+    }
+  });
+}
+
 bool MappedPanels::settle(double seconds) {
+  is_interrupted_ = true;
   const std::lock_guard lock(mutex_);
-  const auto begin = std::chrono::steady_clock::now();
-  do {
-    if (next_ == end_ || !move_next()) return true;
-  } while (std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() < seconds);
+  left_s_ += seconds;
+  while (left_s_ > 0.0) {
+    const auto begin = std::chrono::steady_clock::now();
+    if (!move_next()) return true;
+    left_s_ -= std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
   return next_ == end_;
 }
 
 bool MappedPanels::move_next() {
+  if (next_ == end_) return false;
   if (!staging_) staging_ = reserve(end_ - next_);
   if (!staging_) return false;
   std::memcpy(staging_, next_, kHugePage);

@@ -1,8 +1,10 @@
 // Packed weights of a file: there at once, and in huge pages by and by.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <thread>
 
 namespace lepton {
 
@@ -21,14 +23,20 @@ class MappedPanels {
   const uint8_t* data() const { return data_; }
   int64_t num_bytes() const { return num_bytes_; }
 
-  // Copies huge page after huge page until so many seconds have passed, one at least. Returns whether there is nothing
-  // more to do: all are there, or the system gives no more memory. Others may read meanwhile.
+  // Copies huge page after huge page in a thread of its own, until all are there or `settle` is called.
+  void begin();
+
+  // Goes on with that: calls may take as long, together, as `seconds` of all of them say. Returns whether there is
+  // nothing more to do: all are there, or the system gives no more memory. Others may read meanwhile.
   bool settle(double seconds);
 
  private:
-  bool move_next();
+  bool move_next();  // false if there was nothing to do
 
-  std::mutex mutex_;
+  std::thread thread_;
+  std::atomic<bool> is_interrupted_ = false;
+  std::mutex mutex_;  // of what follows
+  double left_s_ = 0.0;
   uint8_t* mapping_;
   int64_t mapping_bytes_, num_bytes_;
   const uint8_t* data_;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,11 @@ def cache(tmp_path: Path, content: npt.NDArray[np.uint8]) -> PackedCache:
     return cache
 
 
-def mapped(cache: PackedCache, budget: MemoryBudget | None = None) -> PanelMemory:
+def mapped(cache: PackedCache, budget: MemoryBudget | None = None, *, begins: bool = False) -> PanelMemory:
     packed = cache.open(KEY)
     assert packed is not None
     with packed:
-        return PanelMemory.map(budget or MemoryBudget(), packed)
+        return PanelMemory.map(budget or MemoryBudget(), packed, begins=begins)
 
 
 def mapped_bytes(path: Path) -> int:
@@ -67,6 +68,40 @@ def test_what_was_mapped_stays_what_it_is_while_it_moves(cache: PackedCache, con
     assert memory.is_settled and mapped_bytes(file_of(cache)) < 2 * HUGE_PAGE_BYTES
     assert memory.data.ctypes.data == address and np.array_equal(memory.data[:NUM_BYTES], content)
     memory.settle(LONG_S)
+
+
+def test_a_thread_begins_with_it(cache: PackedCache, content: npt.NDArray[np.uint8]) -> None:
+    memory = mapped(cache, begins=True)
+    deadline = time.monotonic() + LONG_S
+    while mapped_bytes(file_of(cache)) >= 2 * HUGE_PAGE_BYTES:
+        assert np.array_equal(memory.data[:NUM_BYTES], content)
+        assert time.monotonic() < deadline
+    assert np.array_equal(memory.data[:NUM_BYTES], content) and not memory.is_settled
+    memory.settle(0.0)
+    assert memory.is_settled
+
+
+def test_the_thread_ends_with_the_first_step(cache: PackedCache) -> None:
+    for _ in range(20):
+        memory = mapped(cache, begins=True)
+        memory.settle(0.0)
+        left = mapped_bytes(file_of(cache))
+        memory.settle(0.0)
+        assert mapped_bytes(file_of(cache)) == left
+        del memory
+        assert mapped_bytes(file_of(cache)) == 0
+
+
+def test_calls_take_no_more_time_than_they_grant(cache: PackedCache) -> None:
+    memory = mapped(cache)
+    granted_s, begin = 0.0, time.perf_counter()
+    moved, before = 0, mapped_bytes(file_of(cache))
+    while not memory.is_settled:
+        memory.settle(1e-6)
+        granted_s += 1e-6
+        after = mapped_bytes(file_of(cache))
+        moved, before = moved + (after < before), after
+    assert moved == 5 or time.perf_counter() - begin < granted_s
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-9, LONG_S])

@@ -37,9 +37,6 @@ assert BLOCK_SIZE == _native.BLOCK_TOKENS
 
 ScalarT = TypeVar("ScalarT", np.float32, np.int32)
 
-_SETTLING_SHARE = 0.1
-"""Of the time of a step, for moving weights into huge pages."""
-
 
 class CpuKVCache:
     """Blocks of every layer; pages of the operating system are taken when a block is first written."""
@@ -143,13 +140,14 @@ class CpuExecutable:
         return bound.finished
 
     def _run(self, arrays: _native.StepArrays, cache: CpuKVCache) -> None:
-        """One step. Mapped weights are moved into huge pages beside the steps, of which none takes much longer so; not
-        before the first, as who wants one token has no use for that."""
+        """One step. What is left to be moved of mapped weights gets as long as the step before took: nobody waits long
+        at once, and not at all who wants one token.
+        """
         memory = self._weights.memory
         if memory.is_settled:
             self._program.run(arrays, cache.native)
             return
-        memory.settle(self._last_step_s * _SETTLING_SHARE)
+        memory.settle(self._last_step_s)
         begin = time.perf_counter()
         self._program.run(arrays, cache.native)
         self._last_step_s = time.perf_counter() - begin

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from lepton_ai.backends.base import Float32Array
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice, shared_cache_bytes
-from lepton_ai.backends.cpu.memory import MemoryBudget
 from lepton_ai.backends.cpu.panel_memory import PanelMemory
 from lepton_ai.errors import StorageError, UnsupportedModel
 from lepton_ai.graph.graph import Graph
@@ -120,7 +119,7 @@ class Packer:
         return PackedWeights(matrices, vectors, memory)
 
     def _make_memory(self, jobs: list[_Job], store: WeightStore, key: PackedKey, layout: PackedLayout) -> PanelMemory:
-        memory = _map(self._device.memory, self._cache, key, layout) if self._cache else None
+        memory = _map(self._device, self._cache, key, layout) if self._cache else None
         if memory is None:
             memory = PanelMemory(self._device.memory, layout.payload_bytes)
             _pack_all(self._device, jobs, store, _panels(memory, layout), self._progress)
@@ -142,7 +141,7 @@ def _cache_key(jobs: list[_Job], digest: str) -> PackedKey:
     return PackedKey(digest, form, f"{_native.LAYOUT_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:16]}")
 
 
-def _map(budget: MemoryBudget, cache: PackedCache, key: PackedKey, layout: PackedLayout) -> PanelMemory | None:
+def _map(device: CpuDevice, cache: PackedCache, key: PackedKey, layout: PackedLayout) -> PanelMemory | None:
     """What the cache has. None if it has nothing of this layout that can be mapped: the weights are packed anew."""
     packed = cache.open(key)
     if packed is None:
@@ -151,7 +150,7 @@ def _map(budget: MemoryBudget, cache: PackedCache, key: PackedKey, layout: Packe
         if packed.layout != layout:
             return None
         try:
-            return PanelMemory.map(budget, packed)
+            return PanelMemory.map(device.memory, packed, begins=device.num_threads > 1)
         except OSError:
             return None
 

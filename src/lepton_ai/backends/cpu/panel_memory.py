@@ -19,7 +19,7 @@ class PanelMemory:
     """``data`` ``[n]`` u8, counted by ``budget`` until this object is gone.
 
     Either zeros in huge pages, to be filled; or a packed file, mapped. What is mapped is there at once, but in small
-    pages, as a rule: ``settle`` moves it into huge ones.
+    pages, as a rule: they are moved into huge ones by a thread of their own before the first step, and by ``settle``.
     """
 
     def __init__(self, budget: MemoryBudget, num_bytes: int) -> None:
@@ -27,10 +27,10 @@ class PanelMemory:
         self._mapped: _native.MappedPanels | None = None
 
     @classmethod
-    def map(cls, budget: MemoryBudget, packed: PackedFile) -> PanelMemory:
+    def map(cls, budget: MemoryBudget, packed: PackedFile, *, begins: bool) -> PanelMemory:
         """The payload of ``packed``, which may be closed then. Raises OutOfMemory, and OSError if it cannot be mapped.
 
-        Who cuts the file while it is mapped ends the process.
+        ``begins``: the thread is started. Where there is one core, it would only delay the first step. Who cuts the file while it is mapped ends the process.
         """
         memory = cls.__new__(cls)
         layout = packed.layout
@@ -41,6 +41,8 @@ class PanelMemory:
         )
         memory.data = mapped.data  # which keeps ``mapped``
         memory._mapped = mapped if kernel_gives_them() else None
+        if begins and memory._mapped:
+            mapped.begin()
         return memory
 
     @property
@@ -54,6 +56,9 @@ class PanelMemory:
         return self._mapped is None
 
     def settle(self, seconds: float) -> None:
-        """Move parts of it into huge pages for so long; none in no time. Others may read it meanwhile."""
-        if self._mapped is not None and seconds > 0 and self._mapped.settle(seconds):
+        """Move parts of it into huge pages, in as many seconds as all calls grant together; the thread ends.
+
+        Others may read it meanwhile.
+        """
+        if self._mapped is not None and self._mapped.settle(seconds):
             self._mapped = None
