@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +19,10 @@ from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.runner import Runner
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.scheduling.scheduler import Scheduler
-from lepton_ai.engine.trace import StepObserver, StepTracer
 from lepton_ai.errors import ContextLengthExceeded, InvalidRequest
+
+if TYPE_CHECKING:
+    from lepton_ai.engine.trace import StepObserver, StepTracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class Engine:
     def start_trace(self, observer: StepObserver) -> None:
         """Tell ``observer`` of each step from now on. Whoever calls ``step`` then ends it with ``tracer.end_step``."""
         if self.tracer is None:
+            from lepton_ai.engine.trace import StepTracer  # few are traced
+
             self.tracer = StepTracer(self._executable)
         self.tracer.observers.append(observer)
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from lepton_ai.backends.base import Float32Array, Int32Array
 from lepton_ai.config import Environment, Policy
@@ -18,7 +19,6 @@ from lepton_ai.engine.generator import Generator
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.loading import load
 from lepton_ai.engine.local_client import LocalClient
-from lepton_ai.engine.model_info import ModelInfo, model_info
 from lepton_ai.engine.outputs import Classification, Completion, LabeledToken, Score, join_chunks
 from lepton_ai.engine.prompts import Message, Prompt, as_list, check_length
 from lepton_ai.engine.request_options import RequestOptions
@@ -27,12 +27,15 @@ from lepton_ai.engine.stats import EngineStats
 from lepton_ai.engine.stream import Stream
 from lepton_ai.engine.text_encoder import Text, TextEncoder
 from lepton_ai.engine.text_front import TextFront
-from lepton_ai.engine.trace import StepObserver
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.models.encoder import EncoderModel
 from lepton_ai.models.family import not_a_decoder
 from lepton_ai.phases import PhaseObserver
 from lepton_ai.weights.sources.progress import Progress
+
+if TYPE_CHECKING:
+    from lepton_ai.engine.model_info import ModelInfo
+    from lepton_ai.engine.trace import StepObserver
 
 
 class LLM(TextFront):
@@ -100,6 +103,8 @@ class LLM(TextFront):
     @cached_property
     def model_info(self) -> ModelInfo:
         """What was loaded, and how it runs."""
+        from lepton_ai.engine.model_info import model_info
+
         return model_info(self._name, self._loaded)
 
     def generate(

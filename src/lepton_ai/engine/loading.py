@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from lepton_ai.config import Environment
 from lepton_ai.engine.backend_choice import ChosenDevice, choose_device
+from lepton_ai.engine.beside import Beside
 from lepton_ai.engine.decoder import Decoder, make_decoder
 from lepton_ai.engine.encoder import Encoder, make_encoder
 from lepton_ai.engine.load_options import LoadOptions
@@ -92,8 +92,7 @@ def _load(
     with phase("open", options.on_phase):
         model, unchecked = read_model(checkpoint, allowed_config_keys=options.allow_config_keys)
     store = FiniteStore(unchecked)
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(_read_text_side, path, checkpoint, model, options, environment)
+    with Beside(lambda: _read_text_side(path, checkpoint, model, options, environment)) as reading:
         runtime: Decoder | Encoder
         if isinstance(model, EncoderModel):
             runtime = make_encoder(model, store, device.backend, options, checkpoint)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from lepton_ai.backends.base import Int32Array
 from lepton_ai.engine.client import EngineClient
@@ -22,9 +23,11 @@ from lepton_ai.engine.request import FinishReason, Request
 from lepton_ai.engine.request_options import RequestOptions
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stats import EngineStats
-from lepton_ai.engine.trace import StepObserver
 from lepton_ai.engine.turns import Turns
 from lepton_ai.errors import InvalidRequest, LeptonError
+
+if TYPE_CHECKING:
+    from lepton_ai.engine.trace import StepObserver
 
 MakeDecoder = Callable[[SamplingParams], TextDecoder]
 CompileConstraint = Callable[[Constraint], TokenMatcher]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-import secrets
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -120,7 +120,7 @@ class Request:
             stop_ids=stop_ids,
             biases=biases,
             early_biases=biases.without(stop_ids) if params.min_tokens else biases,
-            seed=secrets.randbits(64) if params.seed is None else params.seed,
+            seed=int.from_bytes(os.urandom(8), "little") if params.seed is None else params.seed,
             num_tokens=len(prompt_ids),
             priority=options.priority,
             tenant=options.tenant,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.models.decoder import DecoderModel
 from lepton_ai.models.encoder import EncoderModel
-from lepton_ai.models.hf import HFLayout
 from lepton_ai.models.metadata import Metadata
 from lepton_ai.weights.renamed import Rename
 from lepton_ai.weights.store import WeightStore
+
+if TYPE_CHECKING:
+    from lepton_ai.models.hf import HFLayout
 
 Model: TypeAlias = DecoderModel | EncoderModel
 """One checkpoint's architecture, ready to trace."""

@@ -8,8 +8,6 @@ from typing import Final, cast
 
 from lepton_ai.errors import UnsupportedModel
 from lepton_ai.models.family import Family, Model
-from lepton_ai.models.hf import translate
-from lepton_ai.models.hf_quantization import with_layers
 from lepton_ai.models.metadata import Metadata
 from lepton_ai.weights.checkpoint import Checkpoint
 from lepton_ai.weights.folder import CheckpointFolder
@@ -68,6 +66,9 @@ def read_model(checkpoint: Checkpoint, *, allowed_config_keys: Collection[str] =
         renames = family(checkpoint.metadata.get_str("general.architecture")).GGUF_RENAMES
         renamed = RenamedStore(checkpoint, renames) if renames else checkpoint
         return load_model(checkpoint.metadata, renamed), renamed
+    from lepton_ai.models.hf import translate  # a GGUF file does without them
+    from lepton_ai.models.hf_quantization import with_layers
+
     model_type = checkpoint.config.get("model_type")
     module = MODEL_TYPES.get(model_type) if isinstance(model_type, str) else None
     if module is None:

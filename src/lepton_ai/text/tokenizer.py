@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lepton_ai.config import Environment
 from lepton_ai.errors import InvalidModel, InvalidRequest, TruncationWarning
-from lepton_ai.text import folder, tokenizer_cache
+from lepton_ai.text import tokenizer_cache
 from lepton_ai.text.gguf_tokens import Metadata
 from lepton_ai.text.gguf_vocabulary import read_vocabulary
 from lepton_ai.text.segments import ControlSplitter, Segment
@@ -116,6 +116,8 @@ class Tokenizer:
         With ``cache_dir`` it is kept there under a digest of the files, as ``from_metadata`` does. Raises
         ModelNotFound, UnsupportedModel for a part that is not run, InvalidModel for malformed files.
         """
+        from lepton_ai.text import folder  # a GGUF file does without it
+
         files = folder.read_files(Path(path))
         key = folder.digest(files) if cache_dir else None
         return cls(tokenizer_cache.load_or_make(cache_dir, key, lambda: folder.vocabulary_of(files)))

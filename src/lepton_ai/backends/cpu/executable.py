@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +26,14 @@ from lepton_ai.backends.cpu.encode import EncodedProgram, encode
 from lepton_ai.backends.cpu.encoding_state import Place
 from lepton_ai.backends.cpu.memory import MemoryBudget
 from lepton_ai.backends.cpu.packing import PackedMatrix, PackedWeights, pack_matrix
-from lepton_ai.backends.cpu.work import CpuOp, describe_ops
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.graph.attrs import KVSpec, kv_groups
 from lepton_ai.graph.node import Node
 from lepton_ai.graph.passes.plan import Plan
 from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape
+
+if TYPE_CHECKING:
+    from lepton_ai.backends.cpu.work import CpuOp
 
 assert BLOCK_SIZE == _native.BLOCK_TOKENS
 
@@ -123,6 +125,8 @@ class CpuExecutable:
     @property
     def ops(self) -> tuple[CpuOp, ...]:
         """What a step runs, in order, and how much work it is."""
+        from lepton_ai.backends.cpu.work import describe_ops  # a model runs without it
+
         return describe_ops(self.plan.graph, self._encoded.owners, self._weights)
 
     def run(self, inputs: StepInputs, cache: KVCache) -> FinishedStep:

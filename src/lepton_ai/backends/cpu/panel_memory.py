@@ -30,7 +30,8 @@ class PanelMemory:
     def map(cls, budget: MemoryBudget, packed: PackedFile, *, begins: bool) -> PanelMemory:
         """The payload of ``packed``, which may be closed then. Raises OutOfMemory, and OSError if it cannot be mapped.
 
-        ``begins``: the thread is started. Where there is one core, it would only delay the first step. Who cuts the file while it is mapped ends the process.
+        ``begins`` starts the thread, which would only delay the first step where there is one core. Who cuts the file
+        while it is mapped ends the process.
         """
         memory = cls.__new__(cls)
         layout = packed.layout
