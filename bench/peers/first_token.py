@@ -4,8 +4,8 @@
 
 Each engine answers "hi" with one token, in a new process for each round; engines take turns. Lepton does it by its
 command, and renders the chat template itself. Others do it by a script in ``first_token_scripts``, which gets the
-rendered text, and its ids for those that have no tokenizer. Files are in the page cache, packed weights and what else an
-engine keeps are there: one round is not counted.
+rendered text, and its ids for those that have no tokenizer. Files are in the page cache, packed weights and what else
+an engine keeps are there: one round is not counted.
 
 ``--start`` adds an engine that ``starts`` does not know: a script, the interpreter of its environment, and its form of
 the model.
