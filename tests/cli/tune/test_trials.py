@@ -42,7 +42,7 @@ class FakeExecutable:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass
 class NoCache:
     """What fake executables do not read."""
 
