@@ -25,7 +25,7 @@ class LeptonEncoder:
     @property
     def info(self) -> EngineInfo:
         """What runs."""
-        info, version = self._llm.model_info, lepton_ai.__version__
+        info, version = self._llm.model_info, f"Lepton {lepton_ai.__version__}"
         return EngineInfo(
             f"Lepton {info.policy}",
             version,

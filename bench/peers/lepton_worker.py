@@ -42,7 +42,7 @@ class LeptonEngine:
         info = self._llm.model_info
         return EngineInfo(
             name="lepton",
-            version=lepton_ai.__version__,
+            version=f"Lepton {lepton_ai.__version__}",
             isa=info.isa,
             num_threads=info.num_threads,
             fingerprint=f"lepton-{lepton_ai.__version__}-{own_digest()}-{info.isa}-{info.policy}",

@@ -40,7 +40,7 @@ class MemoryEngine:
         """What reads."""
         isa = self._loaded.device.isa
         return EngineInfo(
-            "memory", lepton_ai.__version__, isa, self._device.num_threads, f"memory-{own_digest()}-{isa}"
+            "memory", f"Lepton {lepton_ai.__version__}", isa, self._device.num_threads, f"memory-{own_digest()}-{isa}"
         )
 
     def prefill(self, prompt: Sequence[int]) -> float:

@@ -108,10 +108,10 @@ def markdown_table(results: Results, table: Table) -> str:
 
 
 def versions(results: Results) -> list[str]:
-    """Each engine that was measured, with its version, once."""
+    """Each engine that was measured, with its version and what instructions it uses, where it says so, once."""
     measured = [outcome for outcome in results.outcomes.values() if isinstance(outcome, Measurement)]
     infos = [contender.info for each in measured for contender in (each.ours, each.theirs)]
-    return sorted({info.version if info.name in info.version else f"{info.name} {info.version}" for info in infos})
+    return sorted({f"{info.version} ({info.isa})" if info.isa else info.version for info in infos})
 
 
 def to_json(results: Results) -> list[dict[str, object]]:

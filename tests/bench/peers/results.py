@@ -10,8 +10,8 @@ from bench.peers.subjects import MINILM, SMOLLM2_Q4_0
 from bench.peers.workloads import DECODE, Workload
 from bench.serving import EngineInfo
 
-OURS = EngineInfo("Lepton", "1.0", "avx2", 2, "ours-1")
-THEIRS = EngineInfo("llama.cpp", "llama-cpp-python 2", "AVX2", 2, "theirs-1")
+OURS = EngineInfo("Lepton", "Lepton 1.0", "avx2", 2, "ours-1")
+THEIRS = EngineInfo("llama.cpp", "llama-cpp-python 2", "", 2, "theirs-1")
 
 
 def case(target: Target, workload: Workload = DECODE, *, table: Table = Table.GENERATION) -> Case:

@@ -43,9 +43,9 @@ def test_the_page_says_what_was_measured_on_what(tmp_path: Path) -> None:
     assert "decode 1, llama.cpp: 2.00 (2.00-2.00)" in picture
 
 
-def test_a_bar_is_as_long_as_its_ratio() -> None:
-    missed = Bar("group", "one", ratio=1.0, low=0.9, high=1.1, must=None, goal=None, is_missed=True)
-    bars = [missed, Bar("group", "two", ratio=2.0, low=2.0, high=2.0, must=1.5, goal=2.5, is_missed=False)]
+def test_a_bar_is_as_long_as_the_logarithm_of_its_ratio() -> None:
+    missed = Bar("group", "one", ratio=0.5, low=0.4, high=0.6, must=None, goal=None, is_missed=True)
+    bars = [missed, Bar("group", "two", ratio=4.0, low=4.0, high=4.0, must=1.5, goal=2.5, is_missed=False)]
     root = ElementTree.fromstring(draw_ratios("Title & all", bars))
     space = "{http://www.w3.org/2000/svg}"
     widths = {

@@ -86,7 +86,7 @@ def test_what_failed_and_what_is_missing_stays_in_the_table() -> None:
 
 
 def test_versions_are_named_once() -> None:
-    assert versions(RESULTS) == ["Lepton 1.0", "llama.cpp llama-cpp-python 2"]
+    assert versions(RESULTS) == ["Lepton 1.0 (avx2)", "llama-cpp-python 2"]
 
 
 def test_json_holds_the_figures() -> None:
