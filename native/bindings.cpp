@@ -7,16 +7,13 @@
 #include <nanobind/stl/vector.h>
 
 #include <array>
-#include <cerrno>
 #include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 #include <tuple>
 
 #include "encoder.h"
-#include "mapped_panels.h"
 #include "measure.h"
 #include "pack.h"
 
@@ -26,6 +23,7 @@ using namespace nb::literals;
 namespace lepton {
 
 void bind_encoder(nb::module_& m);
+void bind_mapped_panels(nb::module_& m);
 
 namespace {
 
@@ -325,14 +323,6 @@ void pack(CpuDevice& device, const std::string& type_name, const std::string& na
 }  // namespace
 
 NB_MODULE(_native, m) {
-  nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
-    try {
-      std::rethrow_exception(thrown);
-    } catch (const std::system_error& error) {
-      errno = error.code().value();
-      PyErr_SetFromErrno(PyExc_OSError);
-    }
-  });
   m.attr("BLOCK_TOKENS") = kBlockTokens;
   m.attr("LAYOUT_VERSION") = "panels-2";
   m.def("available_isas", &available_isas, "Instruction sets that this machine can run, best first.");
@@ -377,17 +367,6 @@ NB_MODULE(_native, m) {
       .def(
           "measure_read_bandwidth", [](CpuDevice& d, int64_t bytes) { return measure_read_bandwidth(d.pool, bytes); },
           "num_bytes"_a, nb::call_guard<nb::gil_scoped_release>());
-  nb::class_<MappedPanels>(m, "MappedPanels")
-      .def(nb::init<int, int64_t, int64_t>(), nb::kw_only(), "descriptor"_a, "offset"_a, "num_bytes"_a,
-           nb::call_guard<nb::gil_scoped_release>())
-      .def_prop_ro(
-          "data",
-          [](const MappedPanels& p) {
-            return nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>>(p.data(), {static_cast<size_t>(p.num_bytes())});
-          },
-          nb::rv_policy::reference_internal)
-      .def("begin", &MappedPanels::begin)
-      .def("settle", &MappedPanels::settle, "seconds"_a, nb::call_guard<nb::gil_scoped_release>());
   nb::class_<StepArrays>(m, "StepArrays")
       .def(nb::init<Vector<int32_t>, Vector<int32_t>, Vector<int32_t>, Vector<int32_t>, std::vector<Table>,
                     Vector<int32_t>, std::optional<Vector<int32_t>>, std::optional<Vector<int32_t>>,
@@ -406,6 +385,7 @@ NB_MODULE(_native, m) {
       .def("take_op_seconds", &BoundProgram::take_op_seconds)
       .def("set_timing", &BoundProgram::set_timing, "enabled"_a);
   bind_encoder(m);
+  bind_mapped_panels(m);
 }
 
 }  // namespace lepton
