@@ -9,11 +9,11 @@
 #include <cstring>
 #include <system_error>
 
+#include "huge_page.h"
+
 namespace lepton {
 
 namespace {
-
-constexpr uintptr_t kHugePage = 2 << 20;
 
 uint8_t* round_up(uint8_t* p) {
   return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(p) + kHugePage - 1) / kHugePage * kHugePage);

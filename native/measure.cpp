@@ -9,11 +9,11 @@
 #include <new>
 #include <numeric>
 
+#include "huge_page.h"
+
 namespace lepton {
 
 namespace {
-
-constexpr int64_t kHugePage = 2 << 20;
 
 struct Release {
   void operator()(uint64_t* p) const { std::free(p); }

@@ -19,10 +19,12 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from rich.console import Console
 from rich.table import Table
@@ -89,32 +91,36 @@ class Round:
 
 def run_once(start: Start) -> Round:
     """Run a process to its end. Raises StartFailed."""
-    begin = time.perf_counter()
-    process = _spawn(start)
-    assert process.stdout is not None and process.stderr is not None
-    text = process.stdout.readline()
-    first_s = time.perf_counter() - begin
-    text += process.stdout.read()
-    said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begin
-    process.returncode = os.waitstatus_to_exitcode(status)
+    with tempfile.TemporaryFile() as errors:
+        begin = time.perf_counter()
+        process = _spawn(start, subprocess.PIPE, errors)
+        assert process.stdout is not None
+        with process.stdout:
+            text = process.stdout.read(1)
+            first_s = time.perf_counter() - begin
+            text += process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begin
+        process.returncode = os.waitstatus_to_exitcode(status)
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").strip()
     if process.returncode or not text.strip():
-        raise StartFailed(f"status {process.returncode}: {said.decode(errors='replace').strip()[-500:]}")
+        raise StartFailed(f"status {process.returncode}: {said[-500:]}")
     rss_bytes = usage.ru_maxrss * 1024
-    # A child that is forked counts its parent's pages until it becomes another program.
-    assert rss_bytes > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "the parent is larger than the child"
+    # The system counts a child's pages from before it became another program, when they were its parent's.
+    own_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if rss_bytes <= own_bytes:
+        raise RuntimeError(f"{start.engine}: its peak is not above that of this process, {own_bytes} bytes")
     return Round(first_s, seconds, rss_bytes)
 
 
 def sample_memory(start: Start) -> int:
     """The peak of the proportional set size of a process, in bytes."""
-    process = _spawn(start)
+    process = _spawn(start, subprocess.DEVNULL, subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
         peak = max(peak, proportional_set_bytes(process.pid))
         time.sleep(_SAMPLE_INTERVAL_S)
-    process.communicate()
     return peak
 
 
@@ -205,14 +211,9 @@ def _row(start: Start, rounds: Sequence[Round]) -> Row:
     )
 
 
-def _spawn(start: Start) -> subprocess.Popen[bytes]:
+def _spawn(start: Start, stdout: int, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        start.command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_environment(),
-        cwd=ROOT,
+        start.command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=_environment(), cwd=ROOT, bufsize=0
     )
 
 

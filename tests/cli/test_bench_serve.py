@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import Lepton
 from tests.loadgen.fake_server import Asked, FakeServer, Reply, answer_all, serving
 
-from lepton_ai.cli.load_progress import LoadBar, LoadLines, load_progress
+from lepton_ai.cli.measuring import MeasuringBar, MeasuringLines, measuring
 from lepton_ai.cli.svg import round_step
 from lepton_ai.cli.verbs import VERBS, join_verb
 
@@ -215,10 +215,10 @@ def test_a_plot_that_cannot_be_written(lepton: Lepton, server: FakeServer, tmp_p
 
 
 def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert isinstance(load_progress(), LoadLines)
+    assert isinstance(measuring(counts=True), MeasuringLines)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    bar = load_progress()
-    assert isinstance(bar, LoadBar)
+    bar = measuring(counts=True)
+    assert isinstance(bar, MeasuringBar)
     bar.start("4 clients", 10)
     bar.update(5)
     bar.finish()

@@ -15,8 +15,8 @@ from typing import Annotated, TypeVar
 import typer
 
 from lepton_ai.cli.load_chart import check_plot_path, draw_chart, write_plot
-from lepton_ai.cli.load_progress import load_progress
 from lepton_ai.cli.load_table import print_benchmark
+from lepton_ai.cli.measuring import measuring
 from lepton_ai.cli.options import Json
 from lepton_ai.cli.output import print_json
 from lepton_ai.config import Environment
@@ -161,7 +161,7 @@ def bench_serve(
         timeout_s=timeout,
         objectives=None if slo is None else Objectives.parse(slo),
     )
-    benchmark = asyncio.run(run_benchmark(plan, load_progress()))
+    benchmark = asyncio.run(run_benchmark(plan, measuring(counts=True)))
     _show(plan, benchmark, plot=plot, is_json=json)
     if not all(row.num_answered for row in benchmark.reports):
         raise typer.Exit(1)  # a row without an answer is no measurement

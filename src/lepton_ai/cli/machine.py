@@ -13,7 +13,8 @@ from pathlib import Path
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.cores import cgroup_cores, usable_cores
 from lepton_ai.backends.cpu.device import MEASURED_ISAS, choose_isa
-from lepton_ai.backends.cpu.tuned_host import FILE_NAME, read_tuning, tuning_in_force
+from lepton_ai.backends.cpu.host import processor_name
+from lepton_ai.backends.cpu.tuned_host import FILE_NAME, tuning_in_force
 from lepton_ai.backends.cpu.tuning import Tuning
 from lepton_ai.config import Environment
 from lepton_ai.engine.kv.sizing import available_memory_bytes
@@ -96,7 +97,7 @@ def read_processor() -> Processor:
     """The processor as the operating system shows it to this process."""
     available_isas = tuple(_native.available_isas())
     return Processor(
-        name=_cpu_name(),
+        name=processor_name(),
         architecture=platform.machine(),
         num_cores=os.cpu_count() or 1,
         num_allowed_cores=len(os.sched_getaffinity(0)),
@@ -104,15 +105,6 @@ def read_processor() -> Processor:
         available_isas=available_isas,
         unmeasured_isas=tuple(isa for isa in available_isas if isa not in MEASURED_ISAS),
     )
-
-
-def _cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Arm's cpuinfo has no name of the model."""
-    for line in cpuinfo.read_text(errors="replace").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
-    return "unknown"
 
 
 def choose_instruction_set(environment: Environment) -> Choice:
@@ -128,15 +120,15 @@ def choose_instruction_set(environment: Environment) -> Choice:
 def read_tuned(environment: Environment, isa: str) -> Tuned:
     """As devices are tuned, and what is stored."""
     try:
-        found, stored = tuning_in_force(environment.home, isa), read_tuning(environment.home)
+        found = tuning_in_force(environment.home, isa)
     except LeptonError as error:
         return Tuned(None, asdict(Tuning.default(isa)), {}, "nothing loads until it is mended", error.message)
     default = asdict(Tuning.default(isa))
     numbers = asdict(found.tuning)
     changes = {name: value for name, value in numbers.items() if value != default[name]}
-    if not found.is_measured or stored is None:
+    if found.evidence is None:
         return Tuned(None, numbers, changes, found.source, None)
-    measured = " ".join(f"{stored.evidence.get(name)!s:.40}" for name in ("measured_at", "model"))
+    measured = " ".join(f"{found.evidence.get(name)!s:.40}" for name in ("measured_at", "model"))
     return Tuned(found.num_threads, numbers, changes, f"{found.source}, measured {measured}", None)
 
 

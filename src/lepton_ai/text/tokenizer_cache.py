@@ -6,12 +6,9 @@ file is written beside its place and renamed, and is readable by its owner only.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 import re
-import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +17,7 @@ from typing import Any
 from lepton_ai.errors import InvalidRequest
 from lepton_ai.text.spelling import Spelling
 from lepton_ai.text.vocabulary import Frame, SpecialTokens, Vocabulary
+from lepton_ai.weights.files import replace_file
 
 _FORMAT = 2
 
@@ -59,16 +57,8 @@ def store(path: Path, vocabulary: Vocabulary) -> bool:
     }
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        replace_file(path, json.dumps(fields).encode("ascii") + b"\n" + vocabulary.splitter_json)
     except OSError:
-        return False
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(json.dumps(fields).encode("ascii") + b"\n" + vocabulary.splitter_json)
-        os.replace(name, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
         return False
     return True
 

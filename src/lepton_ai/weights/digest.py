@@ -7,12 +7,12 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Final
 
 from lepton_ai.errors import InvalidModel
+from lepton_ai.weights.files import replace_file
 
 _MEMO_NAME: Final = "digests.json"
 _MAX_REMEMBERED: Final = 256
@@ -88,11 +88,4 @@ def _write_memo(home: Path, identity: _Identity, digest: str) -> None:
         memo.pop(_entry_name(identity), None)
         kept = list(memo.items())[-(_MAX_REMEMBERED - 1) :]
         text = json.dumps({**dict(kept), _entry_name(identity): {"identity": identity, "sha256": digest}})
-        with tempfile.NamedTemporaryFile("w", dir=home, prefix=f".{_MEMO_NAME}.", delete=False) as file:
-            try:
-                file.write(text)
-                file.flush()
-                os.replace(file.name, home / _MEMO_NAME)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        replace_file(home / _MEMO_NAME, text.encode())

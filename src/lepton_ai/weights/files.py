@@ -1,4 +1,6 @@
-"""Opening model files: what is missing, no file, or empty is refused here, by name. And how names in them are shown."""
+"""Opening model files: what is missing, no file, or empty is refused here, by name. How names in them are shown. And
+how a file is put in the place of another.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ import errno
 import io
 import os
 import stat
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +35,26 @@ def open_regular(path: Path) -> io.FileIO:
     if not stat.S_ISREG(status.st_mode):
         raise UnsupportedModel(f"{path}: expected a file, got a pipe, socket or device", param="model")
     raise InvalidModel(f"{path}: expected a model, got an empty file", param="model")
+
+
+def replace_file(path: Path, content: bytes, *, mode: int = 0o600, is_durable: bool = False) -> None:
+    """Put ``content`` in the place of what is at ``path``, at once: it is written beside it and renamed.
+
+    ``is_durable`` waits until the disk has it. Raises OSError; what was there is there then.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            if is_durable:
+                os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
 
 
 def shown(text: str) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from lepton_ai.backends.cpu import _native
-from lepton_ai.backends.cpu.device import MEASURED_ISAS, choose_isa, shared_cache_bytes
+from lepton_ai.backends.cpu.device import MEASURED_ISAS, choose_isa
+from lepton_ai.backends.cpu.host import shared_cache_bytes
 from lepton_ai.errors import HardwareUnsupported
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from lepton_ai.backends.cpu.host import Host, read_host
 from lepton_ai.backends.cpu.tuned_host import (
     FILE_NAME,
-    Host,
     StoredTuning,
     TuningInForce,
     native_digest,
-    read_host,
     read_tuning,
     remove_tuning,
     tuning_in_force,
@@ -44,17 +43,17 @@ def test_round_trip(tmp_path: Path) -> None:
     home = tmp_path / "home"
     path = write_tuning(home, stored(home))
     assert read_tuning(home) == stored(home)
-    assert tuning_in_force(home, "generic") == TuningInForce(TUNED, 3, str(path), is_measured=True)
+    assert tuning_in_force(home, "generic") == TuningInForce(TUNED, 3, str(path), stored(home).evidence)
     assert {each.name for each in home.iterdir()} == {FILE_NAME, "digests.json"}
     write_tuning(home, replace(stored(home), num_threads=1))
     assert tuning_in_force(home, "generic").num_threads == 1
     assert remove_tuning(home) and not remove_tuning(home)
-    assert not tuning_in_force(home, "generic").is_measured
+    assert tuning_in_force(home, "generic").evidence is None
 
 
 def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
     found = tuning_in_force(tmp_path / "home", "generic")
-    assert (found.tuning, found.num_threads, found.is_measured) == (Tuning.default("generic"), None, False)
+    assert (found.tuning, found.num_threads, found.evidence) == (Tuning.default("generic"), None, None)
     assert "lepton tune" in found.source
     assert not (tmp_path / "home").exists() and not remove_tuning(tmp_path / "home")
 
@@ -72,7 +71,7 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
 def test_of_something_else(tmp_path: Path, change: Callable[[StoredTuning], StoredTuning], said: str) -> None:
     path = write_tuning(tmp_path, change(stored(tmp_path)))
     found = tuning_in_force(tmp_path, "generic")
-    assert (found.tuning, found.num_threads, found.is_measured) == (Tuning.default("generic"), None, False)
+    assert (found.tuning, found.num_threads, found.evidence) == (Tuning.default("generic"), None, None)
     assert str(path) in found.source and said in found.source
 
 

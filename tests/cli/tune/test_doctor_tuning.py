@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lepton_ai.backends.cpu.device import choose_isa
-from lepton_ai.backends.cpu.tuned_host import FILE_NAME, StoredTuning, native_digest, read_host, write_tuning
+from lepton_ai.backends.cpu.host import read_host
+from lepton_ai.backends.cpu.tuned_host import FILE_NAME, StoredTuning, native_digest, write_tuning
 from lepton_ai.backends.cpu.tuning import Tuning
 from lepton_ai.cli.doctor import _tuning
 from lepton_ai.cli.machine import Choice, choose_threads, read_processor, read_tuned

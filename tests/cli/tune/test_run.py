@@ -80,7 +80,7 @@ def test_for_people(lepton: Lepton, model: str, home: Path, monkeypatch: pytest.
     assert f"row_block 256 (default {default}) against the defaults: decode 1 x2.000 7/0" in result.out
     assert f"stored in {home / FILE_NAME}" in result.out
     assert "--kv-dtype int8 would change speed: " in result.out and "nats a token" in result.out
-    assert "measuring, for about" in result.err and "trying row_block" in result.err
+    assert "measuring for about" in result.err and "trying row_block" in result.err
     assert lepton("tune", "--reset").out == "removed: the defaults hold\n"
     assert lepton("tune", "--reset", "--json").json() == {"removed": False}
 

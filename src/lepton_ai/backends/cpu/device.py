@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from weakref import WeakValueDictionary
 
 from lepton_ai.backends.cpu import _native
@@ -15,28 +14,10 @@ from lepton_ai.weights.packed_format import PackedKey
 
 MAX_THREADS = 256
 
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-_TYPICAL_CACHE_BYTES = 16 << 20
-
 MEASURED_ISAS = frozenset(("amx", "avx512vnni", "avx2", "generic"))
 """Instruction sets that were measured to be faster than those below them, on machines that have them; ``generic`` has
 none below it. The others run where they are asked for.
 """
-
-
-def shared_cache_bytes(caches: Path = _CACHES) -> int:
-    """The largest cache that the first core reaches; what many machines have, where none is told of."""
-    sizes = [_read_size(path) for path in caches.glob("index*/size")]
-    return max(sizes, default=0) or _TYPICAL_CACHE_BYTES
-
-
-def _read_size(path: Path) -> int:
-    """Bytes of a cache, which the kernel writes as ``32768K``; 0 for anything else."""
-    try:
-        text = path.read_text().strip()
-    except OSError:
-        return 0
-    return int(text[:-1]) << 10 if text.endswith("K") and text[:-1].isdecimal() else 0
 
 
 def choose_isa(requested: str | None) -> str:

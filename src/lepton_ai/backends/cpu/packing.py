@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from lepton_ai.backends.base import Float32Array
 from lepton_ai.backends.cpu import _native
-from lepton_ai.backends.cpu.device import CpuDevice, shared_cache_bytes
+from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.backends.cpu.host import shared_cache_bytes
 from lepton_ai.backends.cpu.panel_memory import PanelMemory
 from lepton_ai.errors import StorageError, UnsupportedModel
 from lepton_ai.graph.graph import Graph

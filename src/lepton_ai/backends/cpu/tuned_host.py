@@ -7,20 +7,16 @@ the defaults hold. One that is not what Lepton writes is an error, never half ob
 from __future__ import annotations
 
 import json
-import os
-import platform
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from lepton_ai.backends.cpu import _native
-from lepton_ai.backends.cpu.cores import usable_cores
+from lepton_ai.backends.cpu.host import Host, read_host
 from lepton_ai.backends.cpu.tuning import Tuning, tuning_from
 from lepton_ai.errors import InvalidModel, InvalidRequest, StorageError
 from lepton_ai.weights.digest import file_digest
-from lepton_ai.weights.files import open_regular
+from lepton_ai.weights.files import open_regular, replace_file
 from lepton_ai.weights.json_object import parse_object
 
 FILE_NAME = "tuning.json"
@@ -29,17 +25,6 @@ _VERSION = 1
 _MAX_BYTES = 1 << 20
 _MAX_THREADS = 256
 _FIELDS = frozenset(("version", "host", "native", "isa", "num_threads", "tuning", "evidence"))
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What tells hosts apart whose best tuning may differ. ``num_cores`` are those that the process may use."""
-
-    processor: str
-    architecture: str
-    num_cores: int
-    caches: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,18 +43,13 @@ class StoredTuning:
 class TuningInForce:
     """How a device is tuned if nobody says otherwise. ``num_threads`` None: one for each usable core.
 
-    ``source`` says where that comes from, ``is_measured`` whether it is the file.
+    ``source`` says where that comes from; ``evidence`` is what was measured, None where the defaults hold.
     """
 
     tuning: Tuning
     num_threads: int | None
     source: str
-    is_measured: bool
-
-
-def read_host(cpuinfo: Path = Path("/proc/cpuinfo"), caches: Path = _CACHES) -> Host:
-    """This host."""
-    return Host(_processor(cpuinfo), platform.machine(), usable_cores(), _cache_sizes(caches))
+    evidence: Mapping[str, object] | None
 
 
 def native_digest(home: Path) -> str:
@@ -95,11 +75,11 @@ def tuning_in_force(home: Path, isa: str) -> TuningInForce:
         return _defaults(isa, f"defaults: {path} is for the instruction set {stored.isa}")
     if stored.native != native_digest(home):
         return _defaults(isa, f"defaults: {path} was measured with another build of Lepton's native core")
-    return TuningInForce(stored.tuning, stored.num_threads, str(path), is_measured=True)
+    return TuningInForce(stored.tuning, stored.num_threads, str(path), stored.evidence)
 
 
 def _defaults(isa: str, source: str) -> TuningInForce:
-    return TuningInForce(Tuning.default(isa), None, source, is_measured=False)
+    return TuningInForce(Tuning.default(isa), None, source, evidence=None)
 
 
 def read_tuning(home: Path) -> StoredTuning | None:
@@ -168,17 +148,7 @@ def write_tuning(home: Path, stored: StoredTuning) -> Path:
     text = json.dumps({"version": _VERSION, **asdict(stored)}, indent=1, allow_nan=False) + "\n"
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=home)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
+        replace_file(path, text.encode(), is_durable=True)
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error}", param="LEPTON_HOME") from None
     return path
@@ -193,28 +163,3 @@ def remove_tuning(home: Path) -> bool:
     except OSError as error:
         raise StorageError(f"{home / FILE_NAME}: {error.strerror or error}", param="LEPTON_HOME") from None
     return True
-
-
-def _processor(cpuinfo: Path) -> str:
-    """The model's name, or what Arm's cpuinfo has in its place. The first core's lines are read, and no more."""
-    known: dict[str, str] = {}
-    try:
-        with cpuinfo.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                name, _, value = line.partition(":")
-                if not value:
-                    break
-                known[name.strip()] = value.strip()
-    except OSError:
-        return "unknown"
-    part = " ".join(known[name] for name in ("CPU implementer", "CPU part") if name in known)
-    return known.get("model name") or part or "unknown"
-
-
-def _cache_sizes(caches: Path) -> str:
-    """Sizes of the first core's caches, such as ``48K 32K 2048K 491520K``."""
-    sizes = []
-    for path in sorted(caches.glob("index*/size")):
-        with suppress(OSError):
-            sizes.append(path.read_text(errors="replace").strip())
-    return " ".join(sizes)

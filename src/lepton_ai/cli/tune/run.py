@@ -11,19 +11,14 @@ from typing import Annotated
 import typer
 
 from lepton_ai.backends.cpu.cores import usable_cores
-from lepton_ai.backends.cpu.tuned_host import (
-    StoredTuning,
-    native_digest,
-    read_host,
-    remove_tuning,
-    write_tuning,
-)
+from lepton_ai.backends.cpu.host import read_host
+from lepton_ai.backends.cpu.tuned_host import StoredTuning, native_digest, remove_tuning, write_tuning
 from lepton_ai.cli.loading import OnDemandProgress
+from lepton_ai.cli.measuring import measuring
 from lepton_ai.cli.options import Json
 from lepton_ai.cli.output import print_json, print_line
 from lepton_ai.cli.tune.choice import MIN_ROUNDS
 from lepton_ai.cli.tune.loads import MAX_MODEL_LEN, NUM_REQUESTS, PROMPT_TOKENS
-from lepton_ai.cli.tune.progress import tune_progress
 from lepton_ai.cli.tune.report import (
     describe_comparison,
     describe_found,
@@ -159,11 +154,12 @@ def _measure(
 ) -> tuple[Found, list[Suggestion], Setting]:
     """What was found, what is suggested, and the defaults that both were held against."""
     cores = environment.num_threads or usable_cores()
-    progress = tune_progress()
+    progress = measuring(counts=False)
     session = Session(loaded, num_threads=cores, num_rounds=rounds, seed=seed, progress=progress)
     threads = (cores,) if environment.num_threads else candidate_threads(cores)
     axes = axes_of(session.isa, threads)
-    progress.start(session.expected_s(axes, len(alternatives(session.decoder))))
+    expected_s = session.expected_s(axes, len(alternatives(session.decoder)))
+    progress.start(f"for about {expected_s:.0f} seconds", expected_s)
     try:
         found = search(session.measure, session.default, axes)
         return found, measure_suggestions(session, found.chosen), session.default

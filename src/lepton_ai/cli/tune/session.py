@@ -8,9 +8,9 @@ from lepton_ai.backends.base import Float32Array
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.cpu.executable import CpuExecutable
 from lepton_ai.backends.cpu.tuning import Tuning
+from lepton_ai.cli.measuring import Measuring
 from lepton_ai.cli.tune.choice import Timings
 from lepton_ai.cli.tune.loads import LOADS, Loads
-from lepton_ai.cli.tune.progress import TuneProgress
 from lepton_ai.cli.tune.search import THREADS, Axis, Setting
 from lepton_ai.cli.tune.trials import Subject, check_bits, interleave, step_seconds, steps_of_trial
 from lepton_ai.engine.decoder import Decoder
@@ -22,7 +22,7 @@ _CALIBRATION_STEPS = 3
 class Session:
     """Measures settings of one model. ``default`` is what holds without a stored tuning."""
 
-    def __init__(self, loaded: LoadedModel, *, num_threads: int, num_rounds: int, seed: int, progress: TuneProgress):
+    def __init__(self, loaded: LoadedModel, *, num_threads: int, num_rounds: int, seed: int, progress: Measuring):
         decoder = loaded.runtime
         assert isinstance(decoder, Decoder) and isinstance(decoder.executable, CpuExecutable)
         self.decoder = decoder
@@ -31,6 +31,7 @@ class Session:
         self.loads = Loads.make(decoder, seed)
         self.progress = progress
         self.num_rounds = num_rounds
+        self._done_s = 0.0
         self._executable = decoder.executable
         self._cache = self.loads.fill(decoder.executable, decoder)
         base = self.subject(self.default)
@@ -57,7 +58,7 @@ class Session:
 
     def measure(self, settings: Sequence[Setting], loads: Sequence[str]) -> list[Timings]:
         """Time settings side by side. Raises LeptonError if one of them gives other bits than the default."""
-        self.progress.describe(_differences(settings))
+        self.progress.describe(f"trying {_differences(settings)}")
         subjects = [self.subject(setting) for setting in settings]
         check_bits(subjects, {load: self.loads.steps[load] for load in loads}, self._expected)
         return self.time(subjects, loads)
@@ -69,8 +70,12 @@ class Session:
             {load: self.loads.steps[load] for load in loads},
             self.num_rounds,
             steps_of=self._steps_of,
-            advance=lambda load: self.progress.advance(self._trial_s[load]),
+            advance=self._advance,
         )
+
+    def _advance(self, load: str) -> None:
+        self._done_s += self._trial_s[load]
+        self.progress.update(self._done_s)
 
 
 def _differences(settings: Sequence[Setting]) -> str:

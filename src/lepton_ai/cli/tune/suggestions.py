@@ -59,7 +59,7 @@ def measure_suggestions(session: Session, setting: Setting) -> list[Suggestion]:
     options = alternatives(session.decoder)
     if not options:
         return []
-    session.progress.describe(", ".join(options))
+    session.progress.describe(f"trying {', '.join(options)}")
     subjects = [session.subject(setting)]
     for option, decoder in options.items():
         device = CpuDevice(num_threads=setting.num_threads, isa=session.isa, tuning=setting.tuning)

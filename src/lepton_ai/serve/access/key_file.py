@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import fields
 from datetime import date
 from pathlib import Path
@@ -17,6 +14,7 @@ from lepton_ai.errors import InvalidRequest, StorageError
 from lepton_ai.serve.access.keys import Key, KeyRing
 from lepton_ai.serve.access.limits import Limits
 from lepton_ai.serve.access.scopes import DEFAULT_SCOPES, Scope
+from lepton_ai.weights.files import replace_file
 
 _MAX_BYTES = 4 << 20
 _POLL_S = 1.0
@@ -61,18 +59,7 @@ def write_keys(path: Path, keys: Iterable[Key]) -> None:
     text = json.dumps({"keys": [describe_key(key) for key in keys]}, indent=2) + "\n"
     try:
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fchmod(file.fileno(), mode)
-                os.fsync(file.fileno())
-            os.replace(name, target)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
+        replace_file(target, text.encode(), mode=mode, is_durable=True)
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error}", param="file") from None
 
