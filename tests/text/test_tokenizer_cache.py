@@ -1,10 +1,12 @@
+import os
 import stat
 from pathlib import Path
 
 import pytest
+from tests.engine.published import published_bert, write_files
 from tests.engine.tiny_gguf import tiny_gguf
 
-from lepton_ai.errors import InvalidRequest
+from lepton_ai.errors import InvalidModel, InvalidRequest
 from lepton_ai.text import tokenizer_cache
 from lepton_ai.text.gguf_vocabulary import read_vocabulary
 from lepton_ai.text.tokenizer import Tokenizer
@@ -16,13 +18,15 @@ def test_round_trip(tmp_path: Path) -> None:
     vocabulary = read_vocabulary(tiny_metadata())
     path = tokenizer_cache.cache_path(tmp_path / "new" / "folder", "key")
     assert tokenizer_cache.store(path, vocabulary)
-    assert tokenizer_cache.load(path) == vocabulary
+    stored = tokenizer_cache.load(path)
+    assert stored is not None and stored.splitter_json() == vocabulary.splitter_json
+    assert (stored.special, stored.chat_template) == (vocabulary.special, vocabulary.chat_template)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("damage", [b"", b"\n", b"{}\n", b"[]\n{}", b"\xff\xfe", b'{"crc32": 0, "x": 1}\n'])
+@pytest.mark.parametrize("damage", [b"", b"\n", b"{}\n", b"[]\n{}", b"\xff\xfe", b'{"head_crc32": 0, "x": 1}\n'])
 def test_damaged_file_is_made_again(tmp_path: Path, damage: bytes) -> None:
     path = tokenizer_cache.cache_path(tmp_path, "key")
     path.write_bytes(damage)
@@ -32,12 +36,46 @@ def test_damaged_file_is_made_again(tmp_path: Path, damage: bytes) -> None:
     assert tokenizer_cache.load(path) is not None
 
 
-def test_flipped_byte_is_noticed(tmp_path: Path) -> None:
+def flip(path: Path, at: int) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 1
+    path.write_bytes(raw)
+
+
+def test_a_flipped_byte_of_the_head_is_noticed(tmp_path: Path) -> None:
     path = tokenizer_cache.cache_path(tmp_path, "key")
     tokenizer_cache.store(path, read_vocabulary(tiny_metadata()))
-    raw = bytearray(path.read_bytes())
-    raw[-3] ^= 1
-    path.write_bytes(raw)
+    flip(path, 40)
+    assert tokenizer_cache.load(path) is None
+
+
+def test_a_file_that_is_cut_is_noticed(tmp_path: Path) -> None:
+    path = tokenizer_cache.cache_path(tmp_path, "key")
+    tokenizer_cache.store(path, read_vocabulary(tiny_metadata()))
+    os.truncate(path, path.stat().st_size - 1)
+    assert tokenizer_cache.load(path) is None
+
+
+def test_a_flipped_byte_of_the_rest_is_noticed_when_it_is_read(tmp_path: Path) -> None:
+    path = tokenizer_cache.cache_path(tmp_path, "key")
+    tokenizer_cache.store(path, read_vocabulary(tiny_metadata()))
+    flip(path, -3)
+    tokenizer = Tokenizer.from_metadata(tiny_metadata(), cache_dir=tmp_path, cache_key="key")
+    with pytest.raises(InvalidModel, match="the file was damaged, and is removed"):
+        tokenizer.load()
+    assert not path.exists()
+    Tokenizer.from_metadata(tiny_metadata(), cache_dir=tmp_path, cache_key="key")
+    Tokenizer.from_metadata(tiny_metadata(), cache_dir=tmp_path, cache_key="key").load()
+
+
+def test_a_wordpiece_is_read_at_once(tmp_path: Path) -> None:
+    files = write_files(tmp_path / "folder", published_bert())
+    first = Tokenizer.from_folder(files, cache_dir=tmp_path)
+    (path,) = tmp_path.glob("*.bin")
+    stored = tokenizer_cache.load(path)
+    assert stored is not None and stored.index is None
+    assert Tokenizer.from_folder(files, cache_dir=tmp_path).encode("the guitar") == first.encode("the guitar")
+    flip(path, -3)
     assert tokenizer_cache.load(path) is None
 
 

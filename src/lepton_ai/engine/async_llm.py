@@ -339,6 +339,7 @@ def _start(
         allowed = LoadOptions.from_values(options, environment, device=None, progress=progress).allow_config_keys
         family, _ = read_model(checkpoint, allowed_config_keys=allowed)
         texts = read_text_side(path, checkpoint, family, environment)
+        texts.tokenizer.load()
         loaded = loading.result()
         info = replace(ModelInfo(**loaded.info), name=str(model), path=path)  # type: ignore[arg-type]  # as sent
         client = RemoteClient(

@@ -13,23 +13,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from lepton_ai.config import Environment
-from lepton_ai.errors import InvalidModel, InvalidRequest, TruncationWarning
+from lepton_ai.errors import InvalidRequest, TruncationWarning
 from lepton_ai.text import tokenizer_cache
 from lepton_ai.text.gguf_tokens import Metadata
 from lepton_ai.text.gguf_vocabulary import read_vocabulary
 from lepton_ai.text.segments import ControlSplitter, Segment
 from lepton_ai.text.spelling import Joiner, speller
+from lepton_ai.text.splitter import Splitter, WholeSplitter
+from lepton_ai.text.tokenizer_cache import StoredVocabulary
 from lepton_ai.text.vocabulary import Frame, Vocabulary
 from lepton_ai.weights.checkpoint import Checkpoint, open_checkpoint
 from lepton_ai.weights.folder import CheckpointFolder
 
-if TYPE_CHECKING:
-    import tokenizers
-
-_LONG_CHARACTERS = 4096
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -55,7 +52,7 @@ class Tokenizer:
     Safe to use from several threads.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary | StoredVocabulary) -> None:
         special = vocabulary.special
         self.vocab_size: int = special.vocab_size
         self.bos_id: int | None = special.role_ids.get("bos")
@@ -71,7 +68,10 @@ class Tokenizer:
         self._special_bytes = {token_id: text.encode("utf-8") for text, token_id in texts.items()}
         self._known_bytes: dict[int, bytes] = {}  # of tokens that were spelled before
         self._spell_entry = speller(special.spelling)
-        self._splitter = _load_splitter(vocabulary.splitter_json)
+        if isinstance(vocabulary, Vocabulary):
+            self._splitter: Splitter = WholeSplitter(vocabulary.splitter_json)
+        else:
+            self._splitter = vocabulary.splitter()
 
     @classmethod
     def from_pretrained(cls, model: str | Path) -> Tokenizer:
@@ -212,8 +212,15 @@ class Tokenizer:
         special = self._special_bytes.get(token_id)
         if special is not None:
             return special
-        token = self._splitter.id_to_token(token_id)
+        token = self._splitter.token(token_id)
         return b"" if token is None else self._spell_entry(token)
+
+    def load(self) -> None:
+        """Load all of a vocabulary that came from the cache, of which short texts need a part. Raises InvalidModel.
+
+        Who serves many does it before: with a large vocabulary it holds all threads up for a tenth of a second or two.
+        """
+        self._splitter.load()
 
     @cached_property
     def _control_splitter(self) -> ControlSplitter:
@@ -227,11 +234,7 @@ class Tokenizer:
     def _encode_text(self, text: str) -> list[int]:
         if not text:
             return []
-        if len(text) < _LONG_CHARACTERS:
-            ids: list[int] = self._splitter.encode(text, add_special_tokens=False).ids
-        else:  # the call for several texts lets other threads run, for seconds where a text has a million characters
-            (encoding,) = self._splitter.encode_batch_fast([text], add_special_tokens=False)
-            ids = encoding.ids
+        ids = self._splitter.encode(text)
         unspelled_id = self._special.unspelled_id
         if unspelled_id is not None and unspelled_id in ids:
             return [i for i in ids if i != unspelled_id]
@@ -273,12 +276,3 @@ def _well_formed(text: str | bytes) -> str:
     elif not isinstance(text, str):
         raise InvalidRequest(f"text: expected str or bytes, got {type(text).__name__}", param="text")
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
-
-
-def _load_splitter(splitter_json: bytes) -> tokenizers.Tokenizer:
-    import tokenizers
-
-    try:
-        return tokenizers.Tokenizer.from_buffer(splitter_json)
-    except Exception as error:  # the binding raises bare Exception
-        raise InvalidModel(f"tokenizer: expected one that loads, got one that fails: {error}", param="model") from error
