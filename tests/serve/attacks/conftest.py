@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -22,7 +23,11 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         patch.setenv("LEPTON_HOME", str(folder / "home"))
         with running(models, max_body_bytes=4 << 20) as server:
             made = Target(server)
-            yield made
+            gc.freeze()  # a server has no thousands of tests' objects, which each full collection would walk again
+            try:
+                yield made
+            finally:
+                gc.unfreeze()
             made.close()
 
 

@@ -119,6 +119,9 @@ def chat_floods() -> dict[str, bytes]:
 LONGEST_S = 1.0
 """What a flood may keep the event loop from others. On an idle machine it is under 0.1 s, without bounds 2 to 14 s."""
 
+TRIES = 3
+"""A machine with other work may keep the loop from its core for a second; a flood that is dear is so each time."""
+
 
 def test_floods(target: Target) -> None:
     assert target.server.loop is not None
@@ -126,11 +129,14 @@ def test_floods(target: Target) -> None:
     bodies |= {name: (CHAT, body) for name, body in chat_floods().items()}
     longest = {}
     for name, (path, body) in bodies.items():
-        with Heartbeat(target.server.loop) as beat:
-            answer = target.post(path, body)
-        longest[name] = beat.longest_s
-        print(name, round(answer.elapsed.total_seconds(), 2), round(beat.longest_s, 3), answer.text[:150])
-        assert 400 <= answer.status_code < 500 and len(answer.content) < 2000, (name, answer.status_code)
+        for _ in range(TRIES):
+            with Heartbeat(target.server.loop) as beat:
+                answer = target.post(path, body)
+            print(name, round(answer.elapsed.total_seconds(), 2), round(beat.longest_s, 3), answer.text[:150])
+            assert 400 <= answer.status_code < 500 and len(answer.content) < 2000, (name, answer.status_code)
+            longest[name] = min(beat.longest_s, longest.get(name, beat.longest_s))
+            if longest[name] <= LONGEST_S:
+                break
     assert {name: s for name, s in longest.items() if s > LONGEST_S} == {}
 
 
