@@ -84,8 +84,8 @@ void ThreadPool::reserve_scratch(int64_t bytes) {
   const std::lock_guard<std::mutex> lease(lease_);
   if (bytes <= scratch_bytes_) return;
   scratch_bytes_ = (bytes + 63) / 64 * 64;
-  scratch_storage_.resize(num_threads_ * scratch_bytes_ + 64);
-  scratch_ = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(scratch_storage_.data()) + 63) / 64 * 64);
+  scratch_storage_ = std::make_unique_for_overwrite<uint8_t[]>(num_threads_ * scratch_bytes_ + 64);
+  scratch_ = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(scratch_storage_.get()) + 63) / 64 * 64);
 }
 
 ThreadPool::~ThreadPool() {

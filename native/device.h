@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -42,7 +43,7 @@ class ThreadPool {
 
   int num_threads_;
   int64_t scratch_bytes_ = 0;
-  std::vector<uint8_t> scratch_storage_;
+  std::unique_ptr<uint8_t[]> scratch_storage_;  // pages are taken when they are written
   uint8_t* scratch_ = nullptr;  // aligned into the storage
   std::mutex lease_;
   std::vector<std::thread> threads_;

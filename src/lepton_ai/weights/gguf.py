@@ -30,6 +30,8 @@ class GGUFFile:
         self._file = MappedFile(path, home)
         try:
             self._header = parse_header(self._file.data, str(path))
+            # Most of it is the vocabulary, which is read again only where there is no cached one.
+            self._file.release(0, self._header.data_start)
         except BaseException:
             self._file.close()
             raise

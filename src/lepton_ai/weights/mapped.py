@@ -16,6 +16,9 @@ from lepton_ai.weights.files import open_regular
 
 ByteArray = npt.NDArray[np.uint8]
 
+_MAPPED_AROUND = 1 << 16
+"""The system maps so many bytes around the page that is asked for: they are let go of with it."""
+
 
 class MappedFile:
     """One open file. Views of it stay valid after ``close``, which leaves the unmapping to the last of them.
@@ -68,9 +71,9 @@ class MappedFile:
         """
         if self._map is None:
             raise ValueError(f"{self.path} is closed")
-        start = begin - begin % mmap.PAGESIZE
-        if end > start:
-            self._map.madvise(mmap.MADV_DONTNEED, start, end - start)
+        if end > begin:
+            start, stop = begin - begin % _MAPPED_AROUND, end + -end % _MAPPED_AROUND
+            self._map.madvise(mmap.MADV_DONTNEED, start, min(stop, len(self._map)) - start)
         self._check_unchanged()
 
     def close(self) -> None:
