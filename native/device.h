@@ -44,7 +44,7 @@ class ThreadPool {
   int num_threads_;
   int64_t scratch_bytes_ = 0;
   std::unique_ptr<uint8_t[]> scratch_storage_;  // pages are taken when they are written
-  uint8_t* scratch_ = nullptr;  // aligned into the storage
+  uint8_t* scratch_ = nullptr;                  // aligned into the storage
   std::mutex lease_;
   std::vector<std::thread> threads_;
   int owner_pid_ = 0;

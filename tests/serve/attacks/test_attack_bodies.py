@@ -127,7 +127,7 @@ def test_floods(target: Target) -> None:
     assert target.server.loop is not None
     bodies = {name: (COMPLETIONS, body) for name, body in floods().items()}
     bodies |= {name: (CHAT, body) for name, body in chat_floods().items()}
-    longest = {}
+    longest: dict[str, float] = {}
     for name, (path, body) in bodies.items():
         for _ in range(TRIES):
             with Heartbeat(target.server.loop) as beat:
