@@ -61,7 +61,8 @@ KvType parse_kv_type(const std::string& name) {
   if (name == "f32") return KvType::F32;
   if (name == "f16") return KvType::F16;
   if (name == "int8") return KvType::I8;
-  throw std::invalid_argument("kv_type: expected f32, f16 or int8, got " + name);
+  if (name == "int16") return KvType::I16;
+  throw std::invalid_argument("kv_type: expected f32, f16, int8 or int16, got " + name);
 }
 
 RowSymbol row_symbol(const std::string& name) {

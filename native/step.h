@@ -130,10 +130,10 @@ struct RopeOp {
 };
 
 // What the cache holds: values, or codes of 8 bits. See KVSpec in graph/attrs.py.
-enum class KvType : int32_t { F32, F16, I8 };
+enum class KvType : int32_t { F32, F16, I8, I16 };
 
 // A block of a layer holds, for each KV head, keys [head_dim][16 tokens], then values [16 tokens][head_dim]. With codes
-// there is more: see kernels/kv_codes.h.
+// there is more: see kernels/kv_codes.h and kv_codes16.h.
 struct AttentionOp {
   int32_t num_heads, num_kv_heads, head_dim, half_rotary, layer, group, window;  // window 0: all
   float scale;

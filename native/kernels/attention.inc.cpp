@@ -8,109 +8,6 @@
 
 namespace lepton::LEPTON_ISA {
 
-constexpr int kSplitKeys = 256;
-constexpr int kSplitBlocks = kSplitKeys / kBlockTokens;
-static_assert(kSplitBlocks == kBlockTokens, "the bases of a split make one block of keys");
-constexpr int kQueryRows = 48;   // (token, head) pairs of one KV head that share each key read
-constexpr int kSplitTokens = 8;  // steps up to this many tokens may spread one request's keys over threads
-constexpr float kMasked = -__builtin_inff();
-
-// Query rows of one KV head: row i is token first_token + i / heads, head kv_head * heads + i % heads.
-struct QueryTile {
-  int seq, kv_head, heads, rows;
-  int64_t first_token, first_position;
-  int64_t num_keys;  // of the request, if its tokens see all of them; else 0
-
-  int64_t token(int row) const { return first_token + row / heads; }
-  int64_t position(int row) const { return first_position + row / heads; }
-  // One past the last key that the row sees.
-  int64_t end(int row) const { return num_keys ? num_keys : position(row) + 1; }
-};
-
-// What a softmax over some of the keys comes to: for each row the largest score, the sum of exponentials under it, and
-// the values weighed by them.
-struct SoftmaxSums {
-  float* values;  // [rows][D]
-  alignas(64) float max[kQueryRows];
-  float sum[kQueryRows];
-};
-
-// Working memory of one tile; the arrays are followed by each other in the thread's scratch.
-struct AttentionScratch {
-  float* queries;      // [rows][D], rotated by position, and as keys are where they are codes
-  float* scores;       // [rows][64]
-  float* base_scores;  // [rows][16 blocks of a split]
-  float* keys_f32;     // [4 blocks][D][16]
-  float* values_f32;   // [64][D]
-  SoftmaxSums total, split;
-};
-
-static AttentionScratch carve(Scratch scratch, int D) {
-  float* p = reinterpret_cast<float*>(scratch.data);
-  AttentionScratch s;
-  s.queries = p, p += kQueryRows * D;
-  s.scores = p, p += kQueryRows * kKeyTile;
-  s.base_scores = p, p += kQueryRows * kSplitBlocks;
-  s.total.values = p, p += kQueryRows * D;
-  s.split.values = p, p += kQueryRows * D;
-  s.keys_f32 = p, p += kKeyTile * D;
-  s.values_f32 = p;
-  return s;
-}
-
-static int tile_tokens(const AttentionOp& op) {
-  const int heads = op.num_heads / op.num_kv_heads;
-  return heads >= kQueryRows ? 1 : kQueryRows / heads;
-}
-
-static int64_t num_tiles(const AttentionOp& op, const Step& step, int seq) {
-  const int64_t tokens = step.query_offsets[seq + 1] - step.query_offsets[seq];
-  return (tokens + tile_tokens(op) - 1) / tile_tokens(op);
-}
-
-static inline int64_t num_splits(int64_t kv_length) { return (kv_length + kSplitKeys - 1) / kSplitKeys; }
-
-// Whether to spread the splits of one query over threads: it changes who computes, never what.
-static bool use_splits(const AttentionOp& op, const Step& step) {
-  if (step.num_tokens > kSplitTokens || step.num_seqs * op.num_kv_heads >= 4 * step.num_threads) return false;
-  for (int s = 0; s < step.num_seqs; ++s)
-    if (step.kv_lengths[s] > 2 * kSplitKeys) return step.num_threads > 1;
-  return false;
-}
-
-static Chunks attend_chunks(const OpRecord& record, const Step& step) {
-  const AttentionOp& op = record.attention;
-  const bool split = use_splits(op, step);
-  int64_t total = 0;
-  for (int s = 0; s < step.num_seqs; ++s)
-    total += num_tiles(op, step, s) * op.num_kv_heads * (split ? num_splits(step.kv_lengths[s]) : 1);
-  return {total, step.num_tokens > kRowBlock};
-}
-
-// The tile (and the split) that a chunk stands for.
-static QueryTile locate(const AttentionOp& op, const Step& step, int64_t chunk, bool split, int64_t* split_index) {
-  int s = 0;
-  int64_t per_seq;
-  while (chunk >= (per_seq = num_tiles(op, step, s) * op.num_kv_heads * (split ? num_splits(step.kv_lengths[s]) : 1)))
-    chunk -= per_seq, ++s;
-  if (split) {
-    *split_index = chunk % num_splits(step.kv_lengths[s]);
-    chunk /= num_splits(step.kv_lengths[s]);
-  }
-  const int64_t tile = chunk / op.num_kv_heads;
-  const int64_t tokens = step.query_offsets[s + 1] - step.query_offsets[s];
-  const int64_t begin = tile * tile_tokens(op), count = min64(tile_tokens(op), tokens - begin);
-  QueryTile t;
-  t.seq = s;
-  t.kv_head = static_cast<int>(chunk % op.num_kv_heads);
-  t.heads = op.num_heads / op.num_kv_heads;
-  t.rows = static_cast<int>(count) * t.heads;
-  t.first_token = step.query_offsets[s] + begin;
-  t.first_position = step.kv_lengths[s] - tokens + begin;
-  t.num_keys = op.is_causal ? 0 : step.kv_lengths[s];
-  return t;
-}
-
 static void load_queries(const AttentionOp& op, const Step& step, const QueryTile& tile, float* queries) {
   for (int r = 0; r < tile.rows; ++r) {
     const float* q = op.q.row(step, tile.token(r)) + (tile.kv_head * tile.heads + r % tile.heads) * op.head_dim;
@@ -121,38 +18,6 @@ static void load_queries(const AttentionOp& op, const Step& step, const QueryTil
       __builtin_memcpy(y, q, sizeof(float) * op.head_dim);
     if (op.kv_type == KvType::I8) rotate_head_values(y, op.head_dim);
   }
-}
-
-// Adds the biases of the tile's keys, the first of which is at `first`, to the scores of all rows.
-static void add_biases(const AttentionOp& op, const QueryTile& tile, int64_t first, float* scores) {
-  for (int r = 0; r < tile.rows; ++r) {
-    const int head = tile.kv_head * tile.heads + r % tile.heads;
-    const float* bias = op.bias + int64_t{head} * op.bias_stride + op.bias_origin + (first - tile.position(r));
-    float* row = scores + r * kKeyTile;
-    for (int j = 0; j < kKeyTile; j += W) store(row + j, load(row + j) + load(bias + j));
-  }
-}
-
-// Hides the scores of keys outside [lowest, count) and moves the running maximum; returns by how much it grows.
-static inline LEPTON_INLINE float mask_row(float* scores, int64_t lowest, int64_t count, float* row_max) {
-  for (int64_t j = 0; j < min64(lowest, kKeyTile); ++j) scores[j] = kMasked;
-  for (int64_t j = count < 0 ? 0 : count; j < kKeyTile; ++j) scores[j] = kMasked;
-  VF largest = load(scores);
-  for (int j = W; j < kKeyTile; j += W) largest = max(largest, load(scores + j));
-  const float before = *row_max, here = reduce_max(largest), now = here > before ? here : before;
-  *row_max = now;
-  return before - now;
-}
-
-// Scores -> probabilities under the running maximum; `factor` is that of what was summed before.
-static inline LEPTON_INLINE void softmax_row(float* scores, float row_max, float factor, float* row_sum) {
-  VF total = set1(0.0f);
-  for (int j = 0; j < kKeyTile; j += W) {
-    const VF p = exp(load(scores + j) - set1(row_max));
-    store(scores + j, p);
-    total = total + p;
-  }
-  *row_sum = *row_sum * factor + reduce_add(total);
 }
 
 // What the bases of a split's blocks of codes, the keys [first, last) of it, add to the scores of all rows.
@@ -192,12 +57,13 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
   if (op.kv_type == KvType::I8) add_base_scores(tile, first, blocks, s);
   if (op.bias) add_biases(op, tile, first, s.scores);
   alignas(64) float factors[kQueryRows] = {};
-  for (int r = 0; r < tile.rows; ++r) {
-    const int64_t position = tile.position(r);
-    const int64_t lowest = op.window ? position - op.window + 1 - first : 0;
-    factors[r] = mask_row(s.scores + r * kKeyTile, lowest, tile.end(r) - first, &sums.max[r]);
+  mask_rows(op, tile, first, s.scores);
+  for (int r = 0; r < tile.rows; ++r) factors[r] = largest_score(s.scores + r * kKeyTile);
+  for (int r = 0; r < tile.rows; r += W) {
+    const VF before = load(sums.max + r), now = max(before, load(factors + r));
+    store(sums.max + r, now);
+    store(factors + r, exp(before - now));
   }
-  for (int r = 0; r < tile.rows; r += W) store(factors + r, exp(load(factors + r)));
   for (int r = 0; r < tile.rows; ++r) {
     float* row = s.scores + r * kKeyTile;
     softmax_row(row, sums.max[r], factors[r], &sums.sum[r]);
@@ -205,9 +71,7 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
       for (int j = 0; j < blocks * kBlockTokens; j += W)
         store(row + j, load(row + j) * load(kv.scales.value_scales + j));
   }
-  // Values below every row's window may belong to blocks that were given to others: they are not touched.
-  const int64_t hidden = op.window ? tile.first_position - op.window + 1 - first : 0;
-  const int begin = hidden > 0 ? static_cast<int>(min64(hidden, count)) : 0;
+  const int begin = first_seen(tile, first, count);
   for (int r = 0; r < tile.rows;) {
     // Of narrow heads, more rows make as many sums.
     const int pass = D <= 2 * kPanelWidth ? kNarrowPassRows : kPassRows;
@@ -228,13 +92,13 @@ static void attend_narrow(const AttentionOp& op, const QueryTile& tile, const Ke
     attend_tile(op, tile, converted_tile(op, kv, count, s.keys_f32, s.values_f32), first, count, s, next, sums);
 }
 
-// Keys [first, first + 64) up to `end`, which is one past the last key that any row sees.
-static void attend_keys(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int64_t end,
-                        const AttentionScratch& s, SoftmaxSums& sums) {
-  const int64_t count = min64(kKeyTile, end - first);
-  NextTile next(head_bytes(op), (op.head_dim + kKeyTile) / kFetchEvery);
-  for (int64_t key = first + kKeyTile; key < min64(end, first + 2 * kKeyTile); key += kBlockTokens)
-    next.add(block_address(op, step, tile.seq, key, tile.kv_head));
+// Keys [first, first + 64) up to the last key that any row sees.
+static void attend_keys(const AttentionOp& op, const Step& step, const AttentionPart& part, const KeyRange& following,
+                        int64_t first, const AttentionScratch& s, SoftmaxSums& sums) {
+  const QueryTile& tile = part.tile;
+  const int64_t count = min64(kKeyTile, tile.end(tile.rows - 1) - first);
+  NextTile next(head_bytes(op), kTileBlocks, (op.head_dim + kKeyTile) / kFetchEvery);
+  add_keys(op, step, part.keys_from(first + kKeyTile, following), kKeyTile, next);
   switch (op.kv_type) {
     case KvType::F32:
       return attend_tile(op, tile, cached_tile<float>(op, step, tile.seq, tile.kv_head, first, count), first, count, s,
@@ -245,21 +109,26 @@ static void attend_keys(const AttentionOp& op, const Step& step, const QueryTile
     case KvType::I8:
       return attend_narrow(op, tile, cached_tile<int8_t>(op, step, tile.seq, tile.kv_head, first, count), first, count,
                            s, next, sums);
+    case KvType::I16: return;  // whole splits: see attend_codes16
   }
 }
 
-// One split from scratch: keys [split * 256, split * 256 + 256).
-static void attend_split(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t split,
-                         const AttentionScratch& s, SoftmaxSums& sums) {
+// One split from scratch: keys [split * 256, split * 256 + 256). `following` are those that are read after the part.
+static void attend_split(const AttentionOp& op, const Step& step, const AttentionPart& part, const KeyRange& following,
+                         int64_t split, const AttentionScratch& s, SoftmaxSums& sums) {
+  const QueryTile& tile = part.tile;
   for (int r = 0; r < kQueryRows; ++r) sums.max[r] = kLowest, sums.sum[r] = 0.0f;
   for (int i = 0; i < tile.rows * op.head_dim; ++i) sums.values[i] = 0.0f;
   const int64_t end = tile.end(tile.rows - 1);
-  const int64_t visible = op.window ? tile.first_position - op.window + 1 : 0;
   const int64_t last = min64(end, (split + 1) * kSplitKeys);
   int64_t first = split * kSplitKeys;
-  while (first < last && first + kKeyTile <= visible) first += kKeyTile;
+  while (first < last && first + kKeyTile <= tile.first_key) first += kKeyTile;
+  if (op.kv_type == KvType::I16) {
+    if (first < last) attend_codes16(op, step, part, following, split * kSplitKeys, s, sums);
+    return;
+  }
   if (op.kv_type == KvType::I8 && first < last) score_bases(op, step, tile, split, first, last, s);
-  for (; first < last; first += kKeyTile) attend_keys(op, step, tile, first, end, s, sums);
+  for (; first < last; first += kKeyTile) attend_keys(op, step, part, following, first, s, sums);
 }
 
 // One row of `D` values: those so far and those of one more split, each brought to the maximum of both.
@@ -314,28 +183,48 @@ static void write_partials(const AttentionOp& op, const Step& step, const QueryT
   }
 }
 
-static void attend_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
-  const AttentionOp& op = record.attention;
-  const int D = op.head_dim;
-  const bool split = use_splits(op, step);
-  int64_t only = 0;
-  const QueryTile tile = locate(op, step, chunk, split, &only);
-  AttentionScratch s = carve(scratch, D);
-  load_queries(op, step, tile, s.queries);
-  attend_split(op, step, tile, only, s, s.total);
-  if (split) return write_partials(op, step, tile, only, s.total);
-  const int64_t splits = num_splits(tile.end(tile.rows - 1));
-  for (int64_t i = 1; i < splits; ++i) {
-    attend_split(op, step, tile, i, s, s.split);
-    merge_split(s.split, tile.rows, D, s.total);
+static void attend_part(const AttentionOp& op, const Step& step, const AttentionPart& part, const KeyRange& following,
+                        bool is_split, AttentionScratch& s) {
+  const QueryTile& tile = part.tile;
+  for (int64_t i = part.first_split; i < part.end_split; ++i) {
+    SoftmaxSums& sums = is_split || i == 0 ? s.total : s.split;
+    attend_split(op, step, part, following, i, s, sums);
+    if (is_split)
+      write_partials(op, step, tile, i, sums);
+    else if (i > 0)
+      merge_split(sums, tile.rows, op.head_dim, s.total);
   }
+  if (is_split) return;
   for (int r = 0; r < tile.rows; ++r)
-    write_head(op, step, tile.token(r), tile.kv_head * tile.heads + r % tile.heads, s.total.values + r * D,
+    write_head(op, step, tile.token(r), tile.kv_head * tile.heads + r % tile.heads, s.total.values + r * op.head_dim,
                s.total.sum[r]);
 }
 
+static void attend_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
+  const AttentionOp& op = record.attention;
+  const AttentionParts parts = attention_parts(op, step);
+  AttentionScratch s;
+  carve(scratch, op.head_dim, s);
+  const int64_t first = chunk * parts.per_chunk, end = min64(parts.total, first + parts.per_chunk);
+  AttentionPart next = locate(op, step, first, parts.are_splits);
+  for (int64_t i = first; i < end; ++i) {
+    const AttentionPart part = next;
+    KeyRange following;
+    if (i + 1 < end) {
+      next = locate(op, step, i + 1, parts.are_splits);
+      following = next.keys();
+    }
+    load_queries(op, step, part.tile, s.queries);
+    if (op.kv_type == KvType::I16) encode_queries(part.tile, op.head_dim, s.queries, s.coded_queries);
+    attend_part(op, step, part, following, parts.are_splits, s);
+#ifdef LEPTON_TILES
+    if (op.kv_type == KvType::I16 && use_tiles(part.tile)) release_tiles();
+#endif
+  }
+}
+
 static Chunks attend_merge_chunks(const OpRecord& record, const Step& step) {
-  return {use_splits(record.attention, step) ? step.num_tokens * record.attention.num_heads : 0};
+  return {attention_parts(record.attention, step).are_splits ? step.num_tokens * record.attention.num_heads : 0};
 }
 
 static void attend_merge_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {

@@ -7,6 +7,9 @@ namespace lepton::LEPTON_ISA {
 
 constexpr int kKeyTile = 64;  // keys whose scores are weighed together
 constexpr int kTileBlocks = kKeyTile / kBlockTokens;
+constexpr int kSplitKeys = 256;  // keys whose softmax is one sum, merged with those of others
+constexpr int kSplitBlocks = kSplitKeys / kBlockTokens;
+static_assert(kSplitBlocks == kBlockTokens, "the bases of a split make one block of keys");
 
 static inline VF load_any(const float* p) { return load(p); }
 static inline VF load_any(const uint16_t* p) { return load_half(p); }
@@ -25,16 +28,16 @@ constexpr int pass_width(int rows) {
 // cache, a few at a time: a core has few misses under way, and if all are asked for at once it waits instead of
 // computing.
 struct NextTile {
-  const uint8_t* blocks[kTileBlocks];
+  const uint8_t* blocks[2 * kSplitBlocks];
   int64_t block_bytes = 0;
   int num_blocks = 0;
   int lines = 0;  // that each call asks for
 
   // `passes`: how often `fetch` is called for the tile at hand, at least.
-  NextTile(int64_t block_bytes, int passes)
-      : block_bytes(block_bytes), lines(static_cast<int>((kTileBlocks * block_bytes / 64 + passes - 1) / passes)) {}
+  NextTile(int64_t block_bytes, int tile_blocks, int passes)
+      : block_bytes(block_bytes), lines(static_cast<int>((tile_blocks * block_bytes / 64 + passes - 1) / passes)) {}
 
-  static NextTile none() { return NextTile(0, 1); }
+  static NextTile none() { return NextTile(0, 0, 1); }
 
   void add(const uint8_t* block) { blocks[num_blocks++] = block; }
 

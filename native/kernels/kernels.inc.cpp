@@ -10,8 +10,13 @@
 #include "activation.h"
 #include "quantize.h"
 #include "panel_matmul.h"
+#include "attention_codes16.h"
+#ifdef LEPTON_TILES
+#include "attention_codes16_tiles.h"
+#endif
 #include "attention_tile.h"
 #include "kv_codes.h"
+#include "kv_codes16.h"
 #include "transpose.h"
 
 #include "linear.inc.cpp"
@@ -21,6 +26,9 @@
 #include "head.inc.cpp"
 #include "kv_write.inc.cpp"
 #include "kv_read.inc.cpp"
+#include "attention_softmax.inc.cpp"
+#include "attention_parts.inc.cpp"
+#include "attention_codes16.inc.cpp"
 #include "attention.inc.cpp"
 #include "sample.inc.cpp"
 

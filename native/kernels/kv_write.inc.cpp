@@ -5,6 +5,7 @@ namespace lepton::LEPTON_ISA {
 // Bytes of a block's keys and values of one KV head.
 static inline int64_t head_bytes(const AttentionOp& op) {
   if (op.kv_type == KvType::I8) return coded_head_bytes(op.head_dim);
+  if (op.kv_type == KvType::I16) return coded16_head_bytes(op.head_dim);
   return int64_t{2} * kBlockTokens * op.head_dim * (op.kv_type == KvType::F16 ? 2 : 4);
 }
 
@@ -89,6 +90,20 @@ static void write_token_codes(const AttentionOp& op, const Step& step, int64_t t
   write_value_codes(op, step, token, head, to, slot);
 }
 
+// A key and a value of a token's head, in 16-bit codes.
+static void write_token_codes16(const AttentionOp& op, const Step& step, int64_t token, int slot, int head,
+                                uint8_t* block) {
+  const int D = op.head_dim;
+  const CodedHead16 to(block, D);
+  float rotated[kMaxHeadDim];
+  int8_t bytes[2][kMaxHeadDim];
+  const float* k = key_of(op, step, token, head, rotated);
+  to.key_scales[slot] = encode16(k, D, bytes[0], bytes[1]);
+  for (int i = 0; i < 2; ++i) put_key(bytes[i], D, slot, to.keys + i * kBlockTokens * D);
+  to.value_scales[slot] = encode16(op.v.row(step, token) + head * D, D, bytes[0], bytes[1]);
+  for (int i = 0; i < 2; ++i) put_value(bytes[i], D, slot, to.values + i * kBlockTokens * D);
+}
+
 static int64_t first_position(const Step& step, int seq) {
   return step.kv_lengths[seq] - (step.query_offsets[seq + 1] - step.query_offsets[seq]);
 }
@@ -100,6 +115,10 @@ static void write_token(const AttentionOp& op, const Step& step, int seq, int64_
     if (op.kv_type == KvType::I8) {
       const bool is_base_of_step = position - slot >= first_position(step, seq);
       write_token_codes(op, step, token, slot, is_base_of_step, h, CodedHead(block, D));
+      continue;
+    }
+    if (op.kv_type == KvType::I16) {
+      write_token_codes16(op, step, token, slot, h, block);
       continue;
     }
     float rotated[kMaxHeadDim];
@@ -169,10 +188,30 @@ static void write_block_of_codes(const AttentionOp& op, const Step& step, int64_
   }
 }
 
+// The same of 16-bit codes.
+static void write_block_of_codes16(const AttentionOp& op, const Step& step, int64_t first_token, int head,
+                                   uint8_t* block) {
+  const int D = op.head_dim;
+  const CodedHead16 to(block, D);
+  float rotated[kMaxHeadDim];
+  int8_t key[2][kMaxHeadDim], values[2][4][kMaxHeadDim];
+  for (int slot = 0; slot < kBlockTokens; ++slot) {
+    const int64_t token = first_token + slot;
+    to.key_scales[slot] = encode16(key_of(op, step, token, head, rotated), D, key[0], key[1]);
+    for (int i = 0; i < 2; ++i) put_key(key[i], D, slot, to.keys + i * kBlockTokens * D);
+    const float* v = op.v.row(step, token) + head * D;
+    to.value_scales[slot] = encode16(v, D, values[0][slot % 4], values[1][slot % 4]);
+    if (slot % 4 == 3)
+      for (int i = 0; i < 2; ++i) put_values(values[i][0], kMaxHeadDim, D, slot / 4, to.values + i * kBlockTokens * D);
+  }
+}
+
 static void write_block(const AttentionOp& op, const Step& step, int seq, int64_t first_token, int64_t position) {
   for (int h = 0; h < op.num_kv_heads; ++h) {
     uint8_t* block = block_address(op, step, seq, position, h);
-    if (op.kv_type == KvType::I8)
+    if (op.kv_type == KvType::I16)
+      write_block_of_codes16(op, step, first_token, h, block);
+    else if (op.kv_type == KvType::I8)
       write_block_of_codes(op, step, first_token, h, block);
     else
       write_block_of_halves(op, step, first_token, h, block);

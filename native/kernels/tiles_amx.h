@@ -44,6 +44,10 @@ static inline void configure_tiles() {
 static inline VB subtract_bytes(VB v, int offset) {
   return _mm512_sub_epi8(v, _mm512_set1_epi8(static_cast<char>(offset)));
 }
+// Bytes plus 128, as signed ones without it.
+static inline VB flip_signs(VB v) { return _mm512_xor_si512(v, _mm512_set1_epi8(-128)); }
+// 256 * high + low.
+static inline VI join_bytes(VI high, VI low) { return _mm512_add_epi32(_mm512_slli_epi32(high, 8), low); }
 static inline VI add_int(VI v, int32_t x) { return _mm512_add_epi32(v, _mm512_set1_epi32(x)); }
 
 // A thread whose tiles are in use takes longer to be switched.

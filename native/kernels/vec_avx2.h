@@ -37,6 +37,13 @@ static inline VF times_exp2(VF x, VF n) {
   const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(to_int(n), _mm256_set1_epi32(127)), 23);
   return _mm256_mul_ps(x, _mm256_castsi256_ps(power));
 }
+// For x <= 0: what is to be given to times_exp2 for the integer below x, and x less this.
+static inline VF whole_below(VF x, VF* rest) {
+  const VF kept = max(set1(-126.0f), x), nearest = round(kept);
+  const VF whole = select_less(kept, nearest, nearest - set1(1.0f), nearest);
+  *rest = kept - whole;
+  return whole;
+}
 template <int D>
 static inline VF swap_lanes(VF a) {
   if constexpr (D == 4) return _mm256_permute2f128_ps(a, a, 1);

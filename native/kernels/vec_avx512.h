@@ -34,6 +34,11 @@ static inline VI to_int(VF a) { return _mm512_cvtps_epi32(a); }
 static inline VF to_float(VI a) { return _mm512_cvtepi32_ps(a); }
 static inline VI load_int(const int32_t* p) { return _mm512_loadu_si512(p); }
 static inline VF times_exp2(VF x, VF n) { return _mm512_scalef_ps(x, n); }
+// For x <= 0: what is to be given to times_exp2 for the integer below x, and x less this.
+static inline VF whole_below(VF x, VF* rest) {
+  *rest = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  return x;  // scalef takes the integer below
+}
 template <int D>
 static inline VF swap_lanes(VF a) {
   if constexpr (D == 8) return _mm512_shuffle_f32x4(a, a, 0x4e);
@@ -77,6 +82,20 @@ static inline void quantize_values(const float* x, VF factor, int8_t* q, int32_t
 // q[32] = integral values of at most 127, as bytes.
 static inline void store_codes(int8_t* q, const VF* v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), narrow_to_bytes(v));
+}
+// 32 values, rounded to integers of at most 32639 in size, as 256 * high + low of signed bytes; no low one is -128.
+static inline void split_words(const VF* v, int8_t* high, int8_t* low) {
+  // Added to 1.5 * 2^23, a value is an integer in the lowest bits. With 128 more, the upper byte is the high one, and
+  // the lower is the low one and 128.
+  const VF shift = _mm512_set1_ps(12582912.0f + 128.0f);
+  const __m512i first = _mm512_castps_si512(v[0] + shift), second = _mm512_castps_si512(v[1] + shift);
+  const __m512i words = _mm512_mask_blend_epi16(0xaaaaaaaau, first, _mm512_slli_epi32(second, 16));
+  const __m512i by_kind = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 2, 6, 10, 14, 1, 5, 9, 13, 3, 7, 11, 15));
+  const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i bytes = _mm512_permutexvar_epi32(in_order, _mm512_shuffle_epi8(words, by_kind));
+  const __m256i lows = _mm256_xor_si256(_mm512_castsi512_si256(bytes), _mm256_set1_epi8(-128));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(low), _mm256_max_epi8(lows, _mm256_set1_epi8(-127)));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(high), _mm512_extracti64x4_epi64(bytes, 1));
 }
 static inline float half_to_float(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 static inline uint16_t float_to_half(float f) {

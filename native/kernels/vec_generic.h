@@ -41,6 +41,13 @@ static inline VI load_int(const int32_t* p) {
 }
 // x * 2^n for integral n in [-126, 127].
 static inline VF times_exp2(VF x, VF n) { return x * reinterpret_cast<VF>((to_int(n) + 127) << 23); }
+// For x <= 0: what is to be given to times_exp2 for the integer below x, and x less this.
+static inline VF whole_below(VF x, VF* rest) {
+  const VF kept = max(set1(-126.0f), x), nearest = round(kept);
+  const VF whole = select_less(kept, nearest, nearest - set1(1.0f), nearest);
+  *rest = kept - whole;
+  return whole;
+}
 // Lanes that are D apart change places.
 template <int D>
 static inline VF swap_lanes(VF a) {

@@ -36,6 +36,13 @@ static inline VF times_exp2(VF x, VF n) {
   const int32x4_t power = vshlq_n_s32(vaddq_s32(to_int(n), vdupq_n_s32(127)), 23);
   return vmulq_f32(x, vreinterpretq_f32_s32(power));
 }
+// For x <= 0: what is to be given to times_exp2 for the integer below x, and x less this.
+static inline VF whole_below(VF x, VF* rest) {
+  const VF kept = max(set1(-126.0f), x), nearest = round(kept);
+  const VF whole = select_less(kept, nearest, nearest - set1(1.0f), nearest);
+  *rest = kept - whole;
+  return whole;
+}
 template <int D>
 static inline VF swap_lanes(VF a) {
   return D == 2 ? vextq_f32(a, a, 2) : vrev64q_f32(a);

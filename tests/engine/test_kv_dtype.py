@@ -11,7 +11,11 @@ from tests.engine.test_llm import KV_BYTES_PER_TOKEN, greedy_by_logits
 from tests.engine.tiny_gguf import tiny_gguf
 
 from lepton_ai import LLM, SamplingParams
+from lepton_ai.backends.cpu.backend import default_kv_dtype
+from lepton_ai.backends.cpu.device import choose_isa
+from lepton_ai.config import Environment, Policy
 from lepton_ai.errors import InvalidRequest
+from lepton_ai.graph.tensor import DType
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("policy", "kv_dtype", "held", "bytes_per_value"),
     [
         ("exact", None, "f32", 4),
-        ("auto", None, "f16", 2),
+        ("auto", None, "as is fastest", 2),
+        ("auto", "f16", "f16", 2),
+        ("exact", "int16", "int16", 2 * (16 + 2) / 16),
         ("auto", "f32", "f32", 4),
         ("exact", "int8", "int8", (2 * (16 + 4) + 2) / 32),
         ("auto", "int8", "int8", (2 * (16 + 4) + 2) / 32),
@@ -38,6 +44,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_the_kv_cache_holds(
     model_path: Path, backend: str, policy: str, kv_dtype: str | None, held: str, bytes_per_value: float
 ) -> None:
+    if held == "as is fastest":
+        isa = choose_isa(Environment.read().cpu_isa)
+        held = (DType.F16 if backend == "reference" else default_kv_dtype(Policy.AUTO, isa)).value
+    if held == "int16":
+        bytes_per_value = 2 * (16 + 2) / 16
     with LLM(model_path, backend=backend, policy=policy, kv_dtype=kv_dtype, max_model_len=64, max_num_seqs=2) as llm:
         assert llm.model_info.kv_dtype == held
         num_bytes = 2 * 64 * KV_BYTES_PER_TOKEN / 4 * bytes_per_value
@@ -72,7 +83,25 @@ def test_8_bits_move_logits_a_little(model_path: Path) -> None:
     assert 0 < np.abs(second - first).max() < 0.05 * np.abs(first).max()
 
 
+@pytest.mark.parametrize(
+    ("isa", "held"), [("amx", DType.I16), ("avx512vnni", DType.I16), ("avx2", DType.F16), ("generic", DType.F16)]
+)
+def test_what_is_held_where_nothing_is_asked_for(isa: str, held: DType) -> None:
+    assert default_kv_dtype(Policy.AUTO, isa) is held is default_kv_dtype(Policy.FAST, isa)
+    assert default_kv_dtype(Policy.EXACT, isa) is DType.F32
+
+
+def test_codes_of_16_bits_are_closer_than_halves(model_path: Path) -> None:
+    text = "a text whose tokens read each other's keys and values"
+    logits = {}
+    for kv_dtype in ("f32", "f16", "int16"):
+        with LLM(model_path, policy="exact", kv_dtype=kv_dtype) as llm:
+            logits[kv_dtype] = np.concatenate(list(llm.logits(text)))
+    halves, codes = (np.abs(logits[kv_dtype] - logits["f32"]).max() for kv_dtype in ("f16", "int16"))
+    assert 0 < codes < halves
+
+
 def test_an_unknown_kv_dtype(model_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="kv_dtype: expected one of f32, f16, int8, got 'q8'") as raised:
+    with pytest.raises(InvalidRequest, match="kv_dtype: expected one of f32, f16, int16, int8, got 'q8'") as raised:
         LLM(model_path, kv_dtype="q8")
     assert raised.value.param == "kv_dtype"

@@ -38,14 +38,23 @@ def small(path: Path, backend: str = "cpu", policy: str = "auto") -> LLM:
     """Two requests at a time, 16 tokens a step, 15 blocks of each group: 240 tokens."""
     bytes_per_token = 2 * (2 * 2 * 16) * (2 if policy == "auto" else 4)  # of two layers, keys and values of two heads
     memory = 15 * 16 * bytes_per_token
-    return LLM(path, backend=backend, policy=policy, max_num_seqs=2, max_tokens_per_step=16, kv_memory_bytes=memory)
+    kv_dtype = "f16" if policy == "auto" else "f32"
+    return LLM(
+        path,
+        backend=backend,
+        policy=policy,
+        max_num_seqs=2,
+        max_tokens_per_step=16,
+        kv_memory_bytes=memory,
+        kv_dtype=kv_dtype,
+    )
 
 
 def alone(
     path: Path, prompt: str, params: SamplingParams = LONG, backend: str = "cpu", policy: str = "auto"
 ) -> Completion:
     """The answer of an engine with so many blocks that none is handed out twice, and nothing is cached."""
-    with LLM(path, backend=backend, policy=policy) as llm:
+    with LLM(path, backend=backend, policy=policy, kv_dtype="f16" if policy == "auto" else "f32") as llm:
         assert all(group.num_blocks >= 100 for group in manager_of(llm).groups)
         return llm.generate(prompt, params)[0]
 

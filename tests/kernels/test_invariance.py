@@ -78,7 +78,7 @@ def alone(isa: str, setting: Setting) -> Floats:
     return logits_of(compiled(isa, 1, setting), [step([(0, TOKENS, BLOCKS)])])[0]
 
 
-PRECISIONS = ((Policy.AUTO, None), (Policy.EXACT, None), (Policy.AUTO, DType.I8))
+PRECISIONS = ((Policy.AUTO, None), (Policy.EXACT, None), (Policy.AUTO, DType.I8), (Policy.AUTO, DType.I16))
 
 
 @pytest.fixture(params=[(a, *p) for a in ("llama", "qwen2") for p in PRECISIONS], ids=str)

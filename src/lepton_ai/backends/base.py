@@ -204,6 +204,10 @@ class Backend(Protocol):
         """
         ...
 
+    def kv_dtype(self, policy: Policy, wanted: DType | None = None) -> DType:
+        """What a KV cache is to hold: ``wanted``, or of what keeps the precision of ``policy`` what is fastest here."""
+        ...
+
     def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: Sequence[int]) -> KVCache:
         """KV memory for layers ``0 ... len(specs)-1``, each with its spec: ``num_blocks`` blocks of each KV group."""
         ...

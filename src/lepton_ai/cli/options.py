@@ -46,7 +46,9 @@ Threads = Annotated[
 PolicyOption = Annotated[Policy, typer.Option("--policy", help="Precision of weights, activations and cache.")]
 KVDType = Annotated[
     str | None,
-    typer.Option("--kv-dtype", metavar="f32|f16|int8", help="What the KV cache holds. Default: as the policy says."),
+    typer.Option(
+        "--kv-dtype", metavar="f32|f16|int16|int8", help="What the KV cache holds. Default: as the policy says."
+    ),
 ]
 KVMemory = Annotated[
     int | None,

@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lepton_ai.config import Policy
+from lepton_ai.config import Environment, Policy
 from lepton_ai.errors import UnsupportedModel
-from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.encoder import EncoderModel
 from lepton_ai.models.family import Model
 from lepton_ai.models.hf_quantization import with_layers
@@ -120,5 +119,8 @@ def _load(file: Checkpoint) -> tuple[Model | None, str | None]:
 def _kv_bytes_per_token(model: Model | None, policy: Policy) -> int | None:
     if model is None or isinstance(model, EncoderModel):
         return None
-    dtype = kv_dtype(policy)
+    from lepton_ai.backends.cpu.backend import default_kv_dtype
+    from lepton_ai.backends.cpu.device import choose_isa
+
+    dtype = default_kv_dtype(policy, choose_isa(Environment.read().cpu_isa))
     return sum(replace(spec, dtype=dtype).bytes_per_token for spec in model.kv_specs())

@@ -9,7 +9,6 @@ from lepton_ai.config import Limits, Policy
 from lepton_ai.engine.kv.sizing import available_memory_bytes, plan_kv
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.graph.attrs import KVSpec, kv_groups
-from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.graph.tensor import DType
 from lepton_ai.models.base import Head
 from lepton_ai.models.decoder import DecoderModel
@@ -51,7 +50,7 @@ def make_decoder(model: DecoderModel, store: WeightStore, backend: Backend, opti
     with phase("graph", options.on_phase):
         graph = model.build(head="logits")
         check_strict(store, graph.weights(), model.ignorable_names())
-    dtype = kv_dtype(options.policy, options.kv_dtype)
+    dtype = backend.kv_dtype(options.policy, options.kv_dtype)
     specs = tuple(replace(spec, dtype=dtype) for spec in model.kv_specs())
     kv_plan = plan_kv(
         specs,

@@ -88,7 +88,7 @@ class RopeAttrs(Attrs):
     interleaved: bool
 
 
-KV_DTYPES = (DType.F32, DType.F16, DType.I8)
+KV_DTYPES = (DType.F32, DType.F16, DType.I16, DType.I8)
 """What a KV cache may hold."""
 
 BASE_TOKENS = 16
@@ -102,6 +102,11 @@ class KVSpec:
     """What one layer keeps per token; layers with equal specs form a KV group.
 
     ``window``: the number of last positions a query sees, itself included; None sees all.
+
+    With the dtype ``I16``, each head of a key or value is kept as 16-bit codes with one f32 scale, all in f32:
+    ``code = round_half_even(x * (32639 / m))``, ``scale = m / 32639`` with ``m`` the largest ``|x|`` of the head and
+    the limits of ``m`` that ``graph/passes/precision.py`` states. A code that lies 128 below a multiple of 256 becomes
+    one more: its bytes are multiplied apart, and -128 cannot be negated.
 
     With the dtype ``I8``, each head of a key or value is kept as 8-bit codes with one f32 scale, by the rule that
     ``graph/passes/precision.py`` states for groups of 32. All is f32:
@@ -122,6 +127,8 @@ class KVSpec:
     @property
     def bytes_per_token(self) -> int:
         """Bytes of keys and values of one token in one layer."""
+        if self.dtype is DType.I16:
+            return 2 * self.num_heads * (self.head_dim * self.dtype.itemsize + _SCALE_BYTES)
         if self.dtype is not DType.I8:
             return 2 * self.num_heads * self.head_dim * self.dtype.itemsize
         coded = self.head_dim + _SCALE_BYTES

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.backends.cpu.device import BYTE_PRODUCT_ISAS, CpuDevice
 from lepton_ai.backends.cpu.executable import CpuExecutable, CpuKVCache
 from lepton_ai.backends.cpu.packing import Packer
 from lepton_ai.config import Limits, Policy
 from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.passes import lower
+from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.graph.tensor import DType
 from lepton_ai.phases import PhaseObserver, phase
 from lepton_ai.weights.packed import PackedCache
 from lepton_ai.weights.sources.progress import NoProgress, Progress
 from lepton_ai.weights.store import WeightStore
+
+
+def default_kv_dtype(policy: Policy, isa: str) -> DType:
+    """What the KV cache holds under ``policy`` where nothing else is asked for."""
+    dtype = kv_dtype(policy)
+    return DType.I16 if dtype is DType.F16 and isa in BYTE_PRODUCT_ISAS else dtype
 
 
 class CpuBackend:
@@ -56,6 +63,10 @@ class CpuBackend:
             packed = self._packer.pack(plan.graph, weights)
         with phase("program", self._on_phase):
             return CpuExecutable(plan, packed, self.device)
+
+    def kv_dtype(self, policy: Policy, wanted: DType | None = None) -> DType:
+        """``wanted``, or that of ``policy``, as codes of 16 bits where kernels multiply bytes."""
+        return default_kv_dtype(policy, self.device.isa) if wanted is None else wanted
 
     def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: Sequence[int]) -> CpuKVCache:
         """KV memory for layers ``0 ... len(specs) - 1``: ``num_blocks`` blocks of each KV group."""

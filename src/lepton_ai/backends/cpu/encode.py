@@ -231,8 +231,9 @@ def _attention(state: EncodingState, node: Node) -> None:
     heads = attrs.num_heads // num_kv_heads
     if heads > _QUERY_ROWS:
         raise UnsupportedModel(f"{node.name}: expected at most {_QUERY_ROWS} query heads for a KV head, got {heads}")
-    scores = _KEY_TILE + _SPLIT_KEYS // BLOCK_SIZE
-    state.need_scratch(4 * (3 * _QUERY_ROWS * head_dim + _QUERY_ROWS * scores + 2 * _KEY_TILE * head_dim))
+    scores = _KEY_TILE + _SPLIT_KEYS + 16 + _SPLIT_KEYS // BLOCK_SIZE
+    floats = 3 * _QUERY_ROWS * head_dim + _QUERY_ROWS * scores + 2 * _KEY_TILE * head_dim
+    state.need_scratch(4 * floats + 2 * _QUERY_ROWS * (round_up(head_dim, Q8_GROUP) + _SPLIT_KEYS + 64))
     table = node.inputs[3] if attrs.rope else None
     args = _native.AttentionArgs(
         num_heads=attrs.num_heads,

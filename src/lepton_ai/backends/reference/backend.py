@@ -12,7 +12,7 @@ from lepton_ai.errors import WeightMismatch
 from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.passes import lower
-from lepton_ai.graph.passes.precision import narrowed_matrices
+from lepton_ai.graph.passes.precision import kv_dtype, narrowed_matrices
 from lepton_ai.graph.tensor import DType
 from lepton_ai.weights.store import WeightStore
 
@@ -49,6 +49,10 @@ class ReferenceBackend:
             held[name] = hold(weights.get(name), narrowed.get(name))
             weights.release(name)
         return ReferenceExecutable(plan, held)
+
+    def kv_dtype(self, policy: Policy, wanted: DType | None = None) -> DType:
+        """``wanted``, or that of ``policy``."""
+        return kv_dtype(policy, wanted)
 
     def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: Sequence[int]) -> ReferenceKVCache:
         """A zeroed cache for layers ``0 ... len(specs)-1``: ``num_blocks`` blocks of each KV group."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from lepton_ai.backends.base import BLOCK_SIZE, Float32Array, Int32Array
-from lepton_ai.backends.reference.weights import quantize_groups, rotate
+from lepton_ai.backends.reference.weights import quantize_groups, quantize_wide, rotate
 from lepton_ai.graph.attrs import KVSpec, kv_groups
 from lepton_ai.graph.tensor import DType
 
@@ -86,6 +86,29 @@ class CodedHeads:
         self.codes[places], self.scales[places] = quantize_groups(rotated)
 
 
+class WideCodedHeads:
+    """Heads as 16-bit codes with a scale each: ``codes`` and ``scales`` as those of ``CodedHeads``."""
+
+    def __init__(self, spec: KVSpec, num_blocks: int) -> None:
+        self.codes = np.zeros((num_blocks, BLOCK_SIZE, spec.num_heads, spec.head_dim), np.int16)
+        self.scales = np.zeros((num_blocks, BLOCK_SIZE, spec.num_heads), np.float32)
+
+    @property
+    def arrays(self) -> Sequence[npt.NDArray[np.generic]]:
+        """Codes and scales."""
+        return self.codes, self.scales
+
+    def write(self, slots: Int32Array, heads: Float32Array) -> None:
+        """Quantise."""
+        places = _places(slots)
+        self.codes[places], self.scales[places] = quantize_wide(heads)
+
+    def read(self, slots: Int32Array) -> Float64Array:
+        """Codes times scales."""
+        places = _places(slots)
+        return self.codes[places].astype(np.float64) * self.scales[places][..., None]
+
+
 class CodedKeys(CodedHeads):
     """The same, each less the base of its block: ``base_codes`` ``[num_blocks, K, D]``, ``base_scales`` ``[num_blocks,
     K]``. The first token of a block is written before the others, or with them.
@@ -116,6 +139,13 @@ class CodedKeys(CodedHeads):
             super()._quantise(places, rotated - bases)
 
 
+_FORMS: Mapping[DType, tuple[Callable[[KVSpec, int], Heads], Callable[[KVSpec, int], Heads]]] = {
+    DType.I8: (CodedKeys, CodedHeads),
+    DType.I16: (WideCodedHeads, WideCodedHeads),
+}
+"""What keeps keys, and values."""
+
+
 class ReferenceKVCache:
     """Keys and values ``[num_blocks * BLOCK_SIZE, K, D]`` of layers 0, 1, ..., each in its spec's dtype.
 
@@ -133,9 +163,9 @@ class ReferenceKVCache:
         self._values: list[Heads] = []
         for layer, spec in enumerate(specs):
             count = self.num_blocks[self.group_of_layer[layer]]
-            is_coded = spec.dtype is DType.I8
-            self._keys.append(CodedKeys(spec, count) if is_coded else FloatHeads(spec, count))
-            self._values.append(CodedHeads(spec, count) if is_coded else FloatHeads(spec, count))
+            keys, values = _FORMS.get(spec.dtype, (FloatHeads, FloatHeads))
+            self._keys.append(keys(spec, count))
+            self._values.append(values(spec, count))
 
     @property
     def num_bytes(self) -> int:

@@ -119,17 +119,28 @@ def quantize_to_8_bits(values: Float32Array) -> GroupedWeight:
 
 def quantize_groups(groups: Float32Array) -> tuple[Codes, Float32Array]:
     """Symmetric 8-bit codes and scales of ``[..., G, size]``: the rule stated in ``graph/passes/precision.py``."""
+    return np.rint(scale_groups(groups)).astype(np.int8), _scales(groups, 127)
+
+
+def quantize_wide(heads: Float32Array) -> tuple[npt.NDArray[np.int16], Float32Array]:
+    """16-bit codes and scales of heads ``[..., D]``: the rule stated in ``graph.attrs.KVSpec``."""
+    codes = np.rint(scale_groups(heads, 32639)).astype(np.int16)
+    return codes + (codes % np.int16(256) == 128), _scales(heads, 32639)
+
+
+def _scales(groups: Float32Array, largest_code: int) -> Float32Array:
     largest = np.abs(groups).max(axis=-1)
     unusable_scales = np.where(np.isfinite(largest), np.float32(0), np.float32(np.nan))
-    scales = np.where(_is_usable(largest), largest / np.float32(127), unusable_scales)
-    return np.rint(scale_groups(groups)).astype(np.int8), scales
+    return np.where(_is_usable(largest), largest / np.float32(largest_code), unusable_scales)
 
 
-def scale_groups(groups: Float32Array) -> Float32Array:
-    """``[..., G, 32]`` in steps of each group's scale, before rounding: at most 127; 0 in groups without a scale."""
+def scale_groups(groups: Float32Array, largest_code: int = 127) -> Float32Array:
+    """``[..., G, size]`` in steps of each group's scale, before rounding: at most ``largest_code``; 0 in groups without
+    a scale.
+    """
     largest = np.abs(groups).max(axis=-1)
     is_usable = _is_usable(largest)
-    inverse = np.float32(127) / np.where(is_usable, largest, np.float32(1))
+    inverse = np.float32(largest_code) / np.where(is_usable, largest, np.float32(1))
     return (np.where(is_usable[..., None], groups, np.float32(0)) * inverse[..., None]).astype(np.float32)
 
 

@@ -1,0 +1,182 @@
+// Attention over a cache of 16-bit codes, a split of keys at a time. Scores are products of codes, and so are weighed
+// values: exponentials are taken under the largest score of the split and, times the scales of values, become codes.
+
+namespace lepton::LEPTON_ISA {
+
+constexpr float kByte = 256.0f;  // products of codes are in 256ths
+constexpr float kLog2E = 1.44269504088896341f;
+
+constexpr int kBlocksAhead = 4;  // keys that are asked for while those before them are multiplied
+
+// How often a split asks for what comes next while it is scored, and while it is weighed, at least.
+static int coded_fetches(int D, int blocks) { return blocks * kStepFetches * ((D + 63) / 64); }
+
+static void encode_queries(const QueryTile& tile, int D, const float* queries, const CodedRows& to) {
+  for (int r = 0; r < tile.rows; ++r) to.encode(r, queries + r * D, D);
+}
+
+// Of the keys [first, end), those from `seen` on.
+static void read_codes16(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int seen,
+                         int count, CodedSplit16& to) {
+  to.D = op.head_dim;
+  to.begin = seen / kKeyTile * kTileBlocks;
+  to.blocks = (count + kBlockTokens - 1) / kBlockTokens;
+  const VF scale = set1(kByte * op.scale);
+  for (int b = to.begin; b < to.blocks; ++b) {
+    const CodedHead16 head(block_address(op, step, tile.seq, first + b * kBlockTokens, tile.kv_head), op.head_dim);
+    to.keys[b] = head.keys;
+    to.values[b] = head.values;
+    for (int i = 0; i < kBlockTokens; i += W) {
+      store(to.key_factors + b * kBlockTokens + i, load(head.key_scales + i) * scale);
+      store(to.value_scales + b * kBlockTokens + i, load(head.value_scales + i));
+    }
+  }
+  // Of slots that nobody wrote, a scale may be NaN.
+  for (int j = to.first_key(); j < seen; ++j) to.value_scales[j] = 0.0f;
+  for (int j = count; j < to.end_code(); ++j) to.value_scales[j] = 0.0f;
+}
+
+// 2^x of x <= 0: 2^n * p(r) with n the integer below x, a polynomial of degree 4 within 2^-18 of 2^r, and 1 at 0.
+static inline LEPTON_INLINE VF exp2_below(VF x) {
+  VF r;
+  const VF n = whole_below(x, &r);
+  VF p = fma(set1(1.3426648e-02f), r, set1(5.2242533e-02f));
+  p = fma(p, r, set1(2.4128018e-01f));
+  p = fma(p, r, set1(6.9304485e-01f));
+  return times_exp2(fma(p, r, set1(1.0f)), n);
+}
+
+// What a row sees of a split: its keys [begin, end).
+struct SeenKeys {
+  int begin, end;
+
+  bool operator==(const SeenKeys&) const = default;
+
+  void hide_others(const CodedSplit16& kv, float* scores) const {
+    for (int j = kv.first_key(); j < begin; ++j) scores[j] = kMasked;
+    for (int j = end; j < kv.end_code(); ++j) scores[j] = kMasked;
+  }
+};
+
+static SeenKeys seen_keys(const AttentionOp& op, const QueryTile& tile, int row, int64_t first,
+                          const CodedSplit16& kv) {
+  const int64_t lowest = op.window ? tile.position(row) - op.window + 1 - first : 0, last = tile.end(row) - first;
+  const int begin = static_cast<int>(lowest < kv.first_key() ? kv.first_key() : min64(lowest, kv.end_code()));
+  return {begin, static_cast<int>(last < begin ? begin : min64(last, kv.end_code()))};
+}
+
+// What makes codes of exponentials: the scales of values that a row sees, times a factor.
+struct WeightCoder {
+  alignas(64) float factors[kSplitKeys];
+  float scale;  // of codes
+
+  void set(const CodedSplit16& kv, SeenKeys seen) {
+    for (int j = kv.first_key(); j < kv.end_code(); j += W) store(factors + j, load(kv.value_scales + j));
+    for (int j = kv.first_key(); j < seen.begin; ++j) factors[j] = 0.0f;
+    for (int j = seen.end; j < kv.end_code(); ++j) factors[j] = 0.0f;
+    const float largest = amax_of(factors + kv.first_key(), kv.end_code() - kv.first_key());
+    const VF factor = set1(code16_factor(largest));
+    for (int j = kv.first_key(); j < kv.end_code(); j += W) store(factors + j, load(factors + j) * factor);
+    scale = code16_scale(largest) * kByte;
+  }
+};
+
+static inline float largest_of(const float* scores, int begin, int end) {
+  VF largest[2] = {set1(kLowest), set1(kLowest)};
+  for (int j = begin; j < end; j += 2 * W)
+    for (int i = 0; i < 2; ++i) largest[i] = max(largest[i], load(scores + j + i * W));
+  return reduce_max(max(largest[0], largest[1]));
+}
+
+// Scores, `factor` times of which are powers of 2, become codes of weights under the largest. Returns the sum of
+// powers.
+static inline float encode_weights(const float* scores, float largest, float factor, const WeightCoder& coder,
+                                   const CodedSplit16& kv, int8_t* high, int8_t* low) {
+  constexpr int parts = kGroup / W;
+  const VF most = set1(largest), scale = set1(factor);
+  VF totals[parts];
+  for (int i = 0; i < parts; ++i) totals[i] = set1(0.0f);
+  for (int j = kv.first_key(); j < kv.end_code(); j += kGroup) {
+    VF codes[parts];
+    for (int i = 0; i < parts; ++i) {
+      const VF p = exp2_below((load(scores + j + i * W) - most) * scale);
+      totals[i] = totals[i] + p;
+      codes[i] = p * load(coder.factors + j + i * W);
+    }
+    split_codes16(codes, high + j, low + j);
+  }
+  const int rest = kv.end_key() - kv.end_code();
+  __builtin_memset(high + kv.end_code(), 0, rest);
+  __builtin_memset(low + kv.end_code(), 0, rest);
+  VF total = totals[0];
+  for (int i = 1; i < parts; ++i) total = total + totals[i];
+  return reduce_add(total);
+}
+
+// The scores of a row become codes of weights, and what its softmax has but values goes to `sums`.
+static void encode_row(const AttentionOp& op, const QueryTile& tile, int row, int64_t first, const CodedSplit16& kv,
+                       SeenKeys seen, const WeightCoder& coder, const AttentionScratch& s, SoftmaxSums& sums) {
+  float* scores = s.split_scores + row * kScoreStride;
+  // Of a query of zeros all scores are 0, and those of hidden keys must stay below.
+  float factor = s.coded_queries.scales[row] == 0.0f ? 1.0f : s.coded_queries.scales[row];
+  if (op.bias) {
+    add_scaled_biases(op, tile, row, first, kv, factor, scores);
+    factor = 1.0f;
+  }
+  seen.hide_others(kv, scores);
+  const float largest = largest_of(scores, kv.first_key(), kv.end_code());
+  const CodedRows& to = s.weights;
+  sums.max[row] = largest * factor;
+  sums.sum[row] =
+      encode_weights(scores, largest, factor * kLog2E, coder, kv, to.high + row * to.stride, to.low + row * to.stride);
+  to.scales[row] = coder.scale;
+}
+
+static void encode_split(const AttentionOp& op, const QueryTile& tile, int64_t first, const CodedSplit16& kv,
+                         const AttentionScratch& s, SoftmaxSums& sums) {
+  WeightCoder coder;
+  SeenKeys before{-1, -1};
+  for (int row = 0; row < tile.rows; row += tile.heads) {
+    const SeenKeys seen = seen_keys(op, tile, row, first, kv);
+    if (!(seen == before)) coder.set(kv, seen);
+    before = seen;
+    for (int h = 0; h < tile.heads; ++h) encode_row(op, tile, row + h, first, kv, seen, coder, s, sums);
+  }
+}
+
+// Where there are tiles, whether to take them.
+static bool use_tiles(const QueryTile& tile) {
+#ifdef LEPTON_TILES
+  return tile.rows >= kTileHeight;
+#else
+  return tile.rows < 0;
+#endif
+}
+
+static void attend_codes16(const AttentionOp& op, const Step& step, const AttentionPart& part,
+                           const KeyRange& following, int64_t first, const AttentionScratch& s, SoftmaxSums& sums) {
+  const QueryTile& tile = part.tile;
+  const int count = static_cast<int>(min64(kSplitKeys, tile.end(tile.rows - 1) - first));
+  CodedSplit16 kv;
+  read_codes16(op, step, tile, first, first_seen(tile, first, count), count, kv);
+#ifdef LEPTON_TILES
+  if (use_tiles(tile)) {
+    // Nothing is asked for ahead: many rows wait for the core more than for memory.
+    score_coded_tiles(s.coded_queries, tile.rows, kv, s.split_scores);
+    encode_split(op, tile, first, kv, s, sums);
+    return weigh_coded_tiles(s.weights, tile.rows, kv, s.coded_values, sums.values);
+  }
+#endif
+  const int blocks = kv.blocks - kv.begin, fetches = coded_fetches(op.head_dim, blocks);
+  NextTile own(2 * kv.plane_bytes(), 2 * blocks, fetches), next(2 * kv.plane_bytes(), kSplitBlocks, fetches);
+  for (int b = kv.begin; b < kv.blocks; ++b) {
+    if (b + kBlocksAhead < kv.blocks) own.add(kv.keys[b + kBlocksAhead]);
+    own.add(kv.values[b]);
+  }
+  add_keys(op, step, part.keys_from(first + kSplitKeys, following), kSplitKeys, next);
+  score_coded(s.coded_queries, tile.rows, kv, s.split_scores, own);
+  encode_split(op, tile, first, kv, s, sums);
+  weigh_coded(s.weights, tile.rows, kv, sums.values, next);
+}
+
+}  // namespace lepton::LEPTON_ISA
