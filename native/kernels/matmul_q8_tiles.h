@@ -11,7 +11,8 @@ namespace lepton::LEPTON_ISA {
 
 constexpr int kMinTileRows = 3 * kTileHeight;  // of groups with a scale each: fewer are as fast without tiles
 static_assert(kTileHeight == kRowsOfTile);
-constexpr int kTileLag = 2;  // groups that are multiplied before the first is scaled
+constexpr int kTileTurns = 4;  // tiles of sums
+constexpr int kTileLag = 3;    // groups that are multiplied before the first is scaled
 
 namespace {
 
@@ -48,13 +49,12 @@ struct SignedBlock {
 }  // namespace
 
 template <int SUMS>
-static inline LEPTON_INLINE void multiply_group(const Q8Group* x, int64_t stride, const uint8_t* weights,
-                                                int32_t* sums) {
-  load_tile<4 + SUMS>(x, stride);
-  load_tile<6 + SUMS>(weights, 64);
+static inline LEPTON_INLINE void multiply_group(const Q8Group* x, int64_t stride, const uint8_t* weights) {
+  constexpr int pair = SUMS % 2;
+  load_tile<4 + pair>(x, stride);
+  load_tile<6 + pair>(weights, 64);
   zero_tile<SUMS>();
-  multiply_signed<SUMS, 4 + SUMS, 6 + SUMS>();
-  store_tile<SUMS>(sums, 64);
+  multiply_signed<SUMS, 4 + pair, 6 + pair>();
 }
 
 template <PanelKind KIND>
@@ -68,20 +68,27 @@ static inline LEPTON_INLINE void scale_group(const TileRows& x, int64_t group, c
   }
 }
 
-// out[16 rows][16] += a super-block of a panel times its groups of x, the first of which is `first`.
+// out[16 rows][16] += a super-block of a panel times its groups of x, the first of which is `first`. What is multiplied
+// is stored while the next group is, and scaled later still: a tile that waits to be stored holds up what follows it.
 template <PanelKind KIND>
 static inline void add_tile(const SignedBlock<KIND>& block, int groups, const TileRows& x, int64_t first, float* out) {
-  alignas(64) int32_t sums[kTileLag + 2][kTileSums];
+  alignas(64) int32_t sums[kTileTurns][kTileSums];
   VF acc[kTileHeight];
 #pragma GCC unroll 16
   for (int r = 0; r < kTileHeight; ++r) acc[r] = load(out + r * kPanelWidth);
   const Q8Group* rows = &x.group(0, first);
-  for (int g = 0; g < groups + kTileLag; g += 2) {
-    if (g < groups) multiply_group<0>(rows + g, x.stride, block.group(g), sums[g % (kTileLag + 2)]);
-    if (g + 1 < groups) multiply_group<1>(rows + g + 1, x.stride, block.group(g + 1), sums[(g + 1) % (kTileLag + 2)]);
-    for (int done = g - kTileLag; done < g - kTileLag + 2; ++done)
-      if (done >= 0 && done < groups)
-        scale_group<KIND>(x, first + done, block.scales, done, sums[done % (kTileLag + 2)], acc);
+  const auto turn = [&]<int TURN>(int g) LEPTON_INLINE {
+    constexpr int before = (TURN + kTileTurns - 1) % kTileTurns, done = (TURN + kTileTurns - kTileLag) % kTileTurns;
+    if (g < groups) multiply_group<TURN>(rows + g, x.stride, block.group(g));
+    if (g >= 1 && g <= groups) store_tile<before>(sums[before], 64);
+    if (g >= kTileLag && g < groups + kTileLag)
+      scale_group<KIND>(x, first + g - kTileLag, block.scales, g - kTileLag, sums[done], acc);
+  };
+  for (int g = 0; g < groups + kTileLag; g += kTileTurns) {
+    turn.template operator()<0>(g);
+    turn.template operator()<1>(g + 1);
+    turn.template operator()<2>(g + 2);
+    turn.template operator()<3>(g + 3);
   }
 #pragma GCC unroll 16
   for (int r = 0; r < kTileHeight; ++r) store(out + r * kPanelWidth, acc[r]);
