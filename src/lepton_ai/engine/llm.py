@@ -49,10 +49,10 @@ class LLM(TextFront):
     memory holds less. ``kv_memory_bytes`` None takes room for ``max_num_seqs`` requests of ``max_model_len``; if that
     is None too, for one full context or 16,384 tokens, whichever is more; but at most a quarter of the free memory.
     ``kv_dtype`` is what that memory holds: "f32", "f16", "int16" or "int8"; None takes the policy's own, f32 for exact,
-    else what is fastest here of f16 and int16. An encoder keeps no KV from step to step, and takes neither. ``allow_config_keys`` are keys of a
-    ``config.json`` that no family knows and that, you vouch, change nothing. On a ``device`` models share threads and
-    memory. ``progress`` is told of downloads and packing, ``on_phase`` of the parts of loading as they end: "open",
-    "tokenizer" (beside the others), "device", "graph", "weights", "program".
+    else what is fastest here of f16 and int16. An encoder keeps no KV from step to step, and takes neither.
+    ``allow_config_keys`` are keys of a ``config.json`` that no family knows and that, you vouch, change nothing. On a
+    ``device`` models share threads and memory. ``progress`` is told of downloads and packing, ``on_phase`` of the parts
+    of loading as they end: "open", "tokenizer" (beside the others), "device", "graph", "weights", "program".
 
     Raises ModelNotFound, DownloadFailed, InvalidModel, HardwareUnsupported, StorageError, OutOfMemory, and
     InvalidRequest for an argument out of range. After ``close``, generating raises InvalidRequest.
