@@ -22,12 +22,12 @@ _LOGIT_ROWS = 64
 class OnnxRuntimeEngine:
     """A ``serving.BenchEngine``."""
 
-    def __init__(self, path: Path, *, num_threads: int, can_spin: bool) -> None:
+    def __init__(self, path: Path, *, num_threads: int) -> None:
         config = onnxruntime_genai.Config(str(path))
         options = {
             "intra_op_num_threads": num_threads,
             "inter_op_num_threads": 1,
-            "session.intra_op.allow_spinning": str(int(can_spin)),
+            "session.force_spinning_stop": "1",
         }
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
         self._model = onnxruntime_genai.Model(config)
@@ -80,10 +80,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--spin", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
     channel = standard_channel()
-    serve(OnnxRuntimeEngine(arguments.model, num_threads=arguments.threads, can_spin=arguments.spin), channel)
+    serve(OnnxRuntimeEngine(arguments.model, num_threads=arguments.threads), channel)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A worker that runs a Hugging Face folder with transformers and PyTorch, under their environment's interpreter.
 
-It calls the model's forward with a static cache and takes the greedy token itself: ``generate`` does the same with more
+It calls the model's forward with a cache that grows and takes the greedy token itself: ``generate`` does the same with more
 around it.
 """
 

@@ -1,0 +1,32 @@
+"""Make the OpenVINO form of a Hugging Face folder: symmetric 4-bit weights, embeddings and head in 8 bits.
+
+    python -m bench.peers.openvino_convert FOLDER TARGET
+
+Runs under the interpreter of OpenVINO GenAI's environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from optimum.intel import OVModelForCausalLM, OVWeightQuantizationConfig
+
+GROUP_SIZE = 64
+
+
+def main() -> None:
+    """Write the form into a folder that is there."""
+    parser = argparse.ArgumentParser(prog="python -m bench.peers.openvino_convert")
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    arguments = parser.parse_args()
+    quantization = OVWeightQuantizationConfig(bits=4, sym=True, group_size=GROUP_SIZE)
+    model = OVModelForCausalLM.from_pretrained(
+        arguments.source, export=True, compile=False, quantization_config=quantization
+    )
+    model.save_pretrained(arguments.target)
+
+
+if __name__ == "__main__":
+    main()
