@@ -20,7 +20,7 @@ _TOKENS_PER_RUN = 2048
 class Embedding:
     """Batches of texts with these lengths in tokens, the first and the last token included that BERT adds."""
 
-    unit: ClassVar[str] = "seq"
+    unit: ClassVar[str] = "seq/s"
 
     name: str
     lengths: tuple[int, ...]

@@ -32,7 +32,8 @@ class Engine:
     ``module`` of bench.peers is its worker, which takes ``options``. ``environment`` None is the interpreter of this
     process. Of several ``settings`` the fastest is taken for each workload. ``form`` makes of a model what the engine
     reads; None is the same file. ``bits`` are those of a weight of the body and of the head where they are not the
-    file's. ``can_limit_isa`` says that it can be held to an older instruction set.
+    file's. ``can_limit_isa`` says that it can be held to an older instruction set. ``start_script`` of
+    first_token_scripts prints its first token.
     """
 
     name: str
@@ -44,20 +45,28 @@ class Engine:
     bits: str | None = None
     has_logits: bool = False
     can_limit_isa: bool = False
+    start_script: str | None = None
 
     def start(self, model: Path, num_threads: int, *, setting: Setting, isa: str | None) -> Worker:
         """A worker with ``model``, which is of its form. ``isa`` None is the best that the machine has.
 
         Raises WorkerFailed, and what ``environments.ensure`` raises.
         """
-        command = [str(self._interpreter(setting, isa)), "-m", f"bench.peers.{self.module}"]
+        command = [str(self.interpreter(setting, isa)), "-m", f"bench.peers.{self.module}"]
         command += ["--model", str(model), "--threads", str(num_threads), *self.options, *setting.options]
         variables = {"LEPTON_CPU_ISA": isa} if isa and self.environment is None else {}
         return Worker(command, {**variables, **setting.variables})
 
+    def interpreter(self, setting: Setting, isa: str | None = None) -> Path:
+        """What runs it. Raises what ``environments.ensure`` raises."""
+        name = setting.environment or self.environment
+        return Path(sys.executable) if name is None else environments.ensure(_for_isa(name, isa))
+
     def fingerprint(self, isa: str | None) -> str:
         """Of all that its rates depend on but the model and the machine, without starting it."""
         parts = [self.module, *self.options, repr(self.settings), isa or "", (_PEERS / f"{self.module}.py").read_text()]
+        if self.start_script is not None:
+            parts.append((_PEERS / "first_token_scripts" / self.start_script).read_text())
         if self.environment is None:
             parts.append(own_digest())
         else:
@@ -67,10 +76,6 @@ class Engine:
     def _environments(self) -> list[str]:
         names = (setting.environment or self.environment for setting in self.settings)
         return [name for name in names if name is not None]
-
-    def _interpreter(self, setting: Setting, isa: str | None) -> Path:
-        name = setting.environment or self.environment
-        return Path(sys.executable) if name is None else environments.ensure(_for_isa(name, isa))
 
 
 def _for_isa(environment: str, isa: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from bench.peers import forms
 from bench.peers.encoder_files import exported
 from bench.peers.engine import Engine, Setting
 
@@ -30,7 +31,53 @@ LLAMA_CPP = Engine(
     ),
     has_logits=True,
     can_limit_isa=True,
+    start_script="llama_cpp_low_level.py",
 )
+
+OPENVINO = Engine(
+    name="OpenVINO GenAI int4",
+    module="openvino_genai_worker",
+    environment="openvino",
+    settings=(Setting("f32"), Setting("bf16", ("--precision", "bf16"))),
+    form=forms.openvino,
+    has_logits=True,
+    start_script="openvino_genai_start.py",
+)
+ONNX_RUNTIME = Engine(
+    name="ONNX Runtime GenAI int4",
+    module="onnxruntime_genai_worker",
+    environment="onnxruntime",
+    form=forms.onnxruntime,
+    has_logits=True,
+    start_script="onnxruntime_genai_start.py",
+)
+CTRANSLATE2 = Engine(
+    name="CTranslate2 int8",
+    module="ctranslate2_worker",
+    environment="ctranslate2",
+    settings=(
+        Setting("f32", ("--compute-type", "int8_float32")),
+        Setting("bf16", ("--compute-type", "int8_bfloat16")),
+    ),
+    form=forms.ctranslate2,
+    has_logits=True,
+    start_script="ctranslate2_start.py",
+)
+LOW_BIT_PEERS = (OPENVINO, ONNX_RUNTIME, CTRANSLATE2)
+
+TRANSFORMERS = Engine(
+    name="transformers f32",
+    module="transformers_worker",
+    environment="transformers",
+    form=forms.hf_folder,
+    has_logits=True,
+    start_script="transformers_start.py",
+)
+
+GENERATION_PEERS = (LLAMA_CPP, *LOW_BIT_PEERS, TRANSFORMERS)
+
+ONE_SECOND = Engine(name="limit", module="first_token")
+"""What a launch is held against that has a limit of its own."""
 
 LEPTON_ENCODER = Engine(name="Lepton fast", module="lepton_encoder_worker", options=("--policy", "fast"))
 
@@ -43,6 +90,7 @@ def encoder_peers(flags: frozenset[str]) -> tuple[Engine, ...]:
     return (
         _exported("ONNX Runtime int8", "onnx_worker", "int8.onnx"),
         _exported("OpenVINO int8", "openvino_worker", "int8.xml", bf16),
+        CTRANSLATE2_ENCODER,
         ENCODER_REFERENCE,
         _exported("OpenVINO f32", "openvino_worker", "f32.onnx"),
         *([_exported("OpenVINO bf16", "openvino_worker", "f32.onnx", bf16)] if bf16 else ()),
@@ -58,6 +106,13 @@ def _exported(name: str, module: str, file: str, options: tuple[str, ...] = ()) 
         form=partial(exported, file),
     )
 
+
+CTRANSLATE2_ENCODER = Engine(
+    name="CTranslate2 int8",
+    module="ctranslate2_encoder_worker",
+    environment="ctranslate2",
+    form=forms.ctranslate2,
+)
 
 ENCODER_REFERENCE = _exported("ONNX Runtime f32", "onnx_worker", "f32.onnx")
 """Its vectors are those that all others are held against."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -108,10 +107,16 @@ def run_once(start: Start) -> Round:
         raise StartFailed(f"status {process.returncode}: {said[-500:]}")
     rss_bytes = usage.ru_maxrss * 1024
     # The system counts a child's pages from before it became another program, when they were its parent's.
-    own_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    own_bytes = _own_peak_bytes()
     if rss_bytes <= own_bytes:
         raise RuntimeError(f"{start.engine}: its peak is not above that of this process, {own_bytes} bytes")
     return Round(first_s, seconds, rss_bytes)
+
+
+def _own_peak_bytes() -> int:
+    """Of this process since it became this program: what getrusage says has its parent's pages in it."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def sample_memory(start: Start) -> int:
@@ -150,13 +155,18 @@ def measure(starts: Sequence[Start], *, num_rounds: int = NUM_ROUNDS) -> list[Ro
 def starts(model: str, num_threads: int, python: Path = Path(sys.executable)) -> list[Start]:
     """Lepton, as installed for the interpreter ``python``, and llama.cpp by both of its interfaces."""
     path = resolve(model, Environment.read(), NoProgress())
-    command = (str(python), "-m", "lepton_ai", "run", model, "--prompt", _PROMPT, "--max-tokens", "1")
-    own = Start("Lepton", (*command, "--threads", str(num_threads)))
+    own = own_start(model, num_threads, python)
     if path.is_dir():
         return [own]
     llama_python = environments.ensure("llama_cpp")
     names = {"llama.cpp": "llama_cpp_low_level.py", "llama.cpp, Llama": "llama_cpp_high_level.py"}
     return [own, *(other_start(name, script, llama_python, path, model) for name, script in names.items())]
+
+
+def own_start(model: str, num_threads: int, python: Path = Path(sys.executable)) -> Start:
+    """Lepton's command, as installed for the interpreter ``python``."""
+    command = (str(python), "-m", "lepton_ai", "run", model, "--prompt", _PROMPT, "--max-tokens", "1")
+    return Start("Lepton", (*command, "--threads", str(num_threads)))
 
 
 def other_start(engine: str, script: str, python: Path, form: Path, model: str, num_threads: int = 2) -> Start:

@@ -18,13 +18,16 @@ from bench.peers.encoder_files import default_sentences, encode
 from bench.peers.engine import Engine, Setting
 from bench.peers.engines import ENCODER_REFERENCE, LEPTON_EXACT
 from bench.peers.host import Host
+from bench.peers.launches import LaunchPair, as_rates, launch_pairs
+from bench.peers.own_build import own_digest
 from bench.peers.pairs import PairedRates, measure_pairs
 from bench.peers.pool import Wanted, WorkerPool
 from bench.peers.qualities import Text, divergences, least_cosine, vectors
 from bench.peers.settings import Trials, try_settings
 from bench.peers.store import Contender, Facts, Measurement
 from bench.peers.subjects import Subject
-from bench.peers.workloads import Workload
+from bench.peers.workloads import Launch, Workload
+from bench.serving import EngineInfo
 from bench.worker import Worker, require_idle
 
 
@@ -51,6 +54,7 @@ class Bench:
         self._pool = WorkerPool(self._start)
         self._files: dict[Subject, ModelFile] = {}
         self._references: dict[Subject, npt.NDArray[np.float32]] = {}
+        self._launches: dict[tuple[Subject, str], list[LaunchPair]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +70,7 @@ class Bench:
         return {
             "workload": repr(case.workload),
             "their_workload": repr(other) if other else None,
-            "ours": case.ours.fingerprint(options.isa),
+            "ours": own_digest(is_whole=True) if case.table is Table.STARTS else case.ours.fingerprint(options.isa),
             "theirs": case.theirs.fingerprint(options.isa),
             "model": case.subject.digest(),
             "num_threads": options.num_threads,
@@ -80,21 +84,17 @@ class Bench:
         begin = time.perf_counter()
         try:
             file = self._prepare(case.subject)
-            trials = self._choose(case, file)
-            wanted = [
-                self._want(case.ours, case.ours.settings[0], file),
-                self._want(case.theirs, _named(case.theirs, trials.best), file),
-            ]
-            workers = self._pool.take(*wanted)
-            rates = self._measure_pairs(case, file, workers)
-            qualities = self._qualities(case, file, workers)
+            match case.workload:
+                case Launch() as launch:
+                    ours, theirs, rates = self._launch(case, launch, file)
+                case workload:
+                    ours, theirs, rates = self._compare(case, workload, file)
         except BaseException:
             self._pool.close()
             raise
-        ours, theirs = (Contender(worker.info, quality) for worker, quality in zip(workers, qualities, strict=True))
         return Measurement(
             ours=ours,
-            theirs=replace(theirs, setting=trials.best, trials=trials.rates),
+            theirs=theirs,
             rates=rates,
             digest=file.digest,
             body_bits=file.body_bits,
@@ -103,13 +103,39 @@ class Bench:
             elapsed_s=time.perf_counter() - begin,
         )
 
+    def _compare(self, case: Case, workload: Workload, file: ModelFile) -> tuple[Contender, Contender, PairedRates]:
+        theirs = case.their_workload or workload
+        trials = self._choose(case, theirs, file)
+        workers = self._pool.take(
+            self._want(case.ours, case.ours.settings[0], file),
+            self._want(case.theirs, _named(case.theirs, trials.best), file),
+        )
+        rates = self._measure_pairs(case.name, (workload, theirs), file, workers)
+        qualities = self._qualities(case, file, workers)
+        contenders = [Contender(worker.info, quality) for worker, quality in zip(workers, qualities, strict=True)]
+        return contenders[0], replace(contenders[1], setting=trials.best, trials=trials.rates), rates
+
+    def _launch(self, case: Case, launch: Launch, file: ModelFile) -> tuple[Contender, Contender, PairedRates]:
+        """One process at a time, so the pool is empty. Seconds and memory of a pair of engines are of one series."""
+        self._pool.close()
+        key = (case.subject, case.theirs.name)
+        if key not in self._launches:
+            self._say(f"{case.name}: {self._options.num_pairs} pairs of processes")
+            self._launches[key] = launch_pairs(case, file, self._options.num_threads, self._options.num_pairs)
+        rates = as_rates(self._launches[key], launch)
+        ours, theirs = (
+            Contender(EngineInfo(engine.name, "", "", self._options.num_threads, ""))
+            for engine in (case.ours, case.theirs)
+        )
+        return ours, theirs, rates
+
     def _prepare(self, subject: Subject) -> ModelFile:
         if subject not in self._files:
             self._say(f"{subject.label}: its file")
             self._files[subject] = subject.prepare()
         return self._files[subject]
 
-    def _choose(self, case: Case, file: ModelFile) -> Trials:
+    def _choose(self, case: Case, workload: Workload, file: ModelFile) -> Trials:
         settings = case.theirs.settings
         if len(settings) == 1:
             return Trials(settings[0].name, {})
@@ -118,20 +144,22 @@ class Bench:
         return try_settings(
             settings,
             lambda setting: self._start(self._want(case.theirs, setting, file)),
-            case.their_workload or case.workload,
+            workload,
             file.vocab_size,
         )
 
-    def _measure_pairs(self, case: Case, file: ModelFile, workers: list[Worker]) -> PairedRates:
+    def _measure_pairs(
+        self, name: str, workloads: tuple[Workload, Workload], file: ModelFile, workers: list[Worker]
+    ) -> PairedRates:
         def run(worker: Worker, workload: Workload, pair: int) -> float:
             rng = np.random.default_rng([pair + 1, *workload.name.encode()])
             return workload.run(worker, workload.draw(rng, file.vocab_size))
 
         ours, theirs = workers
-        self._say(f"{case.name}: {self._options.num_pairs} pairs")
+        self._say(f"{name}: {self._options.num_pairs} pairs")
         rates = measure_pairs(
-            lambda pair: run(ours, case.workload, pair),
-            lambda pair: run(theirs, case.their_workload or case.workload, pair),
+            lambda pair: run(ours, workloads[0], pair),
+            lambda pair: run(theirs, workloads[1], pair),
             num_pairs=self._options.num_pairs,
         )
         require_idle(workers)

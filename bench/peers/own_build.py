@@ -14,10 +14,10 @@ _SOURCES = ("backends", "engine", "graph", "models", "text", "weights")
 
 
 @cache
-def own_digest() -> str:
-    """Of the compiled core and of the Python that a step runs through: 16 hexadecimal digits."""
+def own_digest(*, is_whole: bool = False) -> str:
+    """Of the compiled core and of the Python that a step runs through, or of all of it: 16 hexadecimal digits."""
     digest = hashlib.sha256(Path(_native.__file__).read_bytes())
-    for folder in _SOURCES:
+    for folder in ("",) if is_whole else _SOURCES:
         for path in sorted((ROOT / "src" / "lepton_ai" / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

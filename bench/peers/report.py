@@ -9,12 +9,14 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from bench.peers.cases import Case, Table
+from bench.peers.engines import ONE_SECOND
 from bench.peers.outcomes import Failure, Results
 from bench.peers.pairs import PairedRates
 from bench.peers.store import Contender, Measurement
+from bench.peers.workloads import PEAK_MEMORY
 
 MISSING = "-"
-_LEFT = frozenset(("file", "sha256", "workload", "peer", "beside", "texts x tokens"))
+_LEFT = frozenset(("file", "sha256", "workload", "peer", "what", "beside", "texts x tokens"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,14 @@ COLUMNS: Mapping[Table, tuple[Column, ...]] = {
         Column("least cosine", lambda case, measured: _quality(measured.theirs)),
         Column("ratio", lambda case, measured: ratio_cell(measured.rates)),
     ),
+    Table.STARTS: (
+        Column("file", always=lambda case: case.subject.label),
+        Column("what", always=lambda case: case.workload.name),
+        Column("Lepton", lambda case, measured: _launched(case, measured.rates.our_median)),
+        Column("peer", always=lambda case: MISSING if case.theirs is ONE_SECOND else _peer(case)),
+        Column("its own", lambda case, measured: _their_launch(case, measured)),
+        Column("ratio", lambda case, measured: ratio_cell(measured.rates)),
+    ),
 }
 """Of each table; the targets come after them."""
 
@@ -64,6 +74,7 @@ TITLES: Mapping[Table, str] = {
     Table.GENERATION: "Models that generate",
     Table.LIMITS: "Lepton beside what memory allows, and long prompts beside short ones",
     Table.ENCODERS: "A sentence encoder",
+    Table.STARTS: "A process from its start to its end, one token later",
 }
 
 
@@ -82,8 +93,8 @@ def cells(results: Results, case: Case) -> list[str]:
     verdict = results.verdict(case)
     return [
         *line,
-        _target(case.target.must, is_reached=verdict.must),
-        _target(case.target.goal, is_reached=verdict.goal),
+        _target(case, case.target.must, is_reached=verdict.must),
+        _target(case, case.target.goal, is_reached=verdict.goal),
     ]
 
 
@@ -111,7 +122,7 @@ def versions(results: Results) -> list[str]:
     """Each engine that was measured, with its version and what instructions it uses, where it says so, once."""
     measured = [outcome for outcome in results.outcomes.values() if isinstance(outcome, Measurement)]
     infos = [contender.info for each in measured for contender in (each.ours, each.theirs)]
-    return sorted({f"{info.version} ({info.isa})" if info.isa else info.version for info in infos})
+    return sorted({f"{info.version} ({info.isa})" if info.isa else info.version for info in infos if info.version})
 
 
 def to_json(results: Results) -> list[dict[str, object]]:
@@ -140,7 +151,7 @@ def _entry(results: Results, case: Case) -> dict[str, object]:
         "interval": rates.interval,
         "range": rates.ratio_range,
     }
-    return {**entry, "unit": f"{case.workload.unit}/s", **summary, "measurement": asdict(outcome)}
+    return {**entry, "unit": case.workload.unit, **summary, "measurement": asdict(outcome)}
 
 
 def _cell(column: Column, case: Case, measured: Measurement | None) -> str:
@@ -149,10 +160,11 @@ def _cell(column: Column, case: Case, measured: Measurement | None) -> str:
     return MISSING if measured is None or column.cell is None else column.cell(case, measured)
 
 
-def _target(ratio: float | None, *, is_reached: bool | None) -> str:
+def _target(case: Case, ratio: float | None, *, is_reached: bool | None) -> str:
     if ratio is None:
         return MISSING
-    return f"{ratio:g}" if is_reached is None else f"{ratio:g} {'reached' if is_reached else 'missed'}"
+    shown = f"{1 / ratio:g} s" if case.theirs is ONE_SECOND else f"{ratio:.3g}"
+    return shown if is_reached is None else f"{shown} {'reached' if is_reached else 'missed'}"
 
 
 def _style(results: Results, case: Case) -> str | None:
@@ -169,6 +181,15 @@ def _bits(measured: Measurement) -> str:
 
 def _rate(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _launched(case: Case, rate: float) -> str:
+    """What a launch took, from its inverse."""
+    return f"{1e-6 / rate:.0f} MB" if case.workload == PEAK_MEMORY else f"{1 / rate:.2f} s"
+
+
+def _their_launch(case: Case, measured: Measurement) -> str:
+    return MISSING if case.theirs is ONE_SECOND else _launched(case, measured.rates.their_median)
 
 
 def _quality(contender: Contender) -> str:

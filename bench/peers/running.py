@@ -13,7 +13,7 @@ from bench.peers.measuring import Bench
 from bench.peers.outcomes import Failure, Outcome, Results
 from bench.peers.store import Measurement, Store
 
-_FIRST_ESTIMATE_S = {Table.GENERATION: 60.0, Table.LIMITS: 40.0, Table.ENCODERS: 25.0}
+_FIRST_ESTIMATE_S = {Table.GENERATION: 60.0, Table.LIMITS: 40.0, Table.ENCODERS: 25.0, Table.STARTS: 30.0}
 """Of a case that was never measured here, with nine pairs."""
 
 

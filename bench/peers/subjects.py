@@ -48,6 +48,7 @@ class Subject:
 
 SMOLLM2 = Subject("smollm2", PUBLISHED, "SmolLM2 Q4_1")
 SMOLLM2_Q4_0 = Subject("smollm2", "Q4_0", "SmolLM2 Q4_0")
+QWEN_05B = Subject("qwen2.5-coder-0.5b", PUBLISHED, "Qwen2.5-Coder-0.5B")
 QWEN_05B_Q4_0 = Subject("qwen2.5-coder-0.5b", "Q4_0", "Qwen2.5-Coder-0.5B Q4_0")
 QWEN_15B = Subject("qwen2.5-coder-1.5b", PUBLISHED, "Qwen2.5-Coder-1.5B")
 GEMMA = Subject("gemma3-270m", PUBLISHED, "Gemma 3 270M")

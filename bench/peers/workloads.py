@@ -17,7 +17,7 @@ TokenLists = list[list[int]]
 
 
 class Workload(Protocol):
-    """What two workers are asked in turn. ``unit`` is what is counted, by the second."""
+    """What two workers are asked in turn."""
 
     @property
     def name(self) -> str:
@@ -26,7 +26,7 @@ class Workload(Protocol):
 
     @property
     def unit(self) -> str:
-        """Short: tok or seq."""
+        """Of a rate: tok/s or seq/s."""
         ...
 
     def draw(self, rng: np.random.Generator, vocab_size: int) -> TokenLists:
@@ -39,10 +39,29 @@ class Workload(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Launch:
+    """A process from its start to its end, one token later: its seconds, or the peak of its memory in bytes. Of both,
+    less is better: what is compared are their inverses.
+    """
+
+    name: str
+    is_memory: bool
+
+    @property
+    def unit(self) -> str:
+        """Of the inverse."""
+        return "1/B" if self.is_memory else "1/s"
+
+
+FIRST_TOKEN = Launch("first token", is_memory=False)
+PEAK_MEMORY = Launch("peak memory", is_memory=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """Random prompts: ``num_seqs`` of ``prompt_tokens`` each. ``output_tokens`` 0 measures their prefill."""
 
-    unit: ClassVar[str] = "tok"
+    unit: ClassVar[str] = "tok/s"
 
     name: str
     num_seqs: int
