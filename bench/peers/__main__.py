@@ -43,7 +43,7 @@ def choose_cases(cases: Sequence[Case], arguments: argparse.Namespace) -> tuple[
         case
         for case in cases
         if (case.is_short or not arguments.short)
-        and (arguments.isa == "native" or (case.ours.can_limit_isa and case.theirs.can_limit_isa))
+        and (arguments.isa == "native" or case.can_limit_isa)
         and (not arguments.only or any(fnmatchcase(case.name, f"*{pattern}*") for pattern in arguments.only))
     )
     if not chosen:

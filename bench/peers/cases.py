@@ -71,6 +71,11 @@ class Case:
         opponent = self.their_workload.name if self.their_workload else self.theirs.name
         return f"{self.subject.name}/{self.workload.name}/{opponent}".replace(" ", "-").replace(",", "")
 
+    @property
+    def can_limit_isa(self) -> bool:
+        """Whether both engines can be held to an older instruction set."""
+        return self.ours.can_limit_isa and self.theirs.can_limit_isa and not isinstance(self.workload, Launch)
+
 
 def all_cases(flags: frozenset[str]) -> tuple[Case, ...]:
     """In the order of the page; those on the same file together. ``flags`` are what the processor can do."""
@@ -152,7 +157,7 @@ def _embed(batch: Embedding, peer: Engine, target: Target) -> Case:
         ours=engines.LEPTON_ENCODER,
         theirs=peer,
         target=target,
-        is_short=True,
+        is_short=peer is not engines.CTRANSLATE2_ENCODER,
     )
 
 

@@ -17,12 +17,15 @@ _PEERS = ROOT / "bench" / "peers"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Options of a worker, variables of its process, and the environment it runs in if that is not its engine's."""
+    """Options of a worker, variables of its process, and the environment it runs in if that is not its engine's. A
+    processor without the flag that it ``needs`` has no such setting.
+    """
 
     name: str = ""
     options: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     environment: str | None = None
+    needs: str | None = field(default=None, repr=False)  # changes nothing of what is measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +68,18 @@ class Engine:
     def fingerprint(self, isa: str | None) -> str:
         """Of all that its rates depend on but the model and the machine, without starting it."""
         parts = [self.module, *self.options, repr(self.settings), isa or "", (_PEERS / f"{self.module}.py").read_text()]
-        if self.start_script is not None:
-            parts.append((_PEERS / "first_token_scripts" / self.start_script).read_text())
         if self.environment is None:
             parts.append(own_digest())
         else:
             parts += [environments.describe(_for_isa(each, isa)) for each in self._environments()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+    def launch_fingerprint(self) -> str:
+        """The same for its launches: Lepton's run through more of it, the others' through their scripts."""
+        if self.environment is None:
+            return own_digest(is_whole=True)
+        script = (_PEERS / "first_token_scripts" / self.start_script).read_text() if self.start_script else ""
+        return hashlib.sha256(f"{self.fingerprint(None)}\0{script}".encode()).hexdigest()[:16]
 
     def _environments(self) -> list[str]:
         names = (setting.environment or self.environment for setting in self.settings)

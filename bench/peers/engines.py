@@ -8,6 +8,8 @@ from bench.peers import forms
 from bench.peers.encoder_files import exported
 from bench.peers.engine import Engine, Setting
 
+_BF16 = "avx512_bf16"
+
 LEPTON = Engine(name="Lepton", module="lepton_worker", has_logits=True, can_limit_isa=True)
 LEPTON_EXACT = Engine(name="Lepton exact", module="lepton_worker", options=("--policy", "exact"), has_logits=True)
 """Its predictions are those that all others are held against."""
@@ -38,7 +40,7 @@ OPENVINO = Engine(
     name="OpenVINO GenAI int4",
     module="openvino_genai_worker",
     environment="openvino",
-    settings=(Setting("f32"), Setting("bf16", ("--precision", "bf16"))),
+    settings=(Setting("f32"), Setting("bf16", ("--precision", "bf16"), needs=_BF16)),
     form=forms.openvino,
     has_logits=True,
     start_script="openvino_genai_start.py",
@@ -57,7 +59,7 @@ CTRANSLATE2 = Engine(
     environment="ctranslate2",
     settings=(
         Setting("f32", ("--compute-type", "int8_float32")),
-        Setting("bf16", ("--compute-type", "int8_bfloat16")),
+        Setting("bf16", ("--compute-type", "int8_bfloat16"), needs=_BF16),
     ),
     form=forms.ctranslate2,
     has_logits=True,
@@ -86,7 +88,7 @@ def encoder_peers(flags: frozenset[str]) -> tuple[Engine, ...]:
     """Each in 8-bit integers and in f32. Where a processor with ``flags`` can, OpenVINO runs in bf16 as well, and
     computes in it what is not quantised.
     """
-    bf16 = ("--precision", "bf16") if "avx512_bf16" in flags else ()
+    bf16 = ("--precision", "bf16") if _BF16 in flags else ()
     return (
         _exported("ONNX Runtime int8", "onnx_worker", "int8.onnx"),
         _exported("OpenVINO int8", "openvino_worker", "int8.xml", bf16),

@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from bench.model_files import ModelFile
 from bench.peers.cases import Case, Table
+from bench.peers.cpu_flags import cpu_flags
 from bench.peers.encoder_files import default_sentences, encode
 from bench.peers.engine import Engine, Setting
 from bench.peers.engines import ENCODER_REFERENCE, LEPTON_EXACT
 from bench.peers.host import Host
 from bench.peers.launches import LaunchPair, as_rates, launch_pairs
-from bench.peers.own_build import own_digest
 from bench.peers.pairs import PairedRates, measure_pairs
 from bench.peers.pool import Wanted, WorkerPool
 from bench.peers.qualities import Text, divergences, least_cosine, vectors
@@ -70,8 +70,8 @@ class Bench:
         return {
             "workload": repr(case.workload),
             "their_workload": repr(other) if other else None,
-            "ours": own_digest(is_whole=True) if case.table is Table.STARTS else case.ours.fingerprint(options.isa),
-            "theirs": case.theirs.fingerprint(options.isa),
+            "ours": self._fingerprint(case.ours, case),
+            "theirs": self._fingerprint(case.theirs, case),
             "model": case.subject.digest(),
             "num_threads": options.num_threads,
             "num_pairs": options.num_pairs,
@@ -102,6 +102,10 @@ class Bench:
             date=datetime.now(timezone.utc).date().isoformat(),
             elapsed_s=time.perf_counter() - begin,
         )
+
+    def _fingerprint(self, engine: Engine, case: Case) -> str:
+        is_launched = isinstance(case.workload, Launch)
+        return engine.launch_fingerprint() if is_launched else engine.fingerprint(self._options.isa)
 
     def _compare(self, case: Case, workload: Workload, file: ModelFile) -> tuple[Contender, Contender, PairedRates]:
         theirs = case.their_workload or workload
@@ -136,7 +140,8 @@ class Bench:
         return self._files[subject]
 
     def _choose(self, case: Case, workload: Workload, file: ModelFile) -> Trials:
-        settings = case.theirs.settings
+        flags = cpu_flags()
+        settings = [setting for setting in case.theirs.settings if setting.needs is None or setting.needs in flags]
         if len(settings) == 1:
             return Trials(settings[0].name, {})
         self._pool.close()

@@ -21,6 +21,8 @@ def test_a_fingerprint_changes_with_what_rates_depend_on(monkeypatch: pytest.Mon
         LEPTON.fingerprint("avx2"),
     )
     assert len({base, *others}) == len(others) + 1
+    launches = (LLAMA_CPP.launch_fingerprint(), LEPTON.launch_fingerprint())
+    assert len({*launches, replace(LLAMA_CPP, start_script=None).launch_fingerprint(), base}) == 4
     monkeypatch.setattr(environments, "REQUIREMENTS", tmp_path)
     (tmp_path / "llama_cpp.txt").write_text("llama-cpp-python==9\n")
     assert LLAMA_CPP.fingerprint(None) != base

@@ -73,6 +73,13 @@ def test_the_fastest_setting_is_measured_and_named(bench: Bench, tmp_path: Path)
     assert (measured.digest, measured.body_bits, measured.head_bits) == (FILE.digest, 4.5, 8.5)
 
 
+def test_a_processor_may_lack_what_a_setting_needs(bench: Bench) -> None:
+    theirs = replace(THEIRS, settings=(Setting("1"), Setting("9", needs="no such flag")))
+    with bench:
+        measured = bench.measure(case(theirs))
+    assert (measured.theirs.setting, measured.rates.ratio) == ("1", 4.0)
+
+
 def test_one_engine_may_be_measured_on_two_workloads(bench: Bench) -> None:
     with bench:
         measured = bench.measure(replace(case(OURS), workload=PREFILL, their_workload=DECODE_4))
