@@ -28,19 +28,23 @@ _AVX2_LEVEL = "-DGGML_NATIVE=OFF -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGG
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How an environment is made: the file of its requirements, without ``.txt``, and what is compiled on this machine
-    with which options of CMake.
+    """How an environment is made: the file of its requirements, without ``.txt``, what is compiled on this machine with
+    which options of CMake, and what is installed without that which it asks for.
     """
 
     requirements: str
     compiled: tuple[str, ...] = ()
     cmake_args: str = ""
+    bare: tuple[str, ...] = ()
 
 
+# It asks for torchvision, which it needs for other models: that of the index works beside a PyTorch for GPUs only.
+_OPTIMUM = ("optimum==2.3.0", "optimum-intel==2.2.0")
 _LLAMA = ("llama-cpp-python",)
 RECIPES: Mapping[str, Recipe] = {
     "llama_cpp": Recipe("llama_cpp", _LLAMA, _NATIVE),
     "llama_cpp-avx2": Recipe("llama_cpp", _LLAMA, _AVX2_LEVEL),
+    "openvino": Recipe("openvino", bare=_OPTIMUM),
     "parity": Recipe("parity", _LLAMA, _NATIVE),
 }
 """Of the environments that take more than a file of requirements with their name."""
@@ -66,6 +70,8 @@ def ensure(name: str) -> Path:
         pip += ["--no-cache-dir", "--no-binary", ",".join(recipe.compiled)]
         environment = {**os.environ, "CMAKE_ARGS": recipe.cmake_args}
     subprocess.run([*pip, "--requirement", str(_path(recipe))], env=environment, check=True)
+    if recipe.bare:
+        subprocess.run([*pip, "--no-deps", *recipe.bare], check=True)
     stamp.write_text(text, encoding="utf-8")
     return python
 
@@ -73,7 +79,7 @@ def ensure(name: str) -> Path:
 def describe(name: str) -> str:
     """All that an environment follows from. Raises FileNotFoundError if there is no such environment."""
     recipe = RECIPES.get(name, Recipe(name))
-    return f"{recipe.cmake_args}\n{_with_included(_path(recipe))}"
+    return "\n".join([recipe.cmake_args, _with_included(_path(recipe)), *recipe.bare])
 
 
 def _path(recipe: Recipe) -> Path:

@@ -141,7 +141,7 @@ def write_safetensors(path: Path, tensors: Sequence[Tensor]) -> None:
         for tensor in tensors:
             values = tensor.read()
             assert values.shape == tensor.shape
-            out.write(np.ascontiguousarray(values, "<f4"))
+            np.ascontiguousarray(values, "<f4").tofile(out)
 
 
 def _tensors(file: GGUFFile) -> list[Tensor]:

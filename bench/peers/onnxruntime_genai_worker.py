@@ -1,4 +1,4 @@
-"""A worker that runs a model's ONNX form with ONNX Runtime GenAI's ``Generator``, under its environment's interpreter."""
+"""A worker that runs a model's ONNX form with ONNX Runtime GenAI, under its environment's interpreter."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class OnnxRuntimeEngine:
         options = {
             "intra_op_num_threads": num_threads,
             "inter_op_num_threads": 1,
+            # Else threads spin on for some 30 ms after a token. It costs nothing (SmolLM2 decodes 131 and 140 tokens a
+            # second without, 130 and 134 with it), where not to spin at all costs a quarter (119 with, 87 without).
             "session.force_spinning_stop": "1",
         }
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from optimum.intel import OVModelForCausalLM, OVWeightQuantizationConfig
 
+# On Qwen2.5-Coder 0.5B, tokens a second of prefill / decode of 1 / of 16, and nats a token from exact: groups of 32
+# 729 / 43 / 314 and 0.13, of 64 795 / 46 / 372 and 0.17, of 128 782 / 48 / 387 and 0.18. SmolLM2 shows no difference in
+# speed and 0.31 and 0.40 for 32 and 64; its rows of 576 are no multiple of 128.
 GROUP_SIZE = 64
 
 

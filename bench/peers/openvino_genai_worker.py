@@ -1,6 +1,10 @@
 """A worker that runs a model's OpenVINO form with OpenVINO GenAI, under its environment's interpreter.
 
 It steps the pipeline that batches requests as they come, with its cache of prefixes off.
+
+Tokens a second of SmolLM2 on two cores with AMX, prefill of 512 / decode of 1 / of 16: f32 with keys and values in u8
+2039 / 104 / 866 and in f16 2178 / 104 / 891, bf16 with u8 4441 / 56 / 435 and with bf16 4204 / 87 / 675. No precision is
+best for all: compare with the faster one of each workload. Neither changes how far it lies from exact, 0.40 nats.
 """
 
 from __future__ import annotations
@@ -86,12 +90,12 @@ class OpenVinoGenAIEngine:
             }
             yield np.array(self._request.infer(inputs)["logits"][0], np.float32)
 
-    def _add(self, tensor: openvino.Tensor, num_tokens: int) -> object:
+    def _add(self, tensor: openvino.Tensor, num_tokens: int) -> openvino_genai.py_openvino_genai.GenerationHandle:
         config = openvino_genai.GenerationConfig(max_new_tokens=num_tokens, ignore_eos=True, do_sample=False)
         self._num_requests += 1
         return self._pipeline.add_request(self._num_requests, tensor, config)
 
-    def _take(self, handles: Sequence[object], num_tokens: int) -> None:
+    def _take(self, handles: Sequence[openvino_genai.py_openvino_genai.GenerationHandle], num_tokens: int) -> None:
         """Check that every request has its tokens."""
         if self._pipeline.has_non_finished_requests():
             raise RuntimeError(f"expected {num_tokens} tokens of each request, some are not finished")

@@ -72,6 +72,15 @@ def test_llama_cpp_is_compiled_with_the_options_of_its_build(
     assert recorder.cmake_args[-1] == "-DOTHER=ON"
 
 
+def test_what_is_bare_is_installed_last_and_alone(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "RECIPES", {"engine": Recipe("engine", bare=("tool==1",))})
+    ensure("engine")
+    assert recorder.commands[-1][-2:] == ["--no-deps", "tool==1"]
+    monkeypatch.setattr(environments, "RECIPES", {"engine": Recipe("engine", bare=("tool==2",))})
+    ensure("engine")
+    assert recorder.commands[-1][-2:] == ["--no-deps", "tool==2"]
+
+
 def test_a_name_that_there_is_none_of_is_an_error(recorder: Recorder) -> None:
     with pytest.raises(FileNotFoundError, match="other"):
         ensure("other")
