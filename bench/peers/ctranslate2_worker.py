@@ -19,8 +19,8 @@ from bench.channel import standard_channel
 from bench.serving import EngineInfo, serve
 
 # Tokens a second of SmolLM2 on two cores with AMX, prefill of 512 / decode of 1 / of 16: int8 1498 / 27 / 192,
-# int8_float32 1509 / 25 / 187, float32 830 / 16 / 96. It offers no bfloat16 here. Its own choice of backend is as fast as
-# MKL asked for (1504 / 27 / 203), oneDNN is slower (CT2_USE_MKL=0: 994 / 20 / 171), and packed weights
+# int8_float32 1509 / 25 / 187, float32 830 / 16 / 96. It offers no bfloat16 here. Its own choice of backend is as
+# fast as MKL asked for (1504 / 27 / 203), oneDNN is slower (CT2_USE_MKL=0: 994 / 20 / 171), and packed weights
 # (CT2_USE_EXPERIMENTAL_PACKED_GEMM=1) change nothing.
 COMPUTE_TYPES = ("int8", "int8_float32", "float32")
 _LOGIT_ROWS = 64

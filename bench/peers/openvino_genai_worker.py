@@ -3,7 +3,7 @@
 It steps the pipeline that batches requests as they come, with its cache of prefixes off.
 
 Tokens a second of SmolLM2 on two cores with AMX, prefill of 512 / decode of 1 / of 16: f32 with keys and values in u8
-2039 / 104 / 866 and in f16 2178 / 104 / 891, bf16 with u8 4441 / 56 / 435 and with bf16 4204 / 87 / 675. No precision is
+2039 / 104 / 866 and in f16 2178 / 104 / 891, bf16 with u8 4441 / 56 / 435 and with bf16 4204 / 87 / 675. None is
 best for all: compare with the faster one of each workload. Neither changes how far it lies from exact, 0.40 nats.
 """
 
