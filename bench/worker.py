@@ -140,7 +140,8 @@ class Worker:
 
     def _failed(self) -> WorkerFailed:
         self.close()
-        ending = f"{' '.join(self._command[:3])}: ended with status {self._process.returncode}"
+        command = " ".join([Path(self._command[0]).name, *self._command[1:3]])
+        ending = f"{command}: ended with status {self._process.returncode}"
         return WorkerFailed(f"{ending}: {self._last_words}" if self._last_words else ending)
 
 

@@ -64,7 +64,7 @@ COLUMNS: Mapping[Table, tuple[Column, ...]] = {
         Column("what", always=lambda case: case.workload.name),
         Column("Lepton", lambda case, measured: _launched(case, measured.rates.our_median)),
         Column("peer", always=lambda case: MISSING if case.theirs is ONE_SECOND else _peer(case)),
-        Column("its own", lambda case, measured: _their_launch(case, measured)),
+        Column("peer's", lambda case, measured: _their_launch(case, measured)),
         Column("ratio", lambda case, measured: ratio_cell(measured.rates)),
     ),
 }

@@ -83,6 +83,6 @@ def test_limits_in_seconds_stand_in_the_table() -> None:
     results = Results((alone,), {alone.name: replace(measurement(1.0), rates=rates)})
     assert results.verdict(alone) == Verdict(must=True, goal=False)
     named = dict(zip(heads(Table.STARTS), cells(results, alone), strict=True))
-    assert (named["Lepton"], named["peer"], named["its own"]) == ("0.45 s", "-", "-")
+    assert (named["Lepton"], named["peer"], named["peer's"]) == ("0.45 s", "-", "-")
     assert (named["must"], named["goal"]) == ("0.55 s reached", "0.4 s missed")
     assert subject is SMOLLM2
