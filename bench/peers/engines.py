@@ -47,6 +47,7 @@ OPENVINO = Engine(
         Setting("bf16, bf16 KV", ("--precision", "bf16", "--kv-precision", "bf16"), needs=_BF16),
     ),
     form=forms.openvino,
+    bits="4.25 / 8",
     has_logits=True,
     start_script="openvino_genai_start.py",
 )
@@ -55,6 +56,7 @@ ONNX_RUNTIME = Engine(
     module="onnxruntime_genai_worker",
     environment="onnxruntime",
     form=forms.onnxruntime,
+    bits="5 / 5",
     has_logits=True,
     start_script="onnxruntime_genai_start.py",
 )
@@ -63,6 +65,7 @@ CTRANSLATE2 = Engine(
     module="ctranslate2_worker",
     environment="ctranslate2",
     form=forms.ctranslate2,
+    bits="8 / 8",
     has_logits=True,
     start_script="ctranslate2_start.py",
 )
@@ -73,6 +76,7 @@ TRANSFORMERS = Engine(
     module="transformers_worker",
     environment="transformers",
     form=forms.hf_folder,
+    bits="32 / 32",
     has_logits=True,
     start_script="transformers_start.py",
 )
