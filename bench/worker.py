@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.channel import Channel, ChannelClosed, Message
+from bench.deadline import ANSWER_TIMEOUT_S, Deadline
 from bench.serving import EngineInfo
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +29,7 @@ _STOP_TIMEOUT_S = 10.0
 
 
 class WorkerFailed(Exception):
-    """A worker ended; the message says what it wrote last to standard error."""
+    """A worker ended, or did not answer in time; the message says what it wrote last to standard error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,19 @@ class Embedded:
 
 class Worker:
     """A running worker, whose engine is a ``serving.BenchEngine`` or a ``serving.EncoderEngine``: it answers what that
-    one can do. Use it as a context manager.
+    one can do. Use it as a context manager. One that gives no answer within ``timeout_s`` is ended.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+    ) -> None:
         self._command = list(command)
+        self._timeout_s = timeout_s
+        self._is_late = False
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._last_words = ""
         self._process = subprocess.Popen(
@@ -126,22 +135,29 @@ class Worker:
     def _ask(self, request: Mapping[str, object]) -> Message:
         if self._channel.writer.closed:
             raise self._failed()
-        try:
+
+        def exchange() -> Message:
             self._channel.send(request)
-        except ChannelClosed:
-            raise self._failed() from None
-        return self._receive()
+            return self._channel.receive()
+
+        return self._in_time(exchange)
 
     def _receive(self) -> Message:
-        try:
-            return self._channel.receive()
-        except ChannelClosed:
-            raise self._failed() from None
+        return self._in_time(self._channel.receive)
+
+    def _in_time(self, exchange: Callable[[], Message]) -> Message:
+        with Deadline(self.pid, self._timeout_s) as deadline:
+            try:
+                return exchange()
+            except ChannelClosed:
+                self._is_late = deadline.has_passed
+        raise self._failed()
 
     def _failed(self) -> WorkerFailed:
         self.close()
         command = " ".join([Path(self._command[0]).name, *self._command[1:3]])
-        ending = f"{command}: ended with status {self._process.returncode}"
+        late = f"gave no answer within {self._timeout_s:g} s"
+        ending = f"{command}: {late if self._is_late else f'ended with status {self._process.returncode}'}"
         return WorkerFailed(f"{ending}: {self._last_words}" if self._last_words else ending)
 
 

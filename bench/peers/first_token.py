@@ -28,6 +28,7 @@ from typing import IO
 from rich.console import Console
 from rich.table import Table
 
+from bench.deadline import ANSWER_TIMEOUT_S, Deadline
 from bench.figures import Figure, add_output_options, report
 from bench.memory import MEGABYTE, proportional_set_bytes
 from bench.peers import environments
@@ -52,7 +53,7 @@ _IMPORT = "import time; begin = time.perf_counter(); import lepton_ai; print(tim
 
 
 class StartFailed(Exception):
-    """A process ended with another status than 0, or printed nothing; the message has what it said."""
+    """A process ended with another status than 0, or not in time, or printed nothing; the message has what it said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +89,23 @@ class Round:
     rss_bytes: int
 
 
-def run_once(start: Start) -> Round:
-    """Run a process to its end. Raises StartFailed."""
+def run_once(start: Start, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Round:
+    """Run a process to its end, which it must reach within ``timeout_s``. Raises StartFailed."""
     with tempfile.TemporaryFile() as errors:
         begin = time.perf_counter()
         process = _spawn(start, subprocess.PIPE, errors)
         assert process.stdout is not None
-        with process.stdout:
+        with process.stdout, Deadline(process.pid, timeout_s) as deadline:
             text = process.stdout.read(1)
             first_s = time.perf_counter() - begin
             text += process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - begin
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip()
+    if deadline.has_passed:
+        raise StartFailed(f"gave no answer within {timeout_s:g} s: {said[-500:]}")
     if process.returncode or not text.strip():
         raise StartFailed(f"status {process.returncode}: {said[-500:]}")
     rss_bytes = usage.ru_maxrss * 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,10 +13,14 @@ from bench.channel import standard_channel
 from bench.serving import EngineInfo, serve
 
 VOCAB_SIZE = 5
+NEVER = -1
+"""A number of tokens that it does not answer."""
 
 
 class FakeEngine:
-    """Takes a millisecond a token, or FAKE_SPEED times less; its logits are one-hot."""
+    """Takes a millisecond a token, or FAKE_SPEED times less; its logits are one-hot. With FAKE_SILENCE, it never ends
+    to decode.
+    """
 
     info = EngineInfo("fake", "1", "none", 1, "fake-1")
 
@@ -28,6 +33,8 @@ class FakeEngine:
         """A millisecond a token."""
         if not prompts:
             raise ValueError("no prompts")
+        if num_tokens == NEVER or "FAKE_SILENCE" in os.environ:
+            time.sleep(600)
         return len(prompts) * num_tokens / 1000 / _speed()
 
     def logits(self, token_ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:

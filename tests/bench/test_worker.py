@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from bench.worker import Worker, WorkerFailed, idle_share, require_idle
 from tests.bench.fake_encoder_worker import FakeEncoder
-from tests.bench.fake_worker import VOCAB_SIZE, FakeEngine
+from tests.bench.fake_worker import NEVER, VOCAB_SIZE, FakeEngine
+
+MORE_THAN_A_PIPE_HOLDS = 1_000_000
 
 
 @pytest.fixture
@@ -44,6 +49,26 @@ def test_a_worker_that_breaks_is_an_error_and_is_gone(worker: Worker) -> None:
 def test_a_worker_that_does_not_start_is_an_error() -> None:
     with pytest.raises(WorkerFailed, match="status 1"):
         Worker([sys.executable, "-c", "raise SystemExit(1)"])
+
+
+def test_a_worker_that_gives_no_answer_is_ended(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_timeout_s", 0.1)
+    for _ in range(2):
+        with pytest.raises(WorkerFailed, match=r"fake_worker: gave no answer within 0\.1 s$"):
+            worker.decode([[1]], NEVER)
+    assert not Path(f"/proc/{worker.pid}").exists()
+
+
+def test_a_worker_that_reads_no_request_is_ended(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_timeout_s", 0.1)
+    os.kill(worker.pid, signal.SIGSTOP)
+    with pytest.raises(WorkerFailed, match="gave no answer"):
+        worker.prefill([1] * MORE_THAN_A_PIPE_HOLDS)
+
+
+def test_a_worker_that_never_begins_is_ended() -> None:
+    with pytest.raises(WorkerFailed, match=r"gave no answer within 0\.1 s"):
+        Worker([sys.executable, "-c", "import time; time.sleep(600)"], timeout_s=0.1)
 
 
 def test_an_idle_worker_uses_no_processor(worker: Worker) -> None:

@@ -40,6 +40,14 @@ def test_a_process_without_a_token_has_failed(code: str, reason: str) -> None:
         run_once(larger_than_this("a", code))
 
 
+def test_a_process_that_does_not_end_has_failed() -> None:
+    with pytest.raises(StartFailed, match=r"gave no answer within 0\.5 s: "):
+        run_once(
+            Start("a", (sys.executable, "-c", "import time; print('token', flush=True); time.sleep(600)")),
+            timeout_s=0.5,
+        )
+
+
 def test_a_process_that_is_smaller_than_this_one_cannot_be_measured() -> None:
     kept = bytearray(200 * MEGABYTE)
     with pytest.raises(RuntimeError, match="is not above that of this process"):

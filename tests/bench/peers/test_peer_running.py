@@ -31,7 +31,12 @@ class FakeEngine(Engine):
     def start(self, model: Path, num_threads: int, *, setting: Setting, isa: str | None) -> Worker:
         assert (model, num_threads, isa) == (FILE.path, 1, None)
         variables = {"FAKE_SPEED": setting.name or "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
-        return Worker([sys.executable, "-m", f"tests.bench.{self.module}"], variables)
+        command = [sys.executable, "-m", f"tests.bench.{self.module}"]
+        if "--silent" not in self.options:
+            return Worker(command, variables)
+        worker = Worker(command, {**variables, "FAKE_SILENCE": ""})
+        worker._timeout_s = 0.1
+        return worker
 
     def fingerprint(self, isa: str | None) -> str:
         return f"{self.name}-{self.options}"
@@ -39,6 +44,7 @@ class FakeEngine(Engine):
 
 OURS = FakeEngine(name="Ours", module="fake_worker", settings=(Setting("4"),))
 THEIRS = FakeEngine(name="Theirs", module="fake_worker", settings=(Setting("1"), Setting("2")))
+SILENT = FakeEngine(name="Silent", module="fake_worker", options=("--silent",))
 BROKEN = FakeEngine(name="Broken", module="fake_worker_that_is_not_there")
 
 
@@ -106,6 +112,15 @@ def test_only_what_is_missing_is_measured(bench: Bench, tmp_path: Path) -> None:
     assert isinstance(measured, Measurement)
     assert (again[0].remaining_s, again[0].estimate_s) == (0.0, measured.elapsed_s)
     assert [plan.known for plan in fresh] == [None, None, None]
+
+
+def test_an_engine_that_gives_no_answer_is_a_failure_and_the_run_goes_on(bench: Bench, tmp_path: Path) -> None:
+    store, cases = Store(tmp_path), (case(SILENT), case(THEIRS, DECODE_4))
+    with bench:
+        results = carry_out(make_plans(cases, bench, store, is_fresh=False), bench, store, lambda plan: None)
+    failure = results.outcome(cases[0])
+    assert isinstance(failure, Failure) and "fake_worker: gave no answer within 0.1 s" in failure.reason
+    assert isinstance(results.outcome(cases[1]), Measurement)
 
 
 def test_another_engine_model_or_machine_is_another_measurement(bench: Bench) -> None:
