@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from bench.serving import EngineInfo
 from lepton_ai.engine.quality import Divergence, DivergenceMeter, log_softmax
+from lepton_ai.weights.files import replace_file
 
 
 class Predictor(Protocol):
@@ -96,9 +96,7 @@ class DivergenceCache:
         """Keep a measurement."""
         entries = self._read() | {source.key(engine): asdict(divergence)}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, self._path)
+        replace_file(self._path, f"{json.dumps(entries, indent=2)}\n".encode())
 
     def _read(self) -> dict[str, dict[str, float]]:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from bench.peers.pairs import PairedRates
 from bench.serving import EngineInfo
+from lepton_ai.weights.files import replace_file
 
 Facts = Mapping[str, object]
 """What a measurement depends on, for JSON."""
@@ -59,10 +59,8 @@ class Store:
         """Keep it."""
         path = self._path(case, facts)
         self._folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
         text = json.dumps({"case": case, "facts": facts, **asdict(measurement)}, indent=2)
-        part.write_text(text + "\n", encoding="utf-8")
-        os.replace(part, path)
+        replace_file(path, f"{text}\n".encode())
 
     def last_elapsed_s(self, case: str) -> float | None:
         """How long the case took when it was last measured, whatever it depended on."""
