@@ -19,7 +19,7 @@ from lepton_ai import LLM, SamplingParams
 _MAX_SEQS = 32
 # Room for the largest workload, as other engines have it: soon all of it has been written once, so that the times are
 # those of a server that has run for a while, without the system's work of handing out fresh pages.
-_KV_BYTES_PER_TOKEN = 48 << 10
+_F16_KV_BYTES_PER_TOKEN = 48 << 10
 
 
 class LeptonEngine:
@@ -32,7 +32,7 @@ class LeptonEngine:
             policy=policy,
             max_num_seqs=_MAX_SEQS,
             max_model_len=max_model_len,
-            kv_memory_bytes=max_model_len * _KV_BYTES_PER_TOKEN,
+            kv_memory_bytes=max_model_len * _kv_bytes_per_token(policy),
             kv_dtype=kv_dtype,
         )
 
@@ -76,6 +76,11 @@ class LeptonEngine:
     def logits(self, token_ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
         """Logits after each token, in pieces."""
         return self._llm.logits(list(token_ids))
+
+
+def _kv_bytes_per_token(policy: str) -> int:
+    """Of the largest model; ``exact`` keeps f32."""
+    return _F16_KV_BYTES_PER_TOKEN * (2 if policy == "exact" else 1)
 
 
 def main() -> None:

@@ -157,7 +157,8 @@ class Bench:
         self, name: str, workloads: tuple[Workload, Workload], file: ModelFile, workers: list[Worker]
     ) -> PairedRates:
         def run(worker: Worker, workload: Workload, pair: int) -> float:
-            rng = np.random.default_rng([pair + 1, *workload.name.encode()])
+            # Both engines get the same; a worker that stays for the next case gets others there.
+            rng = np.random.default_rng([pair + 1, *f"{name} {workload.name}".encode()])
             return workload.run(worker, workload.draw(rng, file.vocab_size))
 
         ours, theirs = workers

@@ -86,6 +86,25 @@ def test_a_processor_may_lack_what_a_setting_needs(bench: Bench) -> None:
     assert (measured.theirs.setting, measured.rates.ratio) == ("1", 4.0)
 
 
+def test_a_worker_that_stays_for_the_next_case_gets_other_prompts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+
+    def decode(worker: Worker, prompts: list[list[int]], num_tokens: int) -> float:
+        asked.append(prompts[0])
+        return 1.0
+
+    monkeypatch.setattr(Worker, "decode", decode)
+    peers = [replace(THEIRS, name=name, settings=(Setting("1"),)) for name in ("A", "B")]
+    with bench:
+        for peer in peers:
+            bench.measure(case(peer))
+    assert len(asked) == 2 * 2 * (1 + 3)
+    assert asked[0::2] == asked[1::2], "both engines of a pair get the same"
+    assert len({tuple(prompt) for prompt in asked}) == len(asked) / 2
+
+
 def test_one_engine_may_be_measured_on_two_workloads(bench: Bench) -> None:
     with bench:
         measured = bench.measure(replace(case(OURS), workload=PREFILL, their_workload=DECODE_4))
