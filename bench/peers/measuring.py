@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from types import TracebackType
@@ -54,6 +54,7 @@ class Bench:
         self._pool = WorkerPool(self._start)
         self._files: dict[Subject, ModelFile] = {}
         self._references: dict[Subject, npt.NDArray[np.float32]] = {}
+        self._trials: dict[tuple[Subject, str, str], Trials] = {}
         self._launches: dict[tuple[Subject, str], list[LaunchPair]] = {}
 
     def __enter__(self) -> Self:
@@ -79,8 +80,11 @@ class Bench:
             "host": asdict(self._host),
         }
 
-    def measure(self, case: Case) -> Measurement:
-        """Measure it. Raises whatever keeps an engine from running; the next case can be measured all the same."""
+    def measure(self, case: Case, *, among: Sequence[Case] = ()) -> Measurement:
+        """Measure it. ``among`` has all that will be: settings are tried on the workloads of them at once.
+
+        Raises whatever keeps an engine from running; the next case can be measured all the same.
+        """
         begin = time.perf_counter()
         try:
             file = self._prepare(case.subject)
@@ -88,7 +92,7 @@ class Bench:
                 case Launch() as launch:
                     ours, theirs, rates = self._launch(case, launch, file)
                 case workload:
-                    ours, theirs, rates = self._compare(case, workload, file)
+                    ours, theirs, rates = self._compare(case, workload, file, among)
         except BaseException:
             self._pool.close()
             raise
@@ -107,9 +111,11 @@ class Bench:
         is_launched = isinstance(case.workload, Launch)
         return engine.launch_fingerprint() if is_launched else engine.fingerprint(self._options.isa)
 
-    def _compare(self, case: Case, workload: Workload, file: ModelFile) -> tuple[Contender, Contender, PairedRates]:
+    def _compare(
+        self, case: Case, workload: Workload, file: ModelFile, among: Sequence[Case]
+    ) -> tuple[Contender, Contender, PairedRates]:
         theirs = case.their_workload or workload
-        trials = self._choose(case, theirs, file)
+        trials = self._choose(case, theirs, file, among)
         workers = self._pool.take(
             self._want(case.ours, case.ours.settings[0], file),
             self._want(case.theirs, _named(case.theirs, trials.best), file),
@@ -139,19 +145,22 @@ class Bench:
             self._files[subject] = subject.prepare()
         return self._files[subject]
 
-    def _choose(self, case: Case, workload: Workload, file: ModelFile) -> Trials:
-        flags = cpu_flags()
-        settings = [setting for setting in case.theirs.settings if setting.needs is None or setting.needs in flags]
+    def _choose(self, case: Case, workload: Workload, file: ModelFile, among: Sequence[Case]) -> Trials:
+        engine, flags = case.theirs, cpu_flags()
+        settings = [setting for setting in engine.settings if setting.needs is None or setting.needs in flags]
         if len(settings) == 1:
             return Trials(settings[0].name, {})
-        self._pool.close()
-        self._say(f"{case.name}: {len(settings)} settings of {case.theirs.name}")
-        return try_settings(
-            settings,
-            lambda setting: self._start(self._want(case.theirs, setting, file)),
-            workload,
-            file.vocab_size,
-        )
+        if (case.subject, engine.name, workload.name) not in self._trials:
+            self._pool.close()
+            self._say(f"{case.name}: {len(settings)} settings of {engine.name}")
+            trials = try_settings(
+                settings,
+                lambda setting: self._start(self._want(engine, setting, file)),
+                list(dict.fromkeys([workload, *_workloads(among, case.subject, engine)])),
+                file.vocab_size,
+            )
+            self._trials |= {(case.subject, engine.name, name): each for name, each in trials.items()}
+        return self._trials[case.subject, engine.name, workload.name]
 
     def _measure_pairs(
         self, name: str, workloads: tuple[Workload, Workload], file: ModelFile, workers: list[Worker]
@@ -205,6 +214,12 @@ class Bench:
     def _start(self, wanted: Wanted) -> Worker:
         options = self._options
         return wanted.engine.start(wanted.model, options.num_threads, setting=wanted.setting, isa=options.isa)
+
+
+def _workloads(cases: Sequence[Case], subject: Subject, engine: Engine) -> list[Workload]:
+    """What ``engine`` is measured on beside Lepton."""
+    found = [each.their_workload or each.workload for each in cases if (each.subject, each.theirs) == (subject, engine)]
+    return [workload for workload in found if not isinstance(workload, Launch)]
 
 
 def _named(engine: Engine, name: str) -> Setting:

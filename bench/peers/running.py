@@ -45,16 +45,17 @@ def make_plans(cases: Sequence[Case], bench: Bench, store: Store, *, is_fresh: b
 
 def carry_out(plans: Sequence[Plan], bench: Bench, store: Store, on_done: Callable[[Plan], None]) -> Results:
     """Measure what is not known, each kept at once. What keeps an engine from running is the outcome of its case."""
+    missing = [plan.case for plan in plans if plan.known is None]
     outcomes: dict[str, Outcome] = {}
     for plan in plans:
-        outcomes[plan.case.name] = plan.known or _measure(plan.case, bench, store)
+        outcomes[plan.case.name] = plan.known or _measure(plan.case, missing, bench, store)
         on_done(plan)
     return Results(tuple(plan.case for plan in plans), outcomes)
 
 
-def _measure(case: Case, bench: Bench, store: Store) -> Outcome:
+def _measure(case: Case, missing: Sequence[Case], bench: Bench, store: Store) -> Outcome:
     try:
-        measurement = bench.measure(case)
+        measurement = bench.measure(case, among=missing)
     except Exception as error:  # whatever it is, the other cases can be measured, and the table shows it
         traceback.print_exc(file=sys.stderr)
         return Failure(_reason(error))

@@ -1,4 +1,4 @@
-"""Which of an engine's settings is fastest for a workload: each is tried alone, shortly."""
+"""Which of an engine's settings is fastest for each workload: each is tried alone, shortly."""
 
 from __future__ import annotations
 
@@ -25,19 +25,22 @@ class Trials:
 
 
 def try_settings(
-    settings: Sequence[Setting], start: Callable[[Setting], Worker], workload: Workload, vocab_size: int
-) -> Trials:
-    """Try each with a worker of its own: one whose threads spin would otherwise slow down the others.
+    settings: Sequence[Setting], start: Callable[[Setting], Worker], workloads: Sequence[Workload], vocab_size: int
+) -> dict[str, Trials]:
+    """Try each on all workloads, by whose names the trials are given, with a worker of its own: one whose threads spin
+    would otherwise slow down the others.
 
-    The best of two runs counts. Raises what ``start`` raises.
+    The best of two runs counts, after one of the first workload that does not. Raises what ``start`` raises.
     """
-    rates: dict[str, float] = {}
+    rates: dict[str, dict[str, float]] = {workload.name: {} for workload in workloads}
     rng = np.random.default_rng(0)
     for setting in settings:
         with start(setting) as worker:
-            runs = [_run(workload, worker, rng, vocab_size) for _ in range(1 + _TRIAL_RUNS)]
-        rates[setting.name] = max(runs[1:])
-    return Trials(max(rates, key=lambda name: rates[name]), rates)
+            _run(workloads[0], worker, rng, vocab_size)
+            for workload in workloads:
+                runs = [_run(workload, worker, rng, vocab_size) for _ in range(_TRIAL_RUNS)]
+                rates[workload.name][setting.name] = max(runs)
+    return {name: Trials(max(found, key=lambda setting: found[setting]), found) for name, found in rates.items()}
 
 
 def _run(workload: Workload, worker: Worker, rng: np.random.Generator, vocab_size: int) -> float:

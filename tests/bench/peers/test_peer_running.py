@@ -16,7 +16,7 @@ from bench.peers.outcomes import Failure
 from bench.peers.running import carry_out, make_plans
 from bench.peers.store import Measurement, Store
 from bench.peers.subjects import MINILM, SMOLLM2, Subject
-from bench.peers.workloads import DECODE, DECODE_4, PREFILL
+from bench.peers.workloads import DECODE, DECODE_4, PREFILL, Generation
 from bench.worker import ROOT, Worker
 
 from bench.peers import __main__ as command
@@ -77,6 +77,23 @@ def test_the_fastest_setting_is_measured_and_named(bench: Bench, tmp_path: Path)
     assert measured.rates.ours == (4000.0,) * 3
     assert measured.rates.theirs == (2000.0,) * 3
     assert (measured.digest, measured.body_bits, measured.head_bits) == (FILE.digest, 4.5, 8.5)
+
+
+def test_settings_are_tried_once_on_all_workloads_of_an_engine(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[list[str]] = []
+
+    def fake(
+        found: list[Setting], start: object, workloads: list[Generation], vocab_size: int
+    ) -> dict[str, settings.Trials]:
+        tried.append([workload.name for workload in workloads])
+        return {workload.name: settings.Trials(found[i % 2].name, {}) for i, workload in enumerate(workloads)}
+
+    monkeypatch.setattr(measuring, "try_settings", fake)
+    cases = (case(THEIRS), case(replace(THEIRS, name="Others"), DECODE_4), case(THEIRS, DECODE_4))
+    with bench:
+        measured = [bench.measure(each, among=cases) for each in cases]
+    assert tried == [["decode 1", "decode 4"], ["decode 4"]]
+    assert [each.theirs.setting for each in measured] == ["1", "1", "2"]
 
 
 def test_a_processor_may_lack_what_a_setting_needs(bench: Bench) -> None:

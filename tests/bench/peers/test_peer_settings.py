@@ -25,11 +25,11 @@ def settle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_fastest_setting_is_found_and_all_rates_are_kept() -> None:
     expected = Trials("fast", {"slow": 1000.0, "fast": 4000.0, "middling": 2000.0})
-    assert try_settings(SETTINGS, start, PREFILL, 1000) == expected
-    assert try_settings(SETTINGS, start, DECODE, 1000) == expected
+    found = try_settings(SETTINGS, start, (PREFILL, DECODE), 1000)
+    assert found == {PREFILL.name: expected, DECODE.name: expected}
 
 
 def test_a_setting_that_does_not_run_is_an_error() -> None:
     broken = Setting("broken", variables={"FAKE_SPEED": "0"})
     with pytest.raises(WorkerFailed, match="ZeroDivisionError"):
-        try_settings((*SETTINGS, broken), start, PREFILL, 1000)
+        try_settings((*SETTINGS, broken), start, (PREFILL,), 1000)
