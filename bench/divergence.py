@@ -15,6 +15,9 @@ from bench.serving import EngineInfo
 from lepton_ai.engine.quality import Divergence, DivergenceMeter, log_softmax
 from lepton_ai.weights.files import replace_file
 
+_ROWS_AT_ONCE = 4
+"""A row of 150,000 logits takes 1.4 ms so, and 17 with 64 at once, whose arrays are fresh memory each time."""
+
 
 class Predictor(Protocol):
     """What gives the logits after each token of a sequence, in pieces ``[n, V]``."""
@@ -31,10 +34,12 @@ def measure_divergences(
     meters = [DivergenceMeter() for _ in engines]
     for window in windows:
         others = [_Rows(engine.logits(window)) for engine in engines]
-        for expected in exact.logits(window):
-            reference = log_softmax(expected)
-            for meter, rows in zip(meters, others, strict=True):
-                meter.add(log_softmax(rows.take(*expected.shape)), reference)
+        for piece in exact.logits(window):
+            for start in range(0, len(piece), _ROWS_AT_ONCE):
+                expected = piece[start : start + _ROWS_AT_ONCE]
+                reference = log_softmax(expected)
+                for meter, rows in zip(meters, others, strict=True):
+                    meter.add(log_softmax(rows.take(*expected.shape)), reference)
         for rows in others:
             rows.expect_end()
     return [meter.result() for meter in meters]
