@@ -46,7 +46,7 @@ docs: $(VENV)/.dev ## Build the documentation as a site, in build/site.
 bench: $(VENV)/.dev ## Measure speed beside llama.cpp, ONNX Runtime and OpenVINO, fetched first: some minutes.
 	$(PY) -m bench.peers --short
 
-bench-peers: $(VENV)/.dev ## Measure speed beside every other engine, and write docs/benchmarks.md: hours, can be resumed.
+bench-peers: $(VENV)/.dev ## Measure speed beside every other engine, and write docs/benchmarks.md: an hour or two, can be resumed.
 	$(PY) -m bench.peers --write-page
 
 parity: $(VENV)/.dev ## Compare live with transformers and llama.cpp.
