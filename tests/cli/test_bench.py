@@ -40,14 +40,14 @@ def test_for_people(lepton: Lepton, model: str) -> None:
     assert any(line.startswith("decode_tokens_per_s ") for line in lines)
 
 
-@pytest.mark.parametrize(("kv_dtype", "held"), [(None, "f16"), ("int8", "int8")])
-def test_kv_memory(lepton: Lepton, model: str, kv_dtype: str | None, held: str) -> None:
+@pytest.mark.parametrize("kv_dtype", ["f16", "int16", "int8"])
+def test_kv_memory(lepton: Lepton, model: str, kv_dtype: str) -> None:
     options = ["--prompt-tokens", "20", "--output-tokens", "13", "--repeat", "1"]
-    options += [] if kv_dtype is None else ["--kv-dtype", kv_dtype]
-    per_token = 2 * 2 * (2 * 16 * 2 if held == "f16" else 2 * (16 + 4) + 2)
+    options += ["--kv-dtype", kv_dtype]
+    per_token = 2 * 2 * {"f16": 2 * 16 * 2, "int16": 2 * (16 * 2 + 4), "int8": 2 * (16 + 4) + 2}[kv_dtype]
     # 33 tokens, of which the last is never computed.
     enough, short = 2 * 16 * per_token, 2 * 16 * per_token - 1
-    assert lepton("bench", model, *options, "--kv-memory", str(enough), "--json").json()["kv_dtype"] == held
+    assert lepton("bench", model, *options, "--kv-memory", str(enough), "--json").json()["kv_dtype"] == kv_dtype
     refused = lepton("bench", model, *options, "--kv-memory", f"{short}B")
     assert refused.status == 1 and "kv_memory_bytes: 33 tokens need" in refused.err
 
@@ -57,7 +57,7 @@ def test_kv_memory(lepton: Lepton, model: str, kv_dtype: str | None, held: str) 
     [
         ("--kv-memory", "many", "--kv-memory: expected a number of bytes, such as 512MiB or 2GB, got 'many'"),
         ("--kv-memory", "0", "kv_memory_bytes: expected a positive integer, got 0"),
-        ("--kv-dtype", "q4", "kv_dtype: expected one of f32, f16, int8, got 'q4'"),
+        ("--kv-dtype", "q4", "kv_dtype: expected one of f32, f16, int16, int8, got 'q4'"),
     ],
 )
 def test_what_no_cache_can_be(lepton: Lepton, model: str, option: str, value: str, message: str) -> None:
@@ -200,6 +200,7 @@ def test_a_profile_for_people(lepton: Lepton, model: str) -> None:
 def test_a_profile_needs_room_for_all_its_requests(lepton: Lepton, model: str) -> None:
     # Two layers of 2 heads of 16 in f16: blocks for one request, not for three.
     options = ["--profile", "--prompt-tokens", "20", "--output-tokens", "12", "--concurrency", "3", "--threads", "1"]
+    options += ["--kv-dtype", "f16"]
     refused = lepton("bench", model, *options, "--kv-memory", str(3 * 16 * 2 * 2 * 2 * 16 * 2))
     assert refused.status == 2 and "--kv-memory: expected room for 3 requests that run together" in refused.err
 

@@ -26,12 +26,13 @@ def test_quantised_types_say_how_many_rows_of_8_bits_they_are() -> None:
         DType.F32: 0,
         DType.F16: 0,
         DType.I8: 0,
+        DType.I16: 0,
         DType.I32: 0,
         DType.Q8: 1,
         DType.Q16: 2,
         DType.R8: 1,
     }
-    assert [d.itemsize for d in (DType.Q8, DType.Q16, DType.I8, DType.F16, DType.F32)] == [1, 2, 1, 2, 4]
+    assert [d.itemsize for d in (DType.Q8, DType.Q16, DType.I8, DType.I16, DType.F16, DType.F32)] == [1, 2, 1, 2, 2, 4]
 
 
 def test_rows_start_at_cache_lines() -> None:

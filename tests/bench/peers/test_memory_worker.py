@@ -17,7 +17,7 @@ BYTES_PER_KV_TOKEN = 2 * 2 * 2 * 16 * 2
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryEngine]:
     monkeypatch.setenv("LEPTON_HOME", str(tmp_path / "home"))
-    engine = MemoryEngine(tiny_gguf(tmp_path / "tiny.gguf"), num_threads=1, kv_dtype=None)
+    engine = MemoryEngine(tiny_gguf(tmp_path / "tiny.gguf"), num_threads=1, kv_dtype="f16")
     yield engine
     engine._loaded.close()
 
