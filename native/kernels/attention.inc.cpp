@@ -46,6 +46,10 @@ static void add_base_scores(const QueryTile& tile, int64_t first, int blocks, co
     }
 }
 
+static inline void add_biases(const float* bias, float* scores) {
+  for (int j = 0; j < kKeyTile; j += W) store(scores + j, load(scores + j) + load(bias + j));
+}
+
 // One tile of keys for all rows.
 template <class T>
 static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyTile<T>& kv, int64_t first,
@@ -55,10 +59,13 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
     score_rest<kPassRows>(s.queries + r * D, kv.keys, blocks, D, kv.scales.key_factors, s.scores + r * kKeyTile,
                           static_cast<int>(min64(kPassRows, tile.rows - r)), next);
   if (op.kv_type == KvType::I8) add_base_scores(tile, first, blocks, s);
-  if (op.bias) add_biases(op, tile, first, s.scores);
   alignas(64) float factors[kQueryRows] = {};
-  mask_rows(op, tile, first, s.scores);
-  for (int r = 0; r < tile.rows; ++r) factors[r] = largest_score(s.scores + r * kKeyTile);
+  for (int r = 0; r < tile.rows; ++r) {
+    float* row = s.scores + r * kKeyTile;
+    if (op.bias) add_biases(biases_of(op, tile, r, first), row);
+    seen_keys(op, tile, r, first, 0, kKeyTile).hide_others(0, kKeyTile, row);
+    factors[r] = largest_of(row, 0, kKeyTile);
+  }
   for (int r = 0; r < tile.rows; r += W) {
     const VF before = load(sums.max + r), now = max(before, load(factors + r));
     store(sums.max + r, now);
@@ -109,7 +116,7 @@ static void attend_keys(const AttentionOp& op, const Step& step, const Attention
     case KvType::I8:
       return attend_narrow(op, tile, cached_tile<int8_t>(op, step, tile.seq, tile.kv_head, first, count), first, count,
                            s, next, sums);
-    case KvType::I16: return;  // whole splits: see attend_codes16
+    case KvType::I16: __builtin_unreachable();  // read by whole splits: see attend_split
   }
 }
 

@@ -46,25 +46,6 @@ static inline LEPTON_INLINE VF exp2_below(VF x) {
   return times_exp2(fma(p, r, set1(1.0f)), n);
 }
 
-// What a row sees of a split: its keys [begin, end).
-struct SeenKeys {
-  int begin, end;
-
-  bool operator==(const SeenKeys&) const = default;
-
-  void hide_others(const CodedSplit16& kv, float* scores) const {
-    for (int j = kv.first_key(); j < begin; ++j) scores[j] = kMasked;
-    for (int j = end; j < kv.end_code(); ++j) scores[j] = kMasked;
-  }
-};
-
-static SeenKeys seen_keys(const AttentionOp& op, const QueryTile& tile, int row, int64_t first,
-                          const CodedSplit16& kv) {
-  const int64_t lowest = op.window ? tile.position(row) - op.window + 1 - first : 0, last = tile.end(row) - first;
-  const int begin = static_cast<int>(lowest < kv.first_key() ? kv.first_key() : min64(lowest, kv.end_code()));
-  return {begin, static_cast<int>(last < begin ? begin : min64(last, kv.end_code()))};
-}
-
 // What makes codes of exponentials: the scales of values that a row sees, times a factor.
 struct WeightCoder {
   alignas(64) float factors[kSplitKeys];
@@ -80,13 +61,6 @@ struct WeightCoder {
     scale = code16_scale(largest) * kByte;
   }
 };
-
-static inline float largest_of(const float* scores, int begin, int end) {
-  VF largest[2] = {set1(kLowest), set1(kLowest)};
-  for (int j = begin; j < end; j += 2 * W)
-    for (int i = 0; i < 2; ++i) largest[i] = max(largest[i], load(scores + j + i * W));
-  return reduce_max(max(largest[0], largest[1]));
-}
 
 // Scores, `factor` times of which are powers of 2, become codes of weights under the largest. Returns the sum of
 // powers.
@@ -120,13 +94,15 @@ static void encode_row(const AttentionOp& op, const QueryTile& tile, int row, in
   // Of a query of zeros all scores are 0, and those of hidden keys must stay below.
   float factor = s.coded_queries.scales[row] == 0.0f ? 1.0f : s.coded_queries.scales[row];
   if (op.bias) {
-    add_scaled_biases(op, tile, row, first, kv, factor, scores);
+    const float* bias = biases_of(op, tile, row, first);
+    for (int j = kv.first_key(); j < kv.end_code(); j += W)
+      store(scores + j, fma(load(scores + j), set1(factor), load(bias + j)));
     factor = 1.0f;
   }
-  seen.hide_others(kv, scores);
+  seen.hide_others(kv.first_key(), kv.end_code(), scores);
   const float largest = largest_of(scores, kv.first_key(), kv.end_code());
   const CodedRows& to = s.weights;
-  sums.max[row] = largest * factor;
+  sums.max[row] = largest > kLowest ? largest * factor : kLowest;
   sums.sum[row] =
       encode_weights(scores, largest, factor * kLog2E, coder, kv, to.high + row * to.stride, to.low + row * to.stride);
   to.scales[row] = coder.scale;
@@ -137,21 +113,16 @@ static void encode_split(const AttentionOp& op, const QueryTile& tile, int64_t f
   WeightCoder coder;
   SeenKeys before{-1, -1};
   for (int row = 0; row < tile.rows; row += tile.heads) {
-    const SeenKeys seen = seen_keys(op, tile, row, first, kv);
+    const SeenKeys seen = seen_keys(op, tile, row, first, kv.first_key(), kv.end_code());
     if (!(seen == before)) coder.set(kv, seen);
     before = seen;
     for (int h = 0; h < tile.heads; ++h) encode_row(op, tile, row + h, first, kv, seen, coder, s, sums);
   }
 }
 
-// Where there are tiles, whether to take them.
-static bool use_tiles(const QueryTile& tile) {
 #ifdef LEPTON_TILES
-  return tile.rows >= kTileHeight;
-#else
-  return tile.rows < 0;
+static bool use_tiles(const QueryTile& tile) { return tile.rows >= kTileHeight; }
 #endif
-}
 
 static void attend_codes16(const AttentionOp& op, const Step& step, const AttentionPart& part,
                            const KeyRange& following, int64_t first, const AttentionScratch& s, SoftmaxSums& sums) {

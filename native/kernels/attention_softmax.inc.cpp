@@ -69,39 +69,39 @@ static void carve(Scratch scratch, int D, AttentionScratch& s) {
   s.weights = s.coded_rows(1, bytes, kWeightStride);
 }
 
-// Adds the biases of the tile's keys, the first of which is at `first`, to the scores of all rows.
-static void add_biases(const AttentionOp& op, const QueryTile& tile, int64_t first, float* scores) {
-  for (int r = 0; r < tile.rows; ++r) {
-    const int head = tile.kv_head * tile.heads + r % tile.heads;
-    const float* bias = op.bias + int64_t{head} * op.bias_stride + op.bias_origin + (first - tile.position(r));
-    float* row = scores + r * kKeyTile;
-    for (int j = 0; j < kKeyTile; j += W) store(row + j, load(row + j) + load(bias + j));
+// What is added to a row's score of the key at `first`; those of the keys after it follow.
+static inline const float* biases_of(const AttentionOp& op, const QueryTile& tile, int row, int64_t first) {
+  const int head = tile.kv_head * tile.heads + row % tile.heads;
+  return op.bias + int64_t{head} * op.bias_stride + op.bias_origin + (first - tile.position(row));
+}
+
+// Of some scores from a key on, those that a row sees: [begin, end).
+struct SeenKeys {
+  int begin, end;
+
+  bool operator==(const SeenKeys&) const = default;
+
+  // Hides the others of the scores [first, last).
+  LEPTON_INLINE void hide_others(int first, int last, float* scores) const {
+    for (int j = first; j < begin; ++j) scores[j] = kMasked;
+    for (int j = end; j < last; ++j) scores[j] = kMasked;
   }
+};
+
+// Of the keys [begin, end), counted from the one at `first`.
+static inline LEPTON_INLINE SeenKeys seen_keys(const AttentionOp& op, const QueryTile& tile, int row, int64_t first,
+                                               int begin, int end) {
+  const int64_t lowest = op.window ? tile.position(row) - op.window + 1 - first : 0, last = tile.end(row) - first;
+  const int from = static_cast<int>(lowest < begin ? begin : min64(lowest, end));
+  return {from, static_cast<int>(last < from ? from : min64(last, end))};
 }
 
-// A row's scores of a split whose first key is at `first`, times `factor`, and its biases.
-static void add_scaled_biases(const AttentionOp& op, const QueryTile& tile, int r, int64_t first,
-                              const CodedSplit16& kv, float factor, float* scores) {
-  const int head = tile.kv_head * tile.heads + r % tile.heads;
-  const float* bias = op.bias + int64_t{head} * op.bias_stride + op.bias_origin + (first - tile.position(r));
-  for (int j = kv.first_key(); j < kv.end_key(); j += W)
-    store(scores + j, fma(load(scores + j), set1(factor), load(bias + j)));
-}
-
-// Hides the scores of keys that rows do not see. The tile's first key is at `first`.
-static inline LEPTON_INLINE void mask_rows(const AttentionOp& op, const QueryTile& tile, int64_t first, float* scores) {
-  for (int r = 0; r < tile.rows; ++r) {
-    const int64_t lowest = op.window ? tile.position(r) - op.window + 1 - first : 0, count = tile.end(r) - first;
-    float* row = scores + r * kKeyTile;
-    for (int64_t j = 0; j < min64(lowest, kKeyTile); ++j) row[j] = kMasked;
-    for (int64_t j = count < 0 ? 0 : count; j < kKeyTile; ++j) row[j] = kMasked;
-  }
-}
-
-static inline LEPTON_INLINE float largest_score(const float* scores) {
-  VF largest = load(scores);
-  for (int j = W; j < kKeyTile; j += W) largest = max(largest, load(scores + j));
-  return reduce_max(largest);
+// The largest of the scores [begin, end), as many as fill pairs of vectors.
+static inline LEPTON_INLINE float largest_of(const float* scores, int begin, int end) {
+  VF largest[2] = {set1(kLowest), set1(kLowest)};
+  for (int j = begin; j < end; j += 2 * W)
+    for (int i = 0; i < 2; ++i) largest[i] = max(largest[i], load(scores + j + i * W));
+  return reduce_max(max(largest[0], largest[1]));
 }
 
 // The first of a tile's keys that some row sees. Those below every row's window may belong to blocks that were given to

@@ -39,12 +39,14 @@ MAX_SEGMENTS = 4
 """Matrices of one record, as in native/step.h."""
 
 _ID_SOURCES = ("token_ids", "positions", "token_type_ids")
-_SPLIT_KEYS = 256  # as in native/kernels/attention.inc.cpp
+_SPLIT_KEYS = 256  # as in native/kernels/attention_tile.h, like _KEY_TILE
 _SPLIT_TOKENS = 8
 _SLICE_TOKENS = 1024  # as in native/kernels/head.inc.cpp
 _TILE_PANELS = 2  # the largest of native/kernels/dot_*.h
 _QUERY_ROWS = 48
 _KEY_TILE = 64
+_SCORE_PADDING = 16  # beside rows of scores and of weights: see native/kernels/attention_codes16.h
+_WEIGHT_PADDING = 64
 _MAX_HEAD_DIM = 256
 
 
@@ -231,9 +233,9 @@ def _attention(state: EncodingState, node: Node) -> None:
     heads = attrs.num_heads // num_kv_heads
     if heads > _QUERY_ROWS:
         raise UnsupportedModel(f"{node.name}: expected at most {_QUERY_ROWS} query heads for a KV head, got {heads}")
-    scores = _KEY_TILE + _SPLIT_KEYS + 16 + _SPLIT_KEYS // BLOCK_SIZE
+    scores = _KEY_TILE + _SPLIT_KEYS + _SCORE_PADDING + _SPLIT_KEYS // BLOCK_SIZE
     floats = 3 * _QUERY_ROWS * head_dim + _QUERY_ROWS * scores + 2 * _KEY_TILE * head_dim
-    state.need_scratch(4 * floats + 2 * _QUERY_ROWS * (round_up(head_dim, Q8_GROUP) + _SPLIT_KEYS + 64))
+    state.need_scratch(4 * floats + 2 * _QUERY_ROWS * (round_up(head_dim, Q8_GROUP) + _SPLIT_KEYS + _WEIGHT_PADDING))
     table = node.inputs[3] if attrs.rope else None
     args = _native.AttentionArgs(
         num_heads=attrs.num_heads,
