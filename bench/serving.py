@@ -5,15 +5,25 @@ Runs under the interpreter of either engine, so it needs NumPy and the standard 
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.channel import Channel, ChannelClosed, Message
+
+
+def worker_parser() -> argparse.ArgumentParser:
+    """Of what every worker is told: its model, and how many threads it has."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    return parser
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ The engine ends with the hidden states: their mean over a sentence's tokens, sca
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from bench.channel import standard_channel
 from bench.peers.padding import pad_batch
-from bench.serving import EngineInfo, serve_encoder
+from bench.serving import EngineInfo, serve_encoder, worker_parser
 
 
 class CTranslate2Encoder:
@@ -52,9 +51,7 @@ def mean_rows(states: npt.NDArray[np.float32], weights: npt.NDArray[np.float32])
 
 def main() -> None:
     """Serve on the standard streams."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser = worker_parser()
     parser.add_argument("--compute-type", choices=("int8", "float32"), default="int8")
     arguments = parser.parse_args()
     channel = standard_channel()

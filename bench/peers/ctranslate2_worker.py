@@ -5,7 +5,6 @@ Threads are libgomp's, which sleep soon after each product: a worker that waits 
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.channel import standard_channel
-from bench.serving import EngineInfo, serve
+from bench.serving import EngineInfo, serve, worker_parser
 
 # Tokens a second of SmolLM2 on two cores with AMX, prefill of 512 / decode of 1 / of 16: int8 1498 / 27 / 192,
 # int8_float32 1509 / 25 / 187, float32 830 / 16 / 96. It offers no bfloat16 here. Its own choice of backend is as
@@ -91,9 +90,7 @@ class CTranslate2Engine:
 
 def main() -> None:
     """Serve on the standard streams."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser = worker_parser()
     parser.add_argument("--compute-type", choices=COMPUTE_TYPES, default="int8")
     arguments = parser.parse_args()
     channel = standard_channel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 import lepton_ai
 from bench.channel import standard_channel
 from bench.peers.own_build import own_digest
-from bench.serving import EngineInfo, serve_encoder
+from bench.serving import EngineInfo, serve_encoder, worker_parser
 from lepton_ai import LLM
 
 
@@ -41,9 +40,7 @@ class LeptonEncoder:
 
 def main() -> None:
     """Serve on the standard streams."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser = worker_parser()
     parser.add_argument("--policy", required=True)
     arguments = parser.parse_args()
     channel = standard_channel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import lepton_ai
 from bench.channel import standard_channel
 from bench.peers.own_build import own_digest
-from bench.serving import EngineInfo, serve
+from bench.serving import EngineInfo, serve, worker_parser
 from lepton_ai import LLM, SamplingParams
 
 _MAX_SEQS = 32
@@ -85,9 +84,7 @@ def _kv_bytes_per_token(policy: str) -> int:
 
 def main() -> None:
     """Serve on the standard streams."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser = worker_parser()
     parser.add_argument("--policy", default="auto")
     parser.add_argument("--kv-dtype")
     parser.add_argument("--max-model-len", type=int, default=1024)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from bench.channel import standard_channel
 from bench.peers.llama_build import check_build
-from bench.serving import EngineInfo, serve
+from bench.serving import EngineInfo, serve, worker_parser
 
 _CONTEXT_TOKENS = 1024
 _STEP_TOKENS = 512
@@ -182,9 +182,7 @@ class LlamaEngine:
 
 def main() -> None:
     """Serve on the standard streams."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser = worker_parser()
     parser.add_argument("--flash-attention", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--unified-kv", action=argparse.BooleanOptionalAction, default=False)
     arguments = parser.parse_args()

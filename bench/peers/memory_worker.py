@@ -4,7 +4,6 @@ own account of them and at the bandwidth measured at that moment.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import lepton_ai
 from bench.channel import standard_channel
 from bench.peers.own_build import own_digest
-from bench.serving import EngineInfo, serve
+from bench.serving import EngineInfo, serve, worker_parser
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.cpu.executable import CpuExecutable
 from lepton_ai.backends.cpu.work import CpuOp, StepShape
@@ -67,9 +66,7 @@ def step_bytes(ops: Sequence[CpuOp], kv_lengths: Sequence[int]) -> int:
 
 def main() -> None:
     """Serve on the standard streams."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser = worker_parser()
     parser.add_argument("--kv-dtype")
     arguments = parser.parse_args()
     channel = standard_channel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import onnxruntime
 
 from bench.channel import standard_channel
 from bench.peers.padding import pad_batch
-from bench.serving import EngineInfo, serve_encoder
+from bench.serving import EngineInfo, serve_encoder, worker_parser
 
 # It joins a sum and the normalisation after it into an op that takes ten times as long as LayerNormalization does, and
 # a quarter of a batch of 32 by 16 tokens (1.32, AVX-512).
@@ -42,10 +41,8 @@ class OnnxEngine:
 
 def main() -> None:
     """Serve on the standard streams."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
+    parser = worker_parser()
     parser.add_argument("--name", required=True)
-    parser.add_argument("--threads", type=int, required=True)
     arguments = parser.parse_args()
     channel = standard_channel()
     serve_encoder(OnnxEngine(arguments.model, name=arguments.name, num_threads=arguments.threads), channel)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ import onnxruntime
 import onnxruntime_genai
 
 from bench.channel import standard_channel
-from bench.serving import EngineInfo, serve
+from bench.serving import EngineInfo, serve, worker_parser
 
 _LOGIT_ROWS = 64
 
@@ -79,9 +78,7 @@ class OnnxRuntimeEngine:
 
 def main() -> None:
     """Serve on the standard streams."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser = worker_parser()
     arguments = parser.parse_args()
     channel = standard_channel()
     serve(OnnxRuntimeEngine(arguments.model, num_threads=arguments.threads), channel)

@@ -9,7 +9,6 @@ best for all: compare with the faster one of each workload. Neither changes how 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import openvino
 import openvino_genai
 
 from bench.channel import standard_channel
-from bench.serving import EngineInfo, serve
+from bench.serving import EngineInfo, serve, worker_parser
 
 _STEP_TOKENS = 1024
 _CACHE_GIB = 1
@@ -107,9 +106,7 @@ class OpenVinoGenAIEngine:
 
 def main() -> None:
     """Serve on the standard streams."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser = worker_parser()
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="of what is not quantised")
     parser.add_argument("--kv-precision", choices=("u8", "f16", "bf16", "f32"), default="u8")
     arguments = parser.parse_args()

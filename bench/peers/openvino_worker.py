@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import openvino
 
 from bench.channel import standard_channel
 from bench.peers.padding import pad_batch
-from bench.serving import EngineInfo, serve_encoder
+from bench.serving import EngineInfo, serve_encoder, worker_parser
 
 
 class OpenVinoEngine:
@@ -56,10 +55,8 @@ class OpenVinoEngine:
 
 def main() -> None:
     """Serve on the standard streams."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
+    parser = worker_parser()
     parser.add_argument("--name", required=True)
-    parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="of what is not quantised")
     arguments = parser.parse_args()
     channel = standard_channel()

@@ -7,7 +7,6 @@ more around it. Tokens a second of SmolLM2 on two cores with AMX, prefill of 512
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 import transformers
 
 from bench.channel import standard_channel
-from bench.serving import EngineInfo, serve
+from bench.serving import EngineInfo, serve, worker_parser
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _LOGIT_ROWS = 64
@@ -81,9 +80,7 @@ class TransformersEngine:
 
 def main() -> None:
     """Serve on the standard streams."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser = worker_parser()
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
     arguments = parser.parse_args()
     channel = standard_channel()
