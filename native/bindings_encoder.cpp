@@ -177,9 +177,10 @@ void bind_encoder(nb::module_& m) {
   nb::class_<MatrixArgs>(m, "Matrix")
       .def(
           "__init__",
-          [](MatrixArgs* self, uintptr_t data, int32_t kind, int32_t num_outputs, int32_t num_inputs, uintptr_t bias,
-             bool is_streamed) { new (self) MatrixArgs{data, kind, num_outputs, num_inputs, bias, is_streamed}; },
-          nb::kw_only(), "data"_a, "kind"_a, "num_outputs"_a, "num_inputs"_a, "bias"_a, "is_streamed"_a);
+          [](MatrixArgs* self, uintptr_t data, int32_t kind, int32_t num_outputs, int32_t num_inputs, uintptr_t bias) {
+            new (self) MatrixArgs{data, kind, num_outputs, num_inputs, bias};
+          },
+          nb::kw_only(), "data"_a, "kind"_a, "num_outputs"_a, "num_inputs"_a, "bias"_a);
   nb::class_<AttentionArgs>(m, "AttentionArgs")
       .def(
           "__init__",

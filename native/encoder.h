@@ -19,15 +19,13 @@ struct MatrixArgs {
   int32_t kind;
   int32_t num_outputs, num_inputs;
   uintptr_t bias;
-  bool is_streamed;
 
   PanelMatrix matrix() const {
     return {reinterpret_cast<const uint8_t*>(data),
             reinterpret_cast<const float*>(bias),
             num_outputs,
             num_inputs,
-            static_cast<PanelKind>(kind),
-            is_streamed};
+            static_cast<PanelKind>(kind)};
   }
 };
 

@@ -155,7 +155,6 @@ struct PanelMatrix {
   int32_t num_outputs = 0;
   int32_t num_inputs = 0;
   PanelKind kind = PanelKind::F32;
-  bool is_streamed = false;  // with all that a step reads, more than caches hold from one step to the next
 
   LEPTON_INLINE const uint8_t* panel(int64_t index) const { return data + index * panel_bytes(kind, num_inputs); }
 };

@@ -15,20 +15,11 @@
 
 namespace lepton::LEPTON_ISA {
 
-// How far ahead of their use weights are asked for: by what memory delivers in its own latency. The machine's
-// prefetchers stop at the end of each page of memory; this does not. What is streamed comes past the shared caches: it
-// would only push out what the next op, and Python, find there.
-struct Ahead {
-  int32_t bytes;
-  bool is_streamed;
-};
-
-static inline void prefetch_ahead(const uint8_t* data, int64_t num_bytes, const Ahead& ahead) {
-  data += ahead.bytes;
-  if (ahead.is_streamed)
-    for (int64_t line = 0; line < num_bytes; line += 64) __builtin_prefetch(data + line, 0, 0);
-  else
-    for (int64_t line = 0; line < num_bytes; line += 64) __builtin_prefetch(data + line);
+// Asks for weights `ahead` bytes before their use: by what memory delivers in its own latency. The machine's prefetchers
+// stop at the end of each page of memory; this does not. Into all caches: those that a hint past them leads to may hold
+// too few lines for the way from memory (docs/performance.md).
+static inline void prefetch_ahead(const uint8_t* data, int64_t num_bytes, int64_t ahead) {
+  for (int64_t line = 0; line < num_bytes; line += 64) __builtin_prefetch(data + ahead + line);
 }
 
 // Offsets of weights are 4, or multiples of 8 by a power of two: its exponent; -1 for no offset.
@@ -53,7 +44,7 @@ template <PanelKind KIND, bool PACKED, int TERMS, int ROWS, int PANELS>
 static inline __attribute__((always_inline)) void add_groups(const uint8_t* data, int64_t group_stride,
                                                              int64_t panel_stride, const Scales<KIND>* scales,
                                                              const Q8Group* const* x, int64_t term_stride, int groups,
-                                                             const Ahead& ahead, VF (*acc)[PANELS][kParts]) {
+                                                             int64_t ahead, VF (*acc)[PANELS][kParts]) {
   constexpr KindInfo info = kind_info(KIND);
   constexpr int shift = offset_shift(info.offset), halves = kHalves<KIND>;
   static_assert(shift >= 0 || info.offset == 0, "offset_shift has no such offset, and would leave it out");
@@ -114,7 +105,7 @@ struct Q8Rows {
 
 // All groups for at most kPackedRows rows: weights are unpacked in registers, sums stay there.
 template <PanelKind KIND, int TERMS, int ROWS>
-static void matmul_few(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, const Ahead& ahead, float* out) {
+static void matmul_few(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, int64_t ahead, float* out) {
   constexpr KindInfo info = kind_info(KIND);
   constexpr int64_t group_stride = info.group_bytes + (info.has_header ? 0 : info.scale_bytes);
   const int64_t total = num_groups(m.num_inputs);
@@ -135,7 +126,7 @@ static void matmul_few(const uint8_t* panel, const PanelMatrix& m, const Q8Rows&
 }
 
 template <PanelKind KIND, int TERMS, int ROWS>
-static inline void matmul_few_rows(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, const Ahead& ahead,
+static inline void matmul_few_rows(const uint8_t* panel, const PanelMatrix& m, const Q8Rows& x, int64_t ahead,
                                    float* out) {
   if constexpr (ROWS > 0) {
     if (x.count == ROWS)
@@ -175,7 +166,7 @@ struct UnpackedBlock {
         for (int p = 0; p < kParts; ++p) acc[r][n][p] = load(out + n * out_stride + (row + r) * kPanelWidth + p * W);
     }
     add_groups<KIND, false, TERMS, ROWS, PANELS>(weights[0], kGroup * kPanelWidth, sizeof weights[0], scales, rows,
-                                                 x.term_stride, groups, {}, acc);
+                                                 x.term_stride, groups, 0, acc);
     for (int r = 0; r < ROWS; ++r)
       for (int n = 0; n < PANELS; ++n)
         for (int p = 0; p < kParts; ++p) store(out + n * out_stride + (row + r) * kPanelWidth + p * W, acc[r][n][p]);
@@ -259,9 +250,8 @@ template <PanelKind KIND, int TERMS>
 static void matmul_q8(const Tuning& tuning, const PanelMatrix& m, int64_t panel, int count, const Q8Rows& x, float* out,
                       int64_t out_stride, const Epilogue& epilogue) {
   if (x.count <= kPackedRows) {
-    const Ahead ahead{tuning.prefetch_bytes, m.is_streamed};
     for (int n = 0; n < count; ++n)
-      matmul_few_rows<KIND, TERMS, kPackedRows>(m.panel(panel + n), m, x, ahead, out + n * out_stride);
+      matmul_few_rows<KIND, TERMS, kPackedRows>(m.panel(panel + n), m, x, tuning.prefetch_bytes, out + n * out_stride);
     return epilogue(0, x.count);
   }
   in_tiles_of_panels(count, epilogue, [&]<int PANELS>(int n, const Epilogue& finish) {

@@ -20,11 +20,11 @@ struct R8Rows {
   }
 };
 
-// out[panel][row][16] = the channels of PANELS panels for ROWS rows from `row` on. `ahead`: null for what is read more
+// out[panel][row][16] = the channels of PANELS panels for ROWS rows from `row` on. `ahead`: 0 for what is read more
 // than once.
 template <int ROWS, int PANELS>
 static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, int row,
-                                const Ahead* ahead, float* out, int64_t out_stride) {
+                                int64_t ahead, float* out, int64_t out_stride) {
   constexpr int64_t header = kind_info(PanelKind::R8).scale_bytes, block_size = kRotation * kPanelWidth;
   const int64_t blocks = m.num_inputs / kRotation, panel_stride = panel_bytes(PanelKind::R8, m.num_inputs);
   VF acc[ROWS][PANELS][kParts];
@@ -34,7 +34,7 @@ static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, cons
   for (int64_t b = 0; b < blocks; ++b) {
     const uint8_t* scales = panel + b / 2 * block_bytes(PanelKind::R8) + b % 2 * (header / 2);
     const uint8_t* weights = panel + b / 2 * block_bytes(PanelKind::R8) + header + b % 2 * block_size;
-    if (ahead) prefetch_ahead(weights, block_size, *ahead);
+    if (ahead) prefetch_ahead(weights, block_size, ahead);
     const R8Block* rows[ROWS];
     const int8_t* q[ROWS];
     int32_t offsets[ROWS];
@@ -71,7 +71,7 @@ static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, cons
 // The `rows` rows from `row` on, at most ROWS.
 template <int ROWS, int PANELS>
 static inline void rotated_rows(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, int row, int rows,
-                                const Ahead* ahead, float* out, int64_t out_stride) {
+                                int64_t ahead, float* out, int64_t out_stride) {
   if constexpr (ROWS > 0) {
     if (rows == ROWS)
       rotated_tile<ROWS, PANELS>(panel, m, x, row, ahead, out, out_stride);
@@ -94,7 +94,7 @@ static void matmul_rotated(const uint8_t* panel, const PanelMatrix& m, const R8R
                                                             : left;
     for (int64_t line = 0; line < rows * share; line += 64) __builtin_prefetch(next + line);
     next += rows * share;
-    rotated_rows<kRotatedRows, PANELS>(panel, m, x, row, rows, nullptr, out, out_stride);
+    rotated_rows<kRotatedRows, PANELS>(panel, m, x, row, rows, 0, out, out_stride);
     epilogue(row, rows);
   }
 }
@@ -103,9 +103,8 @@ static void matmul_rotated(const uint8_t* panel, const PanelMatrix& m, const R8R
 static void matmul_r8(const Tuning& tuning, const PanelMatrix& m, int64_t panel, int count, const R8Rows& x, float* out,
                       int64_t out_stride, const Epilogue& epilogue) {
   if (x.count <= kPackedRows) {
-    const Ahead ahead{tuning.prefetch_bytes, m.is_streamed};
     for (int n = 0; n < count; ++n)
-      rotated_rows<kPackedRows, 1>(m.panel(panel + n), m, x, 0, x.count, &ahead, out + n * out_stride, out_stride);
+      rotated_rows<kPackedRows, 1>(m.panel(panel + n), m, x, 0, x.count, tuning.prefetch_bytes, out + n * out_stride, out_stride);
     return epilogue(0, x.count);
   }
   in_tiles_of_panels(count, epilogue, [&]<int PANELS>(int n, const Epilogue& finish) {

@@ -1,4 +1,4 @@
-"""What the machine is said to have of caches; which of its instruction sets is used."""
+"""Which of the machine's instruction sets is used."""
 
 from pathlib import Path
 
@@ -6,23 +6,7 @@ import pytest
 
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import MEASURED_ISAS, choose_isa
-from lepton_ai.backends.cpu.host import shared_cache_bytes
 from lepton_ai.errors import HardwareUnsupported
-
-
-def test_the_largest_cache_counts(tmp_path: Path) -> None:
-    for index, size in enumerate(["48K\n", "32K\n", "1024K\n", "32768K\n"]):
-        (tmp_path / f"index{index}").mkdir()
-        (tmp_path / f"index{index}" / "size").write_text(size)
-    assert shared_cache_bytes(tmp_path) == 32 << 20
-
-
-@pytest.mark.parametrize("size", [None, "", "unknown\n", "-1K\n"])
-def test_a_cache_of_unknown_size_is_a_typical_one(tmp_path: Path, size: str | None) -> None:
-    (tmp_path / "index0").mkdir()
-    if size is not None:
-        (tmp_path / "index0" / "size").write_text(size)
-    assert shared_cache_bytes(tmp_path) == 16 << 20
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,7 @@ class MappedPanels:
     def settle(self, seconds: float) -> bool: ...
 
 class Matrix:
-    def __init__(
-        self, *, data: int, kind: int, num_outputs: int, num_inputs: int, bias: int, is_streamed: bool
-    ) -> None: ...
+    def __init__(self, *, data: int, kind: int, num_outputs: int, num_inputs: int, bias: int) -> None: ...
 
 class AttentionArgs:
     def __init__(

@@ -11,7 +11,6 @@ from lepton_ai.backends.cpu.cores import usable_cores
 
 _CPUINFO = Path("/proc/cpuinfo")
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-_TYPICAL_CACHE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +42,6 @@ def processor_name(cpuinfo: Path = _CPUINFO) -> str:
         return "unknown"
     part = " ".join(known[name] for name in ("CPU implementer", "CPU part") if name in known)
     return known.get("model name") or part or "unknown"
-
-
-def shared_cache_bytes(caches: Path = _CACHES) -> int:
-    """The largest cache that the first core reaches; what many machines have, where none is told of."""
-    sizes = [int(text[:-1]) << 10 for text in _cache_sizes(caches) if text.endswith("K") and text[:-1].isdecimal()]
-    return max(sizes, default=0) or _TYPICAL_CACHE_BYTES
 
 
 def _cache_sizes(caches: Path) -> list[str]:

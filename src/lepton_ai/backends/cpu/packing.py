@@ -12,7 +12,6 @@ import numpy.typing as npt
 from lepton_ai.backends.base import Float32Array
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice
-from lepton_ai.backends.cpu.host import shared_cache_bytes
 from lepton_ai.backends.cpu.panel_memory import PanelMemory
 from lepton_ai.errors import StorageError, UnsupportedModel
 from lepton_ai.graph.graph import Graph
@@ -28,16 +27,12 @@ ByteArray = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class PackedMatrix:
-    """A ``(num_outputs, num_inputs)`` matrix in panels of ``kind`` (native/panels.h).
-
-    ``is_streamed``: with all that a step reads, it is more than caches hold from one step to the next.
-    """
+    """A ``(num_outputs, num_inputs)`` matrix in panels of ``kind`` (native/panels.h)."""
 
     data: ByteArray
     kind: int
     num_outputs: int
     num_inputs: int
-    is_streamed: bool = False
 
     def native(self, bias: Float32Array | None = None) -> _native.Matrix:
         """The matrix as the encoder takes it. Whoever keeps the result keeps ``self`` and ``bias`` alive."""
@@ -47,7 +42,6 @@ class PackedMatrix:
             num_outputs=self.num_outputs,
             num_inputs=self.num_inputs,
             bias=0 if bias is None else bias.ctypes.data,
-            is_streamed=self.is_streamed,
         )
 
 
@@ -115,8 +109,7 @@ class Packer:
         if memory is None:
             memory = self._make_memory(jobs, store, key, layout)
         panels = _panels(memory, layout)
-        is_streamed = layout.payload_bytes > shared_cache_bytes()
-        matrices = {job.name: PackedMatrix(panels[job.name], job.kind, *job.shape, is_streamed) for job in jobs}
+        matrices = {job.name: PackedMatrix(panels[job.name], job.kind, *job.shape) for job in jobs}
         return PackedWeights(matrices, vectors, memory)
 
     def _make_memory(self, jobs: list[_Job], store: WeightStore, key: PackedKey, layout: PackedLayout) -> PanelMemory:
