@@ -79,17 +79,23 @@ static inline float encode_weights(const float* scores, float largest, float fac
     }
     split_codes16(codes, high + j, low + j);
   }
-  const int rest = kv.end_key() - kv.end_code();
-  __builtin_memset(high + kv.end_code(), 0, rest);
-  __builtin_memset(low + kv.end_code(), 0, rest);
+  if (const int rest = kv.end_key() - kv.end_code()) {
+    __builtin_memset(high + kv.end_code(), 0, rest);
+    __builtin_memset(low + kv.end_code(), 0, rest);
+  }
   VF total = totals[0];
   for (int i = 1; i < parts; ++i) total = total + totals[i];
   return reduce_add(total);
 }
 
-// The scores of a row become codes of weights, and what its softmax has but values goes to `sums`.
-static void encode_row(const AttentionOp& op, const QueryTile& tile, int row, int64_t first, const CodedSplit16& kv,
-                       SeenKeys seen, const WeightCoder& coder, const AttentionScratch& s, SoftmaxSums& sums) {
+// Of the scores of rows, the largest, and what makes logits of them.
+struct RowScores {
+  float largest[kQueryRows], factors[kQueryRows];
+};
+
+// The scores of a row get their biases, and those of keys that it does not see are hidden.
+static inline void finish_scores(const AttentionOp& op, const QueryTile& tile, int row, int64_t first,
+                                 const CodedSplit16& kv, SeenKeys seen, const AttentionScratch& s, RowScores& to) {
   float* scores = s.split_scores + row * kScoreStride;
   // Of a query of zeros all scores are 0, and those of hidden keys must stay below.
   float factor = s.coded_queries.scales[row] == 0.0f ? 1.0f : s.coded_queries.scales[row];
@@ -100,23 +106,30 @@ static void encode_row(const AttentionOp& op, const QueryTile& tile, int row, in
     factor = 1.0f;
   }
   seen.hide_others(kv.first_key(), kv.end_code(), scores);
-  const float largest = largest_of(scores, kv.first_key(), kv.end_code());
-  const CodedRows& to = s.weights;
-  sums.max[row] = largest > kLowest ? largest * factor : kLowest;
-  sums.sum[row] =
-      encode_weights(scores, largest, factor * kLog2E, coder, kv, to.high + row * to.stride, to.low + row * to.stride);
-  to.scales[row] = coder.scale;
+  to.largest[row] = largest_of(scores, kv.first_key(), kv.end_code());
+  to.factors[row] = factor;
 }
 
+// The scores of all rows become codes of weights, and what their softmax has but values goes to `sums`. The largest
+// scores are found for all rows first: nothing then waits for them.
 static void encode_split(const AttentionOp& op, const QueryTile& tile, int64_t first, const CodedSplit16& kv,
                          const AttentionScratch& s, SoftmaxSums& sums) {
+  RowScores rows;
+  const auto seen_by = [&](int row) { return seen_keys(op, tile, row, first, kv.first_key(), kv.end_code()); };
+  for (int row = 0; row < tile.rows; ++row) {
+    finish_scores(op, tile, row, first, kv, seen_by(row), s, rows);
+    sums.max[row] = rows.largest[row] > kLowest ? rows.largest[row] * rows.factors[row] : kLowest;
+  }
+  const CodedRows& to = s.weights;
   WeightCoder coder;
   SeenKeys before{-1, -1};
-  for (int row = 0; row < tile.rows; row += tile.heads) {
-    const SeenKeys seen = seen_keys(op, tile, row, first, kv.first_key(), kv.end_code());
+  for (int row = 0; row < tile.rows; ++row) {
+    const SeenKeys seen = seen_by(row);
     if (!(seen == before)) coder.set(kv, seen);
     before = seen;
-    for (int h = 0; h < tile.heads; ++h) encode_row(op, tile, row + h, first, kv, seen, coder, s, sums);
+    sums.sum[row] = encode_weights(s.split_scores + row * kScoreStride, rows.largest[row], rows.factors[row] * kLog2E,
+                                   coder, kv, to.high + row * to.stride, to.low + row * to.stride);
+    to.scales[row] = coder.scale;
   }
 }
 

@@ -3,7 +3,7 @@
 
 namespace lepton::LEPTON_ISA {
 
-constexpr int kQueryRows = 48;   // (token, head) pairs of one KV head that share each key read
+constexpr int kQueryRows = 96;   // (token, head) pairs of one KV head that share each key read
 constexpr int kSplitTokens = 8;  // steps up to this many tokens may spread one request's keys over threads
 constexpr float kMasked = -__builtin_inff();
 
