@@ -88,18 +88,20 @@ struct StepArrays {
   std::optional<SamplingArrays> sampling;
 };
 
-// Where the layers of a KV cache lie: each layer's part of block 0, the bytes from block to block, and how many there
-// are.
+// Where the layers of a KV cache lie: each layer's part of its first run of blocks, the bytes from run to run, the
+// blocks of a run, and how many there are.
 struct KVBlocks {
-  KVBlocks(const std::vector<uintptr_t>& addresses, std::vector<int64_t> bytes, std::vector<int32_t> counts)
-      : strides(std::move(bytes)), num_blocks(std::move(counts)) {
+  KVBlocks(const std::vector<uintptr_t>& addresses, const std::vector<int64_t>& strides,
+           const std::vector<int32_t>& run_blocks, const std::vector<int32_t>& num_blocks) {
     if (strides.size() != addresses.size()) reject("strides", "expected one for each layer");
+    if (run_blocks.size() != addresses.size()) reject("run_blocks", "expected one for each layer");
     if (num_blocks.size() != addresses.size()) reject("num_blocks", "expected one for each layer");
-    for (uintptr_t address : addresses) layers.push_back(reinterpret_cast<uint8_t*>(address));
+    for (size_t i = 0; i < addresses.size(); ++i) {
+      if (run_blocks[i] < 1) reject("run_blocks", "expected some");
+      layers.push_back({reinterpret_cast<uint8_t*>(addresses[i]), strides[i], run_blocks[i], num_blocks[i]});
+    }
   }
-  std::vector<uint8_t*> layers;
-  std::vector<int64_t> strides;
-  std::vector<int32_t> num_blocks;
+  std::vector<KvLayer> layers;
 };
 
 class BoundProgram {
@@ -135,7 +137,6 @@ class BoundProgram {
     fill(arrays, cache, step);
     step.arena = arena_.data();
     step.kv_layers = cache.layers.data();
-    step.kv_strides = cache.strides.data();
     step.num_threads = device_.pool.num_threads();
     step.tuning = device_.tuning;
     if (arrays.sampling) fill_sampling(*arrays.sampling, step);
@@ -170,7 +171,8 @@ class BoundProgram {
   std::array<int32_t, kMaxKvGroups> blocks_of_groups(const KVBlocks& cache) const {
     std::array<int32_t, kMaxKvGroups> counts;
     counts.fill(std::numeric_limits<int32_t>::max());
-    for (const auto& [group, layer] : kv_layers_) counts[group] = std::min(counts[group], cache.num_blocks[layer]);
+    for (const auto& [group, layer] : kv_layers_)
+      counts[group] = std::min(counts[group], cache.layers[layer].num_blocks);
     return counts;
   }
 
@@ -374,8 +376,9 @@ NB_MODULE(_native, m) {
            "token_ids"_a, "positions"_a, "query_offsets"_a, "kv_lengths"_a, "block_tables"_a, "logit_rows"_a,
            "targets"_a.none(), "token_type_ids"_a.none(), "sampling"_a.none());
   nb::class_<KVBlocks>(m, "KVBlocks")
-      .def(nb::init<const std::vector<uintptr_t>&, std::vector<int64_t>, std::vector<int32_t>>(), nb::kw_only(),
-           "addresses"_a, "strides"_a, "num_blocks"_a);
+      .def(nb::init<const std::vector<uintptr_t>&, const std::vector<int64_t>&, const std::vector<int32_t>&,
+                    const std::vector<int32_t>&>(),
+           nb::kw_only(), "addresses"_a, "strides"_a, "run_blocks"_a, "num_blocks"_a);
   nb::class_<BoundProgram>(m, "Program")
       .def(nb::init<CpuDevice&, Encoder&, std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t>, Bytes>(),
            nb::keep_alive<1, 2>(), "device"_a, "encoder"_a, "limits"_a, "arena"_a)

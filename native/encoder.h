@@ -21,10 +21,7 @@ struct MatrixArgs {
   uintptr_t bias;
 
   PanelMatrix matrix() const {
-    return {reinterpret_cast<const uint8_t*>(data),
-            reinterpret_cast<const float*>(bias),
-            num_outputs,
-            num_inputs,
+    return {reinterpret_cast<const uint8_t*>(data), reinterpret_cast<const float*>(bias), num_outputs, num_inputs,
             static_cast<PanelKind>(kind)};
   }
 };

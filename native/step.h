@@ -24,6 +24,15 @@ struct SamplingRow {
   const uint32_t* mask;  // or null: a bit for each token that may be chosen
 };
 
+// Where a layer's keys and values lie. Blocks come in runs: of a run, the blocks of one head follow each other, so that
+// blocks which a request got one after the other are read as one stream.
+struct KvLayer {
+  uint8_t* data = nullptr;  // its part of run 0
+  int64_t run_stride = 0;   // bytes from run to run
+  int32_t run_blocks = 1;
+  int32_t num_blocks = 0;
+};
+
 // Inputs of one step; every array is checked against the limits before the step starts.
 struct Step {
   int32_t num_tokens = 0, num_rows = 0, num_seqs = 0;
@@ -37,8 +46,7 @@ struct Step {
   const int32_t* block_tables[kMaxKvGroups] = {};
   int32_t block_table_stride[kMaxKvGroups] = {};
   uint8_t* arena = nullptr;
-  uint8_t* const* kv_layers = nullptr;    // each layer's part of block 0
-  const int64_t* kv_strides = nullptr;    // bytes from block to block, for each layer
+  const KvLayer* kv_layers = nullptr;
   const SamplingRow* sampling = nullptr;  // [num_rows] or null
   const int32_t* history = nullptr;
   const int32_t* bias_ids = nullptr;
@@ -129,11 +137,11 @@ struct RopeOp {
   Buffer x, table, y;
 };
 
-// What the cache holds: values, or codes of 8 bits. See KVSpec in graph/attrs.py.
+// What the cache holds: values, or codes of 8 or 16 bits. See KVSpec in graph/attrs.py.
 enum class KvType : int32_t { F32, F16, I8, I16 };
 
-// A block of a layer holds, for each KV head, keys [head_dim][16 tokens], then values [16 tokens][head_dim]. With codes
-// there is more: see kernels/kv_codes.h and kv_codes16.h.
+// A block of a layer holds, for each KV head, keys [head_dim][16 tokens], then values [16 tokens][head_dim]; of codes,
+// what kernels/kv_codes.h says.
 struct AttentionOp {
   int32_t num_heads, num_kv_heads, head_dim, half_rotary, layer, group, window;  // window 0: all
   float scale;

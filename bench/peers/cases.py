@@ -99,17 +99,25 @@ def _generation() -> Iterator[Case]:
 
 
 def _limits() -> Iterator[Case]:
-    def case(subject: Subject, workload: Workload, target: Target, *, is_int8: bool = False) -> Case:
-        ours, theirs = (
-            (engines.LEPTON_INT8_KV, engines.MEMORY_INT8_KV) if is_int8 else (engines.LEPTON_LONG, engines.MEMORY)
-        )
-        return Case(table=Table.LIMITS, subject=subject, workload=workload, ours=ours, theirs=theirs, target=target)
-
     for subject, goal in SHARES_OF_BANDWIDTH:
-        yield case(subject, DECODE, Target(goal=goal))
-    for is_int8 in (False, True):
+        yield Case(
+            table=Table.LIMITS,
+            subject=subject,
+            workload=DECODE,
+            ours=engines.LEPTON_LONG,
+            theirs=engines.MEMORY,
+            target=Target(goal=goal),
+        )
+    for ours, theirs in engines.KV_CACHES:
         for workload in DECODE_AFTER:
-            yield case(SMOLLM2_Q4_0, workload, SHARE_AFTER_CONTEXT, is_int8=is_int8)
+            yield Case(
+                table=Table.LIMITS,
+                subject=SMOLLM2_Q4_0,
+                workload=workload,
+                ours=ours,
+                theirs=theirs,
+                target=SHARE_AFTER_CONTEXT,
+            )
     yield Case(
         table=Table.LIMITS,
         subject=SMOLLM2_Q4_0,

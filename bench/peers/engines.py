@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from bench.peers import forms
@@ -15,13 +16,21 @@ LEPTON_EXACT = Engine(name="Lepton exact", module="lepton_worker", options=("--p
 """Its predictions are those that all others are held against."""
 
 _LONG = ("--max-model-len", "4608")
-_INT8_KV = ("--kv-dtype", "int8")
 LEPTON_LONG = Engine(name="Lepton", module="lepton_worker", options=_LONG, can_limit_isa=True)
-LEPTON_INT8_KV = Engine(name="Lepton, int8 KV", module="lepton_worker", options=(*_LONG, *_INT8_KV), can_limit_isa=True)
-
 MEMORY = Engine(name="memory", module="memory_worker", can_limit_isa=True)
-MEMORY_INT8_KV = Engine(name="memory, int8 KV", module="memory_worker", options=_INT8_KV, can_limit_isa=True)
 """What reads as many bytes as a step of Lepton, and does nothing else."""
+
+
+def _with_kv(engine: Engine, dtype: str) -> Engine:
+    options = *engine.options, "--kv-dtype", dtype
+    return replace(engine, name=f"{engine.name}, {dtype} KV", options=options)
+
+
+KV_CACHES = (
+    (LEPTON_LONG, MEMORY),
+    *((_with_kv(LEPTON_LONG, dtype), _with_kv(MEMORY, dtype)) for dtype in ("f16", "int8")),
+)
+"""With the policy's own cache and others: Lepton, and memory."""
 
 LLAMA_CPP = Engine(
     name="llama.cpp",

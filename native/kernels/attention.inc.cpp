@@ -20,32 +20,6 @@ static void load_queries(const AttentionOp& op, const Step& step, const QueryTil
   }
 }
 
-// What the bases of a split's blocks of codes, the keys [first, last) of it, add to the scores of all rows.
-static void score_bases(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t split, int64_t first,
-                        int64_t last, const AttentionScratch& s) {
-  alignas(64) float factors[kSplitBlocks];
-  const int D = op.head_dim;
-  const float* keys = s.keys_f32;
-  NextTile none = NextTile::none();
-  read_bases(op, step, tile.seq, tile.kv_head, split * kSplitKeys, first, last, s.keys_f32, factors);
-  for (int r = 0; r < tile.rows; r += kNarrowPassRows)
-    score_rest<kNarrowPassRows>(s.queries + r * D, &keys, 1, D, factors, s.scores + r * kKeyTile,
-                                static_cast<int>(min64(kNarrowPassRows, tile.rows - r)), none);
-  for (int r = 0; r < tile.rows; ++r)
-    __builtin_memcpy(s.base_scores + r * kSplitBlocks, s.scores + r * kKeyTile, sizeof(float) * kSplitBlocks);
-}
-
-// Adds them to the scores of the tile whose first key is at `first`.
-static void add_base_scores(const QueryTile& tile, int64_t first, int blocks, const AttentionScratch& s) {
-  const int first_block = static_cast<int>(first % kSplitKeys) / kBlockTokens;
-  for (int r = 0; r < tile.rows; ++r)
-    for (int b = 0; b < blocks; ++b) {
-      const VF score = set1(s.base_scores[r * kSplitBlocks + first_block + b]);
-      float* row = s.scores + r * kKeyTile + b * kBlockTokens;
-      for (int j = 0; j < kBlockTokens; j += W) store(row + j, load(row + j) + score);
-    }
-}
-
 static inline void add_biases(const float* bias, float* scores) {
   for (int j = 0; j < kKeyTile; j += W) store(scores + j, load(scores + j) + load(bias + j));
 }
@@ -56,9 +30,8 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
                         int64_t count, const AttentionScratch& s, NextTile& next, SoftmaxSums& sums) {
   const int D = op.head_dim, blocks = static_cast<int>((count + kBlockTokens - 1) / kBlockTokens);
   for (int r = 0; r < tile.rows; r += kPassRows)
-    score_rest<kPassRows>(s.queries + r * D, kv.keys, blocks, D, kv.scales.key_factors, s.scores + r * kKeyTile,
+    score_rest<kPassRows>(s.queries + r * D, kv.keys, blocks, D, op.scale, s.scores + r * kKeyTile,
                           static_cast<int>(min64(kPassRows, tile.rows - r)), next);
-  if (op.kv_type == KvType::I8) add_base_scores(tile, first, blocks, s);
   alignas(64) float factors[kQueryRows] = {};
   for (int r = 0; r < tile.rows; ++r) {
     float* row = s.scores + r * kKeyTile;
@@ -71,13 +44,7 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
     store(sums.max + r, now);
     store(factors + r, exp(before - now));
   }
-  for (int r = 0; r < tile.rows; ++r) {
-    float* row = s.scores + r * kKeyTile;
-    softmax_row(row, sums.max[r], factors[r], &sums.sum[r]);
-    if (op.kv_type == KvType::I8)
-      for (int j = 0; j < blocks * kBlockTokens; j += W)
-        store(row + j, load(row + j) * load(kv.scales.value_scales + j));
-  }
+  for (int r = 0; r < tile.rows; ++r) softmax_row(s.scores + r * kKeyTile, sums.max[r], factors[r], &sums.sum[r]);
   const int begin = first_seen(tile, first, count);
   for (int r = 0; r < tile.rows;) {
     // Of narrow heads, more rows make as many sums.
@@ -89,16 +56,6 @@ static void attend_tile(const AttentionOp& op, const QueryTile& tile, const KeyT
   }
 }
 
-// A conversion to f32 pays when more than one pass of rows reads it; both ways give the same bits.
-template <class T>
-static void attend_narrow(const AttentionOp& op, const QueryTile& tile, const KeyTile<T>& kv, int64_t first,
-                          int64_t count, const AttentionScratch& s, NextTile& next, SoftmaxSums& sums) {
-  if (tile.rows <= kPassRows)
-    attend_tile(op, tile, kv, first, count, s, next, sums);
-  else
-    attend_tile(op, tile, converted_tile(op, kv, count, s.keys_f32, s.values_f32), first, count, s, next, sums);
-}
-
 // Keys [first, first + 64) up to the last key that any row sees.
 static void attend_keys(const AttentionOp& op, const Step& step, const AttentionPart& part, const KeyRange& following,
                         int64_t first, const AttentionScratch& s, SoftmaxSums& sums) {
@@ -106,35 +63,30 @@ static void attend_keys(const AttentionOp& op, const Step& step, const Attention
   const int64_t count = min64(kKeyTile, tile.end(tile.rows - 1) - first);
   NextTile next(head_bytes(op), kTileBlocks, (op.head_dim + kKeyTile) / kFetchEvery);
   add_keys(op, step, part.keys_from(first + kKeyTile, following), kKeyTile, next);
-  switch (op.kv_type) {
-    case KvType::F32:
-      return attend_tile(op, tile, cached_tile<float>(op, step, tile.seq, tile.kv_head, first, count), first, count, s,
-                         next, sums);
-    case KvType::F16:
-      return attend_narrow(op, tile, cached_tile<uint16_t>(op, step, tile.seq, tile.kv_head, first, count), first,
-                           count, s, next, sums);
-    case KvType::I8:
-      return attend_narrow(op, tile, cached_tile<int8_t>(op, step, tile.seq, tile.kv_head, first, count), first, count,
-                           s, next, sums);
-    case KvType::I16: __builtin_unreachable();  // read by whole splits: see attend_split
-  }
+  if (op.kv_type == KvType::F32)
+    return attend_tile(op, tile, cached_tile<float>(op, step, tile, first, count), first, count, s, next, sums);
+  // A conversion to f32 pays when more than one pass of rows reads it; both ways give the same bits.
+  const KeyTile<uint16_t> kv = cached_tile<uint16_t>(op, step, tile, first, count);
+  if (tile.rows <= kPassRows)
+    attend_tile(op, tile, kv, first, count, s, next, sums);
+  else
+    attend_tile(op, tile, converted_tile(op, kv, count, s.keys_f32, s.values_f32), first, count, s, next, sums);
 }
 
 // One split from scratch: keys [split * 256, split * 256 + 256). `following` are those that are read after the part.
 static void attend_split(const AttentionOp& op, const Step& step, const AttentionPart& part, const KeyRange& following,
                          int64_t split, const AttentionScratch& s, SoftmaxSums& sums) {
   const QueryTile& tile = part.tile;
-  for (int r = 0; r < kQueryRows; ++r) sums.max[r] = kLowest, sums.sum[r] = 0.0f;
-  for (int i = 0; i < tile.rows * op.head_dim; ++i) sums.values[i] = 0.0f;
   const int64_t end = tile.end(tile.rows - 1);
   const int64_t last = min64(end, (split + 1) * kSplitKeys);
   int64_t first = split * kSplitKeys;
   while (first < last && first + kKeyTile <= tile.first_key) first += kKeyTile;
-  if (op.kv_type == KvType::I16) {
-    if (first < last) attend_codes16(op, step, part, following, split * kSplitKeys, s, sums);
-    return;
-  }
-  if (op.kv_type == KvType::I8 && first < last) score_bases(op, step, tile, split, first, last, s);
+  if (first < last && op.kv_type == KvType::I8)
+    return attend_codes<1>(op, step, part, following, split * kSplitKeys, s, sums);
+  if (first < last && op.kv_type == KvType::I16)
+    return attend_codes<2>(op, step, part, following, split * kSplitKeys, s, sums);
+  for (int r = 0; r < kQueryRows; ++r) sums.max[r] = kLowest, sums.sum[r] = 0.0f;
+  for (int i = 0; i < tile.rows * op.head_dim; ++i) sums.values[i] = 0.0f;
   for (; first < last; first += kKeyTile) attend_keys(op, step, part, following, first, s, sums);
 }
 
@@ -217,15 +169,15 @@ static void attend_run(const OpRecord& record, const Step& step, int64_t chunk, 
   for (int64_t i = first; i < end; ++i) {
     const AttentionPart part = next;
     KeyRange following;
-    if (i + 1 < end) {
+    if (i + 1 < parts.total) {  // what follows a chunk begins the next of the same thread, as a rule
       next = locate(op, step, i + 1, parts.are_splits);
       following = next.keys();
     }
     load_queries(op, step, part.tile, s.queries);
-    if (op.kv_type == KvType::I16) encode_queries(part.tile, op.head_dim, s.queries, s.coded_queries);
+    if (is_coded(op)) encode_queries(op, part.tile, s.queries, s.coded_queries);
     attend_part(op, step, part, following, parts.are_splits, s);
 #ifdef LEPTON_TILES
-    if (op.kv_type == KvType::I16 && use_tiles(part.tile)) release_tiles();
+    if (is_coded(op) && use_tiles(part.tile)) release_tiles();
 #endif
   }
 }

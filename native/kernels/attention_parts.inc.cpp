@@ -35,13 +35,13 @@ struct AttentionPart {
   QueryTile tile;
   int64_t first_split, end_split;
 
-  KeyRange keys() const {
+  LEPTON_INLINE KeyRange keys() const {
     const int64_t end = min64(tile.end(tile.rows - 1), end_split * kSplitKeys), first = first_split * kSplitKeys;
     return {tile.seq, tile.kv_head, min64(end, tile.first_key > first ? tile.first_key : first), end};
   }
 
   // Those from `first` on; if there are none, `following`.
-  KeyRange keys_from(int64_t first, const KeyRange& following) const {
+  LEPTON_INLINE KeyRange keys_from(int64_t first, const KeyRange& following) const {
     KeyRange range = keys();
     if (first >= range.end) return following;
     if (first > range.first) range.first = first;

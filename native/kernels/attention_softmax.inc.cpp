@@ -36,10 +36,10 @@ struct AttentionScratch {
   float* keys_f32;     // [4 blocks][D][16]
   float* values_f32;   // [64][D]
   SoftmaxSums total, split;
-  // Of a cache of 16-bit codes.
+  // Of a cache of codes.
   float* split_scores;  // [rows][256], kScoreStride apart
   CodedRows coded_queries, weights;
-  uint8_t* coded_values;  // two strips of 256 keys, in the memory of keys_f32 and values_f32
+  uint8_t* coded_values;  // two strips of 256 keys, or bases, in the memory of keys_f32 and values_f32
   alignas(64) float row_scales[2][kQueryRows];
   int32_t row_offsets[2][3][kQueryRows];
 

@@ -9,11 +9,10 @@ constexpr int kKeyTile = 64;  // keys whose scores are weighed together
 constexpr int kTileBlocks = kKeyTile / kBlockTokens;
 constexpr int kSplitKeys = 256;  // keys whose softmax is one sum, merged with those of others
 constexpr int kSplitBlocks = kSplitKeys / kBlockTokens;
-static_assert(kSplitBlocks == kBlockTokens, "the bases of a split make one block of keys");
+static_assert(kSplitBlocks == kBlockTokens, "the bases of a split make one panel of keys");
 
 static inline VF load_any(const float* p) { return load(p); }
 static inline VF load_any(const uint16_t* p) { return load_half(p); }
-static inline VF load_any(const int8_t* p) { return load_scales(p); }
 
 // Rows that one pass takes together, and blocks of keys (or strips of values): enough independent sums to hide the
 // latency of a fused multiply-add, few enough to stay in registers.
@@ -56,9 +55,9 @@ struct NextTile {
 
 constexpr int kFetchEvery = 4;  // dimensions of a score, keys of a weighed sum
 
-// scores[ROWS][WIDTH * 16] = queries x WIDTH blocks of keys [D][16], each key's times its factor.
+// scores[ROWS][WIDTH * 16] = queries x WIDTH blocks of keys [D][16], times a factor.
 template <int ROWS, int WIDTH, class T>
-static inline void score_blocks(const float* queries, const T* const* keys, int D, const float* factors, float* scores,
+static inline void score_blocks(const float* queries, const T* const* keys, int D, float factor, float* scores,
                                 NextTile& next) {
   VF acc[ROWS][WIDTH][kParts];
   for (int r = 0; r < ROWS; ++r)
@@ -77,19 +76,18 @@ static inline void score_blocks(const float* queries, const T* const* keys, int 
   for (int b = 0; b < WIDTH; ++b)
     for (int p = 0; p < kParts; ++p) {
       const int first = b * kBlockTokens + p * W;
-      for (int r = 0; r < ROWS; ++r) store(scores + r * kKeyTile + first, acc[r][b][p] * load(factors + first));
+      for (int r = 0; r < ROWS; ++r) store(scores + r * kKeyTile + first, acc[r][b][p] * set1(factor));
     }
 }
 
 template <int ROWS, class T>
-static inline void score_rows(const float* queries, const T* const* keys, int blocks, int D, const float* factors,
+static inline void score_rows(const float* queries, const T* const* keys, int blocks, int D, float factor,
                               float* scores, NextTile& next) {
   constexpr int width = pass_width(ROWS);
   int b = 0;
   for (; b + width <= blocks; b += width)
-    score_blocks<ROWS, width>(queries, keys + b, D, factors + b * kBlockTokens, scores + b * kBlockTokens, next);
-  for (; b < blocks; ++b)
-    score_blocks<ROWS, 1>(queries, keys + b, D, factors + b * kBlockTokens, scores + b * kBlockTokens, next);
+    score_blocks<ROWS, width>(queries, keys + b, D, factor, scores + b * kBlockTokens, next);
+  for (; b < blocks; ++b) score_blocks<ROWS, 1>(queries, keys + b, D, factor, scores + b * kBlockTokens, next);
 }
 
 // values[ROWS][WIDTH * 16 of D] = values * factor + probabilities x strips of the values of keys [begin, end).
@@ -128,13 +126,13 @@ static inline void weigh_rows(const float* scores, const float* factors, const T
 }
 
 template <int ROWS, class T>
-static inline void score_rest(const float* queries, const T* const* keys, int blocks, int D, const float* factors,
+static inline void score_rest(const float* queries, const T* const* keys, int blocks, int D, float factor,
                               float* scores, int rows, NextTile& next) {
   if constexpr (ROWS > 0) {
     if (rows == ROWS)
-      score_rows<ROWS>(queries, keys, blocks, D, factors, scores, next);
+      score_rows<ROWS>(queries, keys, blocks, D, factor, scores, next);
     else
-      score_rest<ROWS - 1>(queries, keys, blocks, D, factors, scores, rows, next);
+      score_rest<ROWS - 1>(queries, keys, blocks, D, factor, scores, rows, next);
   }
 }
 

@@ -61,27 +61,30 @@ static inline int32_t sum_bytes(const int8_t* bytes, int size) {
   return sum;
 }
 
-// Rows of codes that multiply codes kept as unsigned bytes, 128 more than they are.
+// Rows of codes that multiply codes of BYTES kept as unsigned bytes, 128 more than they are.
 struct CodedRows {
   int8_t* high;  // row r starts at r * stride, a multiple of 32
   int8_t* low;
   int64_t stride;
   float* scales;
-  // What the 128 add to the products of high bytes, and of those of a high and a low byte, less than nothing.
+  // What the 128 add to the sums of products with high bytes alone, and to all others, less than nothing.
   int32_t* high_offsets;
   int32_t* low_offsets;
   int32_t* offsets;  // of both, in 256ths
 
   // Of the codes [begin, end) of row r.
-  void set_offsets(int r, int begin, int end) const {
+  template <int BYTES>
+  LEPTON_INLINE void set_offsets(int r, int begin, int end) const {
     high_offsets[r] = -128 * sum_bytes(high + r * stride + begin, end - begin);
-    low_offsets[r] = high_offsets[r] - 128 * sum_bytes(low + r * stride + begin, end - begin);
+    low_offsets[r] = -128 * sum_bytes(low + r * stride + begin, end - begin);
+    if constexpr (BYTES == 2) low_offsets[r] += high_offsets[r];
     offsets[r] = 256 * high_offsets[r] + low_offsets[r];
   }
 
-  void encode(int r, const float* x, int size) const {
+  template <int BYTES>
+  LEPTON_INLINE void encode(int r, const float* x, int size) const {
     scales[r] = encode16(x, size, high + r * stride, low + r * stride);
-    set_offsets(r, 0, size);
+    set_offsets<BYTES>(r, 0, size);
   }
 };
 

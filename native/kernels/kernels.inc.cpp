@@ -10,13 +10,12 @@
 #include "activation.h"
 #include "quantize.h"
 #include "panel_matmul.h"
-#include "attention_codes16.h"
+#include "attention_codes.h"
 #ifdef LEPTON_TILES
-#include "attention_codes16_tiles.h"
+#include "attention_codes_tiles.h"
 #endif
 #include "attention_tile.h"
-#include "kv_codes.h"
-#include "kv_codes16.h"
+#include "kv_codes8.h"
 #include "transpose.h"
 
 #include "linear.inc.cpp"
@@ -25,10 +24,10 @@
 #include "pool.inc.cpp"
 #include "head.inc.cpp"
 #include "kv_write.inc.cpp"
-#include "kv_read.inc.cpp"
 #include "attention_softmax.inc.cpp"
+#include "kv_read.inc.cpp"
 #include "attention_parts.inc.cpp"
-#include "attention_codes16.inc.cpp"
+#include "attention_codes.inc.cpp"
 #include "attention.inc.cpp"
 #include "sample.inc.cpp"
 

@@ -1,88 +1,76 @@
-// Heads of the cache in 8 bits: codes by the rule of quantize.h, with one scale for a whole head of a token.
-//
-// Heads are rotated first (rotate.h), queries like keys, and what comes of values is rotated back: so no channel stands
-// out, and one scale serves all. What all keys of a block have in common, a bias above all, would still take the codes
-// of what sets them apart. So a block has a base, the key of its first token in 8 bits, and the codes of each key are
-// of what it is apart from that.
+// Heads of the cache as codes of one byte or two, for processors that multiply bytes, with a scale for a whole head of
+// a token. The bytes are kept plus 128, in quads as in a panel of 8-bit weights: of keys, tokens are its channels; of
+// values, the head's dimensions are, and tokens its inputs. High and low bytes lie apart.
 #pragma once
 
 #include "../step.h"
-#include "quantize.h"
+#include "codes16.h"
 
 namespace lepton::LEPTON_ISA {
 
 constexpr int kMaxHeadDim = 256;
+constexpr int kStripBytes = kBlockTokens * kPanelWidth;  // of a block's tokens times 16 dimensions
 
-// What a block holds of one KV head.
+// What a block holds of one KV head, in codes of BYTES.
+template <int BYTES>
 struct CodedHead {
-  int8_t* keys;    // [D][16 tokens]
-  int8_t* values;  // [16 tokens][D]
+  uint8_t* keys;    // [BYTES: high, low][D / 4][16 tokens][4 dimensions]
+  uint8_t* values;  // [BYTES: high, low][D / 16][4][16 dimensions][4 tokens]
   float* key_scales;
   float* value_scales;
+  // Of codes of one byte (kv_codes8.h).
   int8_t* base;  // [D]
   float* base_scale;
 
   CodedHead(uint8_t* head, int D)
-      : keys(reinterpret_cast<int8_t*>(head)),
-        values(keys + kBlockTokens * D),
-        key_scales(reinterpret_cast<float*>(values + kBlockTokens * D)),
+      : keys(head),
+        values(keys + BYTES * kBlockTokens * D),
+        key_scales(reinterpret_cast<float*>(values + BYTES * kBlockTokens * D)),
         value_scales(key_scales + kBlockTokens),
         base(reinterpret_cast<int8_t*>(value_scales + kBlockTokens)),
         base_scale(reinterpret_cast<float*>(base + D)) {}
 };
 
-// See KVSpec.bytes_per_token: the base takes as much as one byte for each token and 16 channels, and one more.
-static inline int64_t coded_head_bytes(int D) { return int64_t{2} * kBlockTokens * (D + 4) + D + kBlockTokens; }
+// See KVSpec.bytes_per_token: a base takes as much as one byte for each token and 16 channels, and one more. Blocks are
+// whole cache lines.
+template <int BYTES>
+static inline int64_t coded_head_bytes(int D) {
+  const int64_t bytes = int64_t{2} * kBlockTokens * (BYTES * D + 4) + (BYTES == 1 ? D + kBlockTokens : 0);
+  return (bytes + 63) / 64 * 64;
+}
 
-// Values of a head of D that are rotated together: the largest power of two that divides D, 16 to 256. Products of
-// rotated heads are larger by as much.
-static inline int head_rotation(int D) { return D & -D; }
+typedef uint8_t VBytes16 __attribute__((vector_size(16)));
+typedef uint32_t VLanes16 __attribute__((vector_size(64)));
 
-template <int SIZE>
-static inline void rotate_parts(float* x, int D) {
-  for (int first = 0; first < D; first += SIZE) {
-    VF v[SIZE / W];
-    for (int i = 0; i < SIZE / W; ++i) v[i] = load(x + first + i * W);
-    rotate(v);
-    for (int i = 0; i < SIZE / W; ++i) store(x + first + i * W, v[i]);
+static inline VLanes16 bytes_of(const int8_t* codes) {
+  VBytes16 bytes;
+  __builtin_memcpy(&bytes, codes, sizeof bytes);
+  return __builtin_convertvector(bytes ^ 128, VLanes16);
+}
+
+// The bytes of a token's key go to its lane of each quad.
+static inline void put_key(const int8_t* bytes, int D, int slot, uint8_t* plane) {
+  for (int d = 0; d < D; d += 4) {
+    uint32_t quad;
+    __builtin_memcpy(&quad, bytes + d, 4);
+    quad ^= 0x80808080u;
+    __builtin_memcpy(plane + (d * kBlockTokens + 4 * slot), &quad, 4);
   }
 }
 
-static void rotate_head_values(float* x, int D) {
-  switch (head_rotation(D)) {
-    case 16: return rotate_parts<16>(x, D);
-    case 32: return rotate_parts<32>(x, D);
-    case 64: return rotate_parts<64>(x, D);
-    case 128: return rotate_parts<128>(x, D);
-    default: return rotate_parts<256>(x, D);
+static inline void put_value(const int8_t* bytes, int D, int slot, uint8_t* plane) {
+  for (int d = 0; d < D; ++d)
+    plane[d / kPanelWidth * kStripBytes + slot / 4 * 64 + d % kPanelWidth * 4 + slot % 4] =
+        static_cast<uint8_t>(bytes[d] ^ 128);
+}
+
+// The bytes of four tokens' values, rows of `stride`, are a quad of every strip.
+static inline void put_values(const int8_t* bytes, int64_t stride, int D, int quad, uint8_t* plane) {
+  for (int d = 0; d < D; d += kPanelWidth) {
+    const VLanes16 lanes = bytes_of(bytes + d) | bytes_of(bytes + stride + d) << 8 |
+                           bytes_of(bytes + 2 * stride + d) << 16 | bytes_of(bytes + 3 * stride + d) << 24;
+    __builtin_memcpy(plane + d / kPanelWidth * kStripBytes + quad * 64, &lanes, sizeof lanes);
   }
-}
-
-// A head of D values becomes its codes, as f32. Returns their scale.
-static inline float round_head(float* x, int D) {
-  VF largest = set1(0.0f);
-  for (int d = 0; d < D; d += W) largest = max_abs(largest, load(x + d));
-  const float amax = reduce_max_abs(largest);
-  const bool has_codes = is_finite(amax);
-  const VF factor = set1(quantize_factor(amax));
-  for (int d = 0; d < D; d += W) store(x + d, has_codes ? round(load(x + d) * factor) : set1(0.0f));
-  return quantize_scale(amax);
-}
-
-static inline void store_head_codes(const float* codes, int D, int8_t* to) {
-  for (int d = 0; d < D; ++d) to[d] = static_cast<int8_t>(codes[d]);
-}
-
-// The base of a block by the rotated key of its first token: codes as f32 in `base`, and their scale.
-static inline float make_base(const float* key, int D, float* base) {
-  __builtin_memcpy(base, key, sizeof(float) * D);
-  return round_head(base, D);
-}
-
-// A rotated key less the base becomes its codes. Returns their scale.
-static inline float round_key(float* key, const float* base, float base_scale, int D) {
-  for (int d = 0; d < D; d += W) store(key + d, load(key + d) - load(base + d) * set1(base_scale));
-  return round_head(key, D);
 }
 
 }  // namespace lepton::LEPTON_ISA

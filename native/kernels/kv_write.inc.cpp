@@ -2,17 +2,21 @@
 
 namespace lepton::LEPTON_ISA {
 
+static bool is_coded(const AttentionOp& op) { return op.kv_type == KvType::I8 || op.kv_type == KvType::I16; }
+
 // Bytes of a block's keys and values of one KV head.
 static inline int64_t head_bytes(const AttentionOp& op) {
-  if (op.kv_type == KvType::I8) return coded_head_bytes(op.head_dim);
-  if (op.kv_type == KvType::I16) return coded16_head_bytes(op.head_dim);
+  if (op.kv_type == KvType::I8) return coded_head_bytes<1>(op.head_dim);
+  if (op.kv_type == KvType::I16) return coded_head_bytes<2>(op.head_dim);
   return int64_t{2} * kBlockTokens * op.head_dim * (op.kv_type == KvType::F16 ? 2 : 4);
 }
 
 static inline uint8_t* block_address(const AttentionOp& op, const Step& step, int seq, int64_t position, int kv_head) {
   const int32_t id =
       step.block_tables[op.group][int64_t{seq} * step.block_table_stride[op.group] + position / kBlockTokens];
-  return step.kv_layers[op.layer] + id * step.kv_strides[op.layer] + kv_head * head_bytes(op);
+  const KvLayer& layer = step.kv_layers[op.layer];
+  const int64_t place = int64_t{kv_head} * layer.run_blocks + id % layer.run_blocks;
+  return layer.data + id / layer.run_blocks * layer.run_stride + place * head_bytes(op);
 }
 
 static inline int find_seq(const Step& step, int64_t token) {
@@ -51,50 +55,63 @@ static inline void coded_key_of(const AttentionOp& op, const Step& step, int64_t
   rotate_head_values(to, op.head_dim);
 }
 
-static void write_value_codes(const AttentionOp& op, const Step& step, int64_t token, int head, CodedHead& to,
-                              int slot) {
+// The codes of a token's value. Returns their scale.
+static float encode_value(const AttentionOp& op, const Step& step, int64_t token, int head, int8_t* to) {
   const int D = op.head_dim;
   float codes[kMaxHeadDim];
   __builtin_memcpy(codes, op.v.row(step, token) + head * D, sizeof(float) * D);
   rotate_head_values(codes, D);
-  to.value_scales[slot] = round_head(codes, D);
-  store_head_codes(codes, D, to.values + slot * D);
+  const float scale = round_head(codes, D);
+  store_head_codes(codes, D, to);
+  return scale;
+}
+
+// Those of its key, less the base of its block.
+static float encode_key(const AttentionOp& op, const Step& step, int64_t token, int head, const float* base,
+                        float base_scale, int8_t* to) {
+  float codes[kMaxHeadDim];
+  coded_key_of(op, step, token, head, codes);
+  const float scale = round_key(codes, base, base_scale, op.head_dim);
+  store_head_codes(codes, op.head_dim, to);
+  return scale;
 }
 
 // The base of a block that a token is written to, and its scale: out of the cache, unless the block's first token is of
 // the same step. Who writes that one may be another thread, so that it is made again here.
 static float base_of(const AttentionOp& op, const Step& step, int64_t token, int slot, bool is_of_step, int head,
-                     const CodedHead& block, float* base) {
+                     const CodedHead<1>& block, float* base) {
   const int D = op.head_dim;
   if (is_of_step) {
     float key[kMaxHeadDim];
     coded_key_of(op, step, token - slot, head, key);
     return make_base(key, D, base);
   }
-  for (int d = 0; d < D; d += W) store(base + d, load_any(block.base + d));
+  for (int d = 0; d < D; d += W) store(base + d, load_scales(block.base + d));
   return *block.base_scale;
 }
 
 static void write_token_codes(const AttentionOp& op, const Step& step, int64_t token, int slot, bool is_base_of_step,
-                              int head, CodedHead to) {
+                              int head, uint8_t* block) {
   const int D = op.head_dim;
-  float key[kMaxHeadDim], base[kMaxHeadDim];
+  const CodedHead<1> to(block, D);
+  float base[kMaxHeadDim];
+  int8_t codes[kMaxHeadDim];
   const float base_scale = base_of(op, step, token, slot, is_base_of_step, head, to, base);
   if (slot == 0) {
     store_head_codes(base, D, to.base);
     *to.base_scale = base_scale;
   }
-  coded_key_of(op, step, token, head, key);
-  to.key_scales[slot] = round_key(key, base, base_scale, D);
-  for (int d = 0; d < D; ++d) to.keys[d * kBlockTokens + slot] = static_cast<int8_t>(key[d]);
-  write_value_codes(op, step, token, head, to, slot);
+  to.key_scales[slot] = encode_key(op, step, token, head, base, base_scale, codes);
+  put_key(codes, D, slot, to.keys);
+  to.value_scales[slot] = encode_value(op, step, token, head, codes);
+  put_value(codes, D, slot, to.values);
 }
 
 // A key and a value of a token's head, in 16-bit codes.
 static void write_token_codes16(const AttentionOp& op, const Step& step, int64_t token, int slot, int head,
                                 uint8_t* block) {
   const int D = op.head_dim;
-  const CodedHead16 to(block, D);
+  const CodedHead<2> to(block, D);
   float rotated[kMaxHeadDim];
   int8_t bytes[2][kMaxHeadDim];
   const float* k = key_of(op, step, token, head, rotated);
@@ -114,7 +131,7 @@ static void write_token(const AttentionOp& op, const Step& step, int seq, int64_
     uint8_t* block = block_address(op, step, seq, position, h);
     if (op.kv_type == KvType::I8) {
       const bool is_base_of_step = position - slot >= first_position(step, seq);
-      write_token_codes(op, step, token, slot, is_base_of_step, h, CodedHead(block, D));
+      write_token_codes(op, step, token, slot, is_base_of_step, h, block);
       continue;
     }
     if (op.kv_type == KvType::I16) {
@@ -163,28 +180,18 @@ static void write_block_of_halves(const AttentionOp& op, const Step& step, int64
 // The same of codes.
 static void write_block_of_codes(const AttentionOp& op, const Step& step, int64_t first_token, int head,
                                  uint8_t* block) {
-  constexpr int parts = kBlockTokens / W;
   const int D = op.head_dim;
-  CodedHead to(block, D);
-  float codes[kBlockTokens][kMaxHeadDim], base[kMaxHeadDim];
-  for (int slot = 0; slot < kBlockTokens; ++slot) {
-    coded_key_of(op, step, first_token + slot, head, codes[slot]);
-    if (slot == 0) *to.base_scale = make_base(codes[0], D, base);
-    to.key_scales[slot] = round_key(codes[slot], base, *to.base_scale, D);
-    write_value_codes(op, step, first_token + slot, head, to, slot);
-  }
+  const CodedHead<1> to(block, D);
+  float base[kMaxHeadDim];
+  int8_t key[kMaxHeadDim], values[4][kMaxHeadDim];
+  *to.base_scale = base_of(op, step, first_token, 0, true, head, to, base);
   store_head_codes(base, D, to.base);
-  for (int d = 0; d < D; d += W) {
-    VF lanes[parts][W];
-    for (int p = 0; p < parts; ++p) {
-      for (int i = 0; i < W; ++i) lanes[p][i] = load(codes[p * W + i] + d);
-      transpose(lanes[p]);
-    }
-    for (int i = 0; i < W; i += 2) {
-      VF two[2 * parts];  // the codes of two channels of all tokens
-      for (int p = 0; p < parts; ++p) two[p] = lanes[p][i], two[parts + p] = lanes[p][i + 1];
-      store_codes(to.keys + (d + i) * kBlockTokens, two);
-    }
+  for (int slot = 0; slot < kBlockTokens; ++slot) {
+    const int64_t token = first_token + slot;
+    to.key_scales[slot] = encode_key(op, step, token, head, base, *to.base_scale, key);
+    put_key(key, D, slot, to.keys);
+    to.value_scales[slot] = encode_value(op, step, token, head, values[slot % 4]);
+    if (slot % 4 == 3) put_values(values[0], kMaxHeadDim, D, slot / 4, to.values);
   }
 }
 
@@ -192,7 +199,7 @@ static void write_block_of_codes(const AttentionOp& op, const Step& step, int64_
 static void write_block_of_codes16(const AttentionOp& op, const Step& step, int64_t first_token, int head,
                                    uint8_t* block) {
   const int D = op.head_dim;
-  const CodedHead16 to(block, D);
+  const CodedHead<2> to(block, D);
   float rotated[kMaxHeadDim];
   int8_t key[2][kMaxHeadDim], values[2][4][kMaxHeadDim];
   for (int slot = 0; slot < kBlockTokens; ++slot) {

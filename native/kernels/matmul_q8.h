@@ -15,9 +15,9 @@
 
 namespace lepton::LEPTON_ISA {
 
-// Asks for weights `ahead` bytes before their use: by what memory delivers in its own latency. The machine's prefetchers
-// stop at the end of each page of memory; this does not. Into all caches: those that a hint past them leads to may hold
-// too few lines for the way from memory (docs/performance.md).
+// Asks for weights `ahead` bytes before their use: by what memory delivers in its own latency. The machine's
+// prefetchers stop at the end of each page of memory; this does not. Into all caches: those that a hint past them leads
+// to may hold too few lines for the way from memory (docs/performance.md).
 static inline void prefetch_ahead(const uint8_t* data, int64_t num_bytes, int64_t ahead) {
   for (int64_t line = 0; line < num_bytes; line += 64) __builtin_prefetch(data + ahead + line);
 }

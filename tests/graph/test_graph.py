@@ -83,8 +83,8 @@ def test_kv_groups_come_in_the_order_of_their_first_layer() -> None:
 def test_bytes_per_token_count_keys_and_values() -> None:
     assert (KVSpec(3, 64).bytes_per_token, KVSpec(3, 64, DType.F16).bytes_per_token) == (1536, 768)
     # Codes and a scale, twice; of the base, a 16th.
-    assert KVSpec(3, 64, DType.I8).bytes_per_token == 3 * (2 * (64 + 4) + 5)
-    assert KVSpec(1, 256, DType.I8).bytes_per_token == 2 * (256 + 4) + 17
+    assert KVSpec(3, 64, DType.I8).bytes_per_token == 3 * (2 * (64 + 4) + 5 + 3)
+    assert KVSpec(1, 256, DType.I8).bytes_per_token == 2 * (256 + 4) + 17 + 3
 
 
 @pytest.mark.parametrize(

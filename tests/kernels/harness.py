@@ -182,9 +182,10 @@ def assert_within(got: Floats, expected: Floats, sizes: npt.NDArray[np.floating]
     assert worst <= ulps, f"{worst:.2f} ulps of the sum of magnitudes, at most {ulps} expected"
 
 
-def assert_same_codes(got: Floats, expected: Floats) -> None:
-    """Rows that went through 8 bits after a function: a value near the middle of two codes may fall to either."""
+def assert_same_codes(got: Floats, expected: Floats, largest_share: float = 0.01) -> None:
+    """Rows that went through 8 bits after a function: a value near the middle of two codes may fall to either, which
+    is the lot of less than ``largest_share``."""
     errors, sizes = (np.abs(a).reshape(len(got), -1, 32) for a in (got - expected, expected))
     steps = sizes.max(axis=2, keepdims=True) / 127
     assert (errors <= 1.01 * steps).all()
-    assert (errors > 0.5 * steps).mean() < 0.01
+    assert (errors > 0.5 * steps).mean() < largest_share

@@ -24,7 +24,7 @@ from tests.models.tiny import stored
 from lepton_ai.backends.base import StepInputs
 from lepton_ai.backends.cpu.backend import CpuBackend
 from lepton_ai.backends.cpu.device import CpuDevice
-from lepton_ai.backends.cpu.executable import CpuKVCache
+from lepton_ai.backends.cpu.kv_cache import CpuKVCache
 from lepton_ai.backends.reference.backend import ReferenceBackend
 from lepton_ai.config import Limits, Policy
 from lepton_ai.graph import ops
@@ -36,7 +36,7 @@ Chunk = tuple[int, int, Sequence[int]]
 LONG = Limits(max_tokens=1100, max_rows=1, max_seqs=4, max_model_len=1200)
 TOLERANCE = 3e-6
 # Queries and weights of 16-bit codes are codes too.
-TOLERANCES = {DType.F32: TOLERANCE, DType.F16: TOLERANCE, DType.I16: 4e-4, DType.I8: TOLERANCE}
+TOLERANCES = {DType.F32: TOLERANCE, DType.F16: TOLERANCE, DType.I16: 4e-4, DType.I8: 4e-4}
 BUCKETS = DistanceBuckets(16, 40)
 
 
@@ -110,11 +110,17 @@ KV_DTYPES = pytest.mark.parametrize("kv", [DType.F32, DType.F16, DType.I16, DTyp
 
 def poisoned(case: Case, backend: CpuBackend, num_blocks: int) -> CpuKVCache:
     """A cache of NaN; of codes, the scales are NaN."""
-    blocks = case.allocate_kv(backend, num_blocks)
-    assert isinstance(blocks, CpuKVCache)
-    for region in blocks._regions:
+    cache = case.allocate_kv(backend, num_blocks)
+    assert isinstance(cache, CpuKVCache)
+    for region in cache._regions:
         region.fill(0xFF)
-    return blocks
+    return cache
+
+
+def poison(cache: CpuKVCache, block_ids: Sequence[int]) -> None:
+    """Blocks of its only group become NaN."""
+    for block_id in block_ids:
+        cache.block(0, block_id)[:] = 0xFF
 
 
 def on_poisoned_cpu(case: Case, device: CpuDevice, steps: Iterable[StepInputs], num_blocks: int) -> list[Outputs]:
@@ -183,12 +189,12 @@ def test_rotation_inside_the_op(device: CpuDevice, rope: bool, kv: DType) -> Non
         np.testing.assert_allclose(outputs["y"], want["y"], rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("kv", [DType.F16, DType.I8], ids=["f16", "int8"])
+@KV_DTYPES
 @pytest.mark.parametrize("shape", [Shape(2, 3, 32), Shape(1, 2, 64), Shape(2, 1, 48)], ids=str)
 def test_output_in_8_bits(device: CpuDevice, shape: Shape, kv: DType) -> None:
     got = on_poisoned_cpu(shape.case(kv, quantised=True), device, steps_of(shape, RAGGED), 20)
     for outputs, want in zip(got, expected(shape, kv, quantised=True), strict=True):
-        assert_same_codes(outputs["out"], want["out"])
+        assert_same_codes(outputs["out"], want["out"], largest_share=100 * TOLERANCES[kv])
 
 
 def test_layers_with_other_specs_have_their_own_tables(device: CpuDevice) -> None:
@@ -272,11 +278,11 @@ def test_blocks_out_of_the_window_may_hold_anything(device: CpuDevice, shape: Sh
     def run(*, is_given_back: bool, num_too_many: int = 0) -> Floats:
         cache = case.allocate_kv(backend, 40)
         assert isinstance(cache, CpuKVCache)
-        blocks = cache._regions[0][: 40 * cache._block_bytes[0]].reshape(40, -1)
-        blocks[0], start, blocks_now, rows = 0xFF, 0, list(table), []
+        poison(cache, [0])
+        start, blocks_now, rows = 0, list(table), []
         for size in sizes:
             num_dead = max(0, start - window + 1) // 16 if is_given_back else 0
-            blocks[table[: num_dead + num_too_many if start else 0]] = 0xFF
+            poison(cache, table[: num_dead + num_too_many if start else 0])
             blocks_now[: num_dead // 2] = [0] * (num_dead // 2)  # an entry may be another's block as well
             part = {name: values[start : start + size] for name, values in tensors.items()}
             rows.append(copied(executable.run(cached_step(part, [(start, size, blocks_now)]), cache).result())["y"])

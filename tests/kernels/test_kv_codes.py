@@ -18,7 +18,6 @@ from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.reference.backend import ReferenceBackend
 from lepton_ai.backends.reference.kv import CodedHeads, CodedKeys, ReferenceKVCache, slots_of
 from lepton_ai.backends.reference.weights import rotate
-from lepton_ai.graph.attrs import KVSpec
 from lepton_ai.graph.tensor import DType
 
 
@@ -34,6 +33,8 @@ class Coded:
     base_scales: Floats
 
 
+UNTOUCHED = {"keys": 0x7F, "values": 0x7F}
+"""What bytes of 0xFF stand for in what is kept plus 128."""
 NUM_BLOCKS = 20
 HEAD_DIMS = (16, 32, 48, 64, 80, 96, 128, 240, 256)
 # Whole blocks and parts of them; then single tokens.
@@ -46,24 +47,25 @@ def memory_after(case: Case, device: CpuDevice, steps: Sequence[StepInputs]) -> 
     executable, cache = case.compile_on(backend), poisoned(case, backend, NUM_BLOCKS)
     for step in steps:
         executable.run(step, cache)
-    (region,) = cache._regions
-    return region
+    return np.stack([cache.block(0, index) for index in range(NUM_BLOCKS)])
 
 
 def decoded(memory: npt.NDArray[np.uint8], shape: Shape) -> Coded:
     """The arrays in them, as native/kernels/kv_codes.h says."""
     heads, size = shape.kv_heads, shape.head_dim
-    num_bytes = BLOCK_SIZE * KVSpec(1, size, DType.I8).bytes_per_token
-    parts = memory[: NUM_BLOCKS * heads * num_bytes].reshape(NUM_BLOCKS, heads, num_bytes)
+    parts = memory.reshape(NUM_BLOCKS, heads, -1)
     lengths = [BLOCK_SIZE * size, BLOCK_SIZE * size, 4 * BLOCK_SIZE, 4 * BLOCK_SIZE, size, 4]
     keys, values, key_scales, value_scales, bases, base_scales = (
         np.ascontiguousarray(part) for part in np.split(parts, np.cumsum(lengths), axis=-1)[:-1]
     )
-    by_token = (NUM_BLOCKS, heads, BLOCK_SIZE, size)
+    by_token = (NUM_BLOCKS, BLOCK_SIZE, heads, size)
+    # Quads of dimensions of each token; of each 16 dimensions, quads of tokens of each dimension.
+    keys = keys.reshape(NUM_BLOCKS, heads, size // 4, BLOCK_SIZE, 4).transpose(0, 3, 1, 2, 4).reshape(by_token)
+    values = values.reshape(NUM_BLOCKS, heads, size // 16, 4, 16, 4).transpose(0, 3, 5, 1, 2, 4).reshape(by_token)
     return Coded(
-        keys=keys.view(np.int8).reshape(NUM_BLOCKS, heads, size, BLOCK_SIZE).transpose(0, 3, 1, 2),
+        keys=(keys ^ 128).view(np.int8),
         key_scales=key_scales.view(np.float32).transpose(0, 2, 1),
-        values=values.view(np.int8).reshape(by_token).transpose(0, 2, 1, 3),
+        values=(values ^ 128).view(np.int8),
         value_scales=value_scales.view(np.float32).transpose(0, 2, 1),
         bases=bases.view(np.int8),
         base_scales=base_scales.view(np.float32)[..., 0],
@@ -119,7 +121,7 @@ def test_codes_and_scales_are_those_of_the_reference(device: CpuDevice, head_dim
         mask = is_written.any(axis=1) if field.name.startswith("base") else is_written
         np.testing.assert_array_equal(mine[mask], theirs[mask], field.name)
         # No byte of another slot was touched.
-        assert (np.ascontiguousarray(mine[~mask]).view(np.uint8) == 0xFF).all()
+        assert (np.ascontiguousarray(mine[~mask]).view(np.uint8) == UNTOUCHED.get(field.name, 0xFF)).all()
     first, second, third = A[:3]
     assert (got.value_scales[first, :2] == 0).all() and (got.value_scales[first, 2] > 0).all()
     for codes, scales in ((got.keys, got.key_scales), (got.values, got.value_scales)):

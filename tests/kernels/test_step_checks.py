@@ -15,7 +15,8 @@ from lepton_ai.backends.base import KVGroupInputs, SamplingInputs, StepInputs
 from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.backend import CpuBackend
 from lepton_ai.backends.cpu.device import CpuDevice
-from lepton_ai.backends.cpu.executable import CpuExecutable, CpuKVCache
+from lepton_ai.backends.cpu.executable import CpuExecutable
+from lepton_ai.backends.cpu.kv_cache import CpuKVCache
 from lepton_ai.config import Limits, Policy
 from lepton_ai.errors import HardwareUnsupported, InvalidRequest
 from lepton_ai.graph import ops

@@ -12,7 +12,8 @@ import numpy as np
 from lepton_ai.backends.base import Float32Array, StepInputs
 from lepton_ai.backends.cpu.backend import CpuBackend
 from lepton_ai.backends.cpu.device import CpuDevice
-from lepton_ai.backends.cpu.executable import CpuExecutable, CpuKVCache
+from lepton_ai.backends.cpu.executable import CpuExecutable
+from lepton_ai.backends.cpu.kv_cache import CpuKVCache
 from lepton_ai.config import Limits, Policy
 from lepton_ai.graph import ops
 from lepton_ai.graph.graph import Graph

@@ -95,6 +95,7 @@ BASE_TOKENS = 16
 """Tokens, from a multiple of it on, whose keys have one base in a cache of ``I8``; a KV block holds as many."""
 
 _SCALE_BYTES = 4
+_LINE_BYTES = 4  # a token's share of the 64 that blocks of codes are filled up to
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,8 @@ class KVSpec:
         if self.dtype is not DType.I8:
             return 2 * self.num_heads * self.head_dim * self.dtype.itemsize
         coded = self.head_dim + _SCALE_BYTES
-        return self.num_heads * (2 * coded + -(-coded // BASE_TOKENS))
+        with_base = 2 * coded + -(-coded // BASE_TOKENS)
+        return self.num_heads * -(-with_base // _LINE_BYTES) * _LINE_BYTES
 
     @property
     def rotation(self) -> int:

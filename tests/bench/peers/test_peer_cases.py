@@ -35,7 +35,7 @@ GOALS: dict[str, tuple[float | None, float | None]] = {
 } | {
     f"smollm2-q4_0/decode-1-after-{tokens}/{memory}": (0.6, 0.75)
     for tokens in (64, 1024, 4096)
-    for memory in ("memory", "memory-int8-KV")
+    for memory in ("memory", "memory-f16-KV", "memory-int8-KV")
 }
 GENERATE = ("llama.cpp", "OpenVINO-GenAI-int4", "ONNX-Runtime-GenAI-int4", "CTranslate2-int8", "transformers-f32")
 EMBED = ("ONNX-Runtime-int8", "OpenVINO-int8", "OpenVINO-f32", "OpenVINO-bf16", "CTranslate2-int8")

@@ -200,7 +200,14 @@ class StepArrays:
     ) -> None: ...
 
 class KVBlocks:
-    def __init__(self, *, addresses: Sequence[int], strides: Sequence[int], num_blocks: Sequence[int]) -> None: ...
+    def __init__(
+        self,
+        *,
+        addresses: Sequence[int],
+        strides: Sequence[int],
+        run_blocks: Sequence[int],
+        num_blocks: Sequence[int],
+    ) -> None: ...
 
 class Program:
     def __init__(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lepton_ai.backends.cpu.device import BYTE_PRODUCT_ISAS, CpuDevice
-from lepton_ai.backends.cpu.executable import CpuExecutable, CpuKVCache
+from lepton_ai.backends.cpu.executable import CpuExecutable
+from lepton_ai.backends.cpu.kv_cache import CpuKVCache
 from lepton_ai.backends.cpu.packing import Packer
 from lepton_ai.config import Limits, Policy
 from lepton_ai.graph.attrs import KVSpec

@@ -43,9 +43,9 @@ _SPLIT_KEYS = 256  # as in native/kernels/attention_tile.h, like _KEY_TILE
 _SPLIT_TOKENS = 8
 _SLICE_TOKENS = 1024  # as in native/kernels/head.inc.cpp
 _TILE_PANELS = 2  # the largest of native/kernels/dot_*.h
-_QUERY_ROWS = 48
+_QUERY_ROWS = 96  # as in native/kernels/attention_softmax.inc.cpp
 _KEY_TILE = 64
-_SCORE_PADDING = 16  # beside rows of scores and of weights: see native/kernels/attention_codes16.h
+_SCORE_PADDING = 16  # beside rows of scores and of weights: see native/kernels/attention_codes.h
 _WEIGHT_PADDING = 64
 _MAX_HEAD_DIM = 256
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -11,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from lepton_ai.backends.base import (
-    BLOCK_SIZE,
     MAX_LOGPROBS,
     Float32Array,
     KVCache,
@@ -24,10 +22,9 @@ from lepton_ai.backends.cpu import _native
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.cpu.encode import EncodedProgram, encode
 from lepton_ai.backends.cpu.encoding_state import Place
-from lepton_ai.backends.cpu.memory import MemoryBudget
+from lepton_ai.backends.cpu.kv_cache import CpuKVCache
 from lepton_ai.backends.cpu.packing import PackedMatrix, PackedWeights, pack_matrix
 from lepton_ai.errors import InvalidRequest
-from lepton_ai.graph.attrs import KVSpec, kv_groups
 from lepton_ai.graph.node import Node
 from lepton_ai.graph.passes.plan import Plan
 from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape
@@ -35,40 +32,7 @@ from lepton_ai.graph.tensor import DType, Tensor, evaluate_shape
 if TYPE_CHECKING:
     from lepton_ai.backends.cpu.work import CpuOp
 
-assert BLOCK_SIZE == _native.BLOCK_TOKENS
-
 ScalarT = TypeVar("ScalarT", np.float32, np.int32)
-
-
-class CpuKVCache:
-    """Blocks of every layer; pages of the operating system are taken when a block is first written."""
-
-    def __init__(self, specs: Sequence[KVSpec], num_blocks: Sequence[int], memory: MemoryBudget) -> None:
-        self.num_blocks = tuple(num_blocks)
-        self._regions: list[npt.NDArray[np.uint8]] = []
-        self._block_bytes: list[int] = []
-        addresses, strides, counts = [0] * len(specs), [0] * len(specs), [0] * len(specs)
-        for layers, count in zip(kv_groups(specs).values(), num_blocks, strict=True):
-            # One region for a group: a block holds all its layers, so that few blocks in use touch few pages.
-            sizes = [BLOCK_SIZE * specs[layer].bytes_per_token for layer in layers]
-            region = memory.zeros(count * sum(sizes), "keys and values")
-            for index, layer in enumerate(layers):
-                addresses[layer] = region.ctypes.data + sum(sizes[:index])
-                strides[layer], counts[layer] = sum(sizes), count
-            self._regions.append(region)
-            self._block_bytes.append(sum(sizes))
-        self.native = _native.KVBlocks(addresses=addresses, strides=strides, num_blocks=counts)
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes reserved."""
-        return sum(region.nbytes for region in self._regions)
-
-    def copy_block(self, group: int, source: int, target: int) -> None:
-        """One run of bytes: a block holds all layers of its group."""
-        num_blocks = self.num_blocks[group]
-        blocks = self._regions[group][: num_blocks * self._block_bytes[group]].reshape(num_blocks, -1)
-        blocks[target] = blocks[source]
 
 
 @dataclass(frozen=True, slots=True)

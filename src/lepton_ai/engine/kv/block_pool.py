@@ -39,7 +39,10 @@ class BlockPool:
         return self.num_blocks - self.num_free
 
     def allocate(self, count: int) -> list[int]:
-        """Take ``count`` free blocks, each with one reference; what they held is forgotten."""
+        """Take ``count`` free blocks, each with one reference; what they held is forgotten.
+
+        In ascending order, by which backends may lay them out.
+        """
         assert count <= self.num_free, f"{count} blocks wanted, {self.num_free} free"
         block_ids = []
         for _ in range(count):
@@ -48,7 +51,7 @@ class BlockPool:
             self.forget(block_id)
             self._ref_counts[block_id] = 1
             block_ids.append(block_id)
-        return block_ids
+        return sorted(block_ids)
 
     def share(self, block_ids: Iterable[int]) -> None:
         """Add a reference to each block; a free one is taken with its content."""
