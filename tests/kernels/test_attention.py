@@ -194,7 +194,7 @@ def test_rotation_inside_the_op(device: CpuDevice, rope: bool, kv: DType) -> Non
 def test_output_in_8_bits(device: CpuDevice, shape: Shape, kv: DType) -> None:
     got = on_poisoned_cpu(shape.case(kv, quantised=True), device, steps_of(shape, RAGGED), 20)
     for outputs, want in zip(got, expected(shape, kv, quantised=True), strict=True):
-        assert_same_codes(outputs["out"], want["out"], largest_share=100 * TOLERANCES[kv])
+        assert_same_codes(outputs["out"], want["out"], largest_share=max(0.01, 100 * TOLERANCES[kv]))
 
 
 def test_layers_with_other_specs_have_their_own_tables(device: CpuDevice) -> None:
