@@ -125,33 +125,27 @@ static int64_t first_position(const Step& step, int seq) {
   return step.kv_lengths[seq] - (step.query_offsets[seq + 1] - step.query_offsets[seq]);
 }
 
-static void write_token(const AttentionOp& op, const Step& step, int seq, int64_t token, int64_t position) {
+static void write_token(const AttentionOp& op, const Step& step, int seq, int64_t token, int64_t position, int head) {
   const int D = op.head_dim, slot = static_cast<int>(position % kBlockTokens);
-  for (int h = 0; h < op.num_kv_heads; ++h) {
-    uint8_t* block = block_address(op, step, seq, position, h);
-    if (op.kv_type == KvType::I8) {
-      const bool is_base_of_step = position - slot >= first_position(step, seq);
-      write_token_codes(op, step, token, slot, is_base_of_step, h, block);
-      continue;
-    }
-    if (op.kv_type == KvType::I16) {
-      write_token_codes16(op, step, token, slot, h, block);
-      continue;
-    }
-    float rotated[kMaxHeadDim];
-    const float* k = key_of(op, step, token, h, rotated);
-    const float* v = op.v.row(step, token) + h * D;
-    if (op.kv_type == KvType::F16) {
-      uint16_t* keys = reinterpret_cast<uint16_t*>(block);
-      uint16_t halves[kMaxHeadDim];
-      store_halves(halves, k, D);
-      for (int d = 0; d < D; ++d) keys[d * kBlockTokens + slot] = halves[d];
-      store_halves(values_of<uint16_t>(op, block, slot), v, D);
-    } else {
-      float* keys = reinterpret_cast<float*>(block);
-      for (int d = 0; d < D; ++d) keys[d * kBlockTokens + slot] = k[d];
-      __builtin_memcpy(values_of<float>(op, block, slot), v, sizeof(float) * D);
-    }
+  uint8_t* block = block_address(op, step, seq, position, head);
+  if (op.kv_type == KvType::I8) {
+    const bool is_base_of_step = position - slot >= first_position(step, seq);
+    return write_token_codes(op, step, token, slot, is_base_of_step, head, block);
+  }
+  if (op.kv_type == KvType::I16) return write_token_codes16(op, step, token, slot, head, block);
+  float rotated[kMaxHeadDim];
+  const float* k = key_of(op, step, token, head, rotated);
+  const float* v = op.v.row(step, token) + head * D;
+  if (op.kv_type == KvType::F16) {
+    uint16_t* keys = reinterpret_cast<uint16_t*>(block);
+    uint16_t halves[kMaxHeadDim];
+    store_halves(halves, k, D);
+    for (int d = 0; d < D; ++d) keys[d * kBlockTokens + slot] = halves[d];
+    store_halves(values_of<uint16_t>(op, block, slot), v, D);
+  } else {
+    float* keys = reinterpret_cast<float*>(block);
+    for (int d = 0; d < D; ++d) keys[d * kBlockTokens + slot] = k[d];
+    __builtin_memcpy(values_of<float>(op, block, slot), v, sizeof(float) * D);
   }
 }
 
@@ -213,47 +207,50 @@ static void write_block_of_codes16(const AttentionOp& op, const Step& step, int6
   }
 }
 
-static void write_block(const AttentionOp& op, const Step& step, int seq, int64_t first_token, int64_t position) {
-  for (int h = 0; h < op.num_kv_heads; ++h) {
-    uint8_t* block = block_address(op, step, seq, position, h);
-    if (op.kv_type == KvType::I16)
-      write_block_of_codes16(op, step, first_token, h, block);
-    else if (op.kv_type == KvType::I8)
-      write_block_of_codes(op, step, first_token, h, block);
-    else
-      write_block_of_halves(op, step, first_token, h, block);
-  }
+static void write_block(const AttentionOp& op, const Step& step, int head, int64_t first_token, uint8_t* block) {
+  if (op.kv_type == KvType::I16)
+    write_block_of_codes16(op, step, first_token, head, block);
+  else if (op.kv_type == KvType::I8)
+    write_block_of_codes(op, step, first_token, head, block);
+  else
+    write_block_of_halves(op, step, first_token, head, block);
 }
 
-// Keys of neighbouring tokens lie in the same cache lines: where there are many, a chunk is what a block gets of a
-// sequence, else a token.
-static bool writes_blocks(const Step& step) { return step.num_tokens > 2 * kBlockTokens; }
+// Keys of neighbouring tokens lie in the same cache lines: where sequences fill blocks, a chunk is what a block gets of
+// a head, else a token.
+static bool writes_blocks(const Step& step) { return step.num_tokens >= kBlockTokens * step.num_seqs; }
 
 static int64_t blocks_written(const Step& step, int seq) {
   const int64_t begin = first_position(step, seq), end = step.kv_lengths[seq];
   return end > begin ? (end - 1) / kBlockTokens - begin / kBlockTokens + 1 : 0;
 }
 
-static Chunks kv_write_chunks(const OpRecord&, const Step& step) {
+static Chunks kv_write_chunks(const OpRecord& record, const Step& step) {
   if (!writes_blocks(step)) return {step.num_tokens};
   int64_t total = 0;
   for (int s = 0; s < step.num_seqs; ++s) total += blocks_written(step, s);
-  return {total, step.num_tokens > kRowBlock};
+  return {total * record.attention.num_kv_heads, step.num_tokens > kRowBlock};
 }
 
 static void kv_write_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
   const AttentionOp& op = record.attention;
   if (!writes_blocks(step)) {
     const int seq = find_seq(step, chunk);
-    return write_token(op, step, seq, chunk, step.kv_lengths[seq] - (step.query_offsets[seq + 1] - chunk));
+    const int64_t position = step.kv_lengths[seq] - (step.query_offsets[seq + 1] - chunk);
+    for (int h = 0; h < op.num_kv_heads; ++h) write_token(op, step, seq, chunk, position, h);
+    return;
   }
+  const int head = static_cast<int>(chunk % op.num_kv_heads);
+  chunk /= op.num_kv_heads;
   int seq = 0;
   for (int64_t blocks; chunk >= (blocks = blocks_written(step, seq)); ++seq) chunk -= blocks;
   const int64_t first = first_position(step, seq), block = (first / kBlockTokens + chunk) * kBlockTokens;
   const int64_t begin = block < first ? first : block, end = min64(step.kv_lengths[seq], block + kBlockTokens);
   const int64_t token = step.query_offsets[seq] - first;  // of position 0
-  if (op.kv_type != KvType::F32 && end - begin == kBlockTokens) return write_block(op, step, seq, token + begin, begin);
-  for (int64_t position = begin; position < end; ++position) write_token(op, step, seq, token + position, position);
+  if (op.kv_type != KvType::F32 && end - begin == kBlockTokens)
+    return write_block(op, step, head, token + begin, block_address(op, step, seq, begin, head));
+  for (int64_t position = begin; position < end; ++position)
+    write_token(op, step, seq, token + position, position, head);
 }
 
 }  // namespace lepton::LEPTON_ISA
