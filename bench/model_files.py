@@ -65,7 +65,7 @@ def make_q4_0(source: ModelFile, peers_python: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_suffix(f".{os.getpid()}.part")
         try:
-            command = [str(peers_python), "-m", "bench.peers.llama_quantize", str(source.path), str(part)]
+            command = [str(peers_python), "-m", "bench.peers.converters.llama_cpp", str(source.path), str(part)]
             subprocess.run(command, cwd=ROOT, check=True)
             os.replace(part, target)
         finally:

@@ -16,7 +16,7 @@ from bench.sentences import DEFAULT_STSB, SentenceSets, sentence_sets
 from bench.worker import ROOT
 from lepton_ai.text.tokenizer import Tokenizer
 
-_EXPORTERS = tuple(ROOT / "bench" / "peers" / name for name in ("bert_onnx.py", "encoder_export.py"))
+_EXPORTERS = tuple(ROOT / "bench" / "peers" / "converters" / name for name in ("bert_onnx.py", "encoder.py"))
 _MADE_BY = (REQUIREMENTS / "encoders.txt", *_EXPORTERS)
 
 
@@ -40,7 +40,7 @@ def default_sentences() -> SentenceSets:
 def make_peer_forms(model: Path, calibration: list[list[int]], peers_python: Path) -> Path:
     """The folder of the forms that the peers run, from the cache if they were made of the same before.
 
-    Raises CalledProcessError if bench/peers/encoder_export.py fails under ``peers_python``.
+    Raises CalledProcessError if bench/peers/converters/encoder.py fails under ``peers_python``.
     """
     text = json.dumps(calibration)
     target = CACHE / f"encoder-{_digest([model / 'config.json', model / 'model.safetensors', *_MADE_BY], text)}"
@@ -53,7 +53,7 @@ def make_peer_forms(model: Path, calibration: list[list[int]], peers_python: Pat
         command = [
             str(peers_python),
             "-m",
-            "bench.peers.encoder_export",
+            "bench.peers.converters.encoder",
             str(model),
             str(part / "calibration.json"),
             str(part),

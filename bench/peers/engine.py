@@ -32,10 +32,10 @@ class Setting:
 class Engine:
     """An engine as it is measured.
 
-    ``module`` of bench.peers is its worker, which takes ``options``. ``environment`` None is the interpreter of this
-    process. Of several ``settings`` the fastest is taken for each workload. ``form`` makes of a model what the engine
-    reads; None is the same file. ``bits`` are those of a weight of the body and of the head where they are not the
-    file's. ``can_limit_isa`` says that it can be held to an older instruction set. ``start_script`` of
+    ``module`` of bench.peers.workers loads and measures it, and takes ``options``. ``environment`` None is the
+    interpreter of this process. Of several ``settings`` the fastest is taken for each workload. ``form`` makes of a
+    model what the engine reads; None is the same file. ``bits`` are those of a weight of the body and of the head where
+    they are not the file's. ``can_limit_isa`` says that it can be held to an older instruction set. ``start_script`` of
     first_token_scripts prints its first token.
     """
 
@@ -55,7 +55,7 @@ class Engine:
 
         Raises WorkerFailed, and what ``environments.ensure`` raises.
         """
-        command = [str(self.interpreter(setting, isa)), "-m", f"bench.peers.{self.module}"]
+        command = [str(self.interpreter(setting, isa)), "-m", f"bench.peers.workers.{self.module}"]
         command += ["--model", str(model), "--threads", str(num_threads), *self.options, *setting.options]
         variables = {"LEPTON_CPU_ISA": isa} if isa and self.environment is None else {}
         return Worker(command, {**variables, **setting.variables})
@@ -67,7 +67,13 @@ class Engine:
 
     def fingerprint(self, isa: str | None) -> str:
         """Of all that its rates depend on but the model and the machine, without starting it."""
-        parts = [self.module, *self.options, repr(self.settings), isa or "", (_PEERS / f"{self.module}.py").read_text()]
+        parts = [
+            self.module,
+            *self.options,
+            repr(self.settings),
+            isa or "",
+            (_PEERS / "workers" / f"{self.module}.py").read_text(),
+        ]
         if self.environment is None:
             parts.append(own_digest())
         else:

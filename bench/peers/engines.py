@@ -11,13 +11,13 @@ from bench.peers.engine import Engine, Setting
 
 _BF16 = "avx512_bf16"
 
-LEPTON = Engine(name="Lepton", module="lepton_worker", has_logits=True, can_limit_isa=True)
-LEPTON_EXACT = Engine(name="Lepton exact", module="lepton_worker", options=("--policy", "exact"), has_logits=True)
+LEPTON = Engine(name="Lepton", module="lepton", has_logits=True, can_limit_isa=True)
+LEPTON_EXACT = Engine(name="Lepton exact", module="lepton", options=("--policy", "exact"), has_logits=True)
 """Its predictions are those that all others are held against."""
 
 _LONG = ("--max-model-len", "4608")
-LEPTON_LONG = Engine(name="Lepton", module="lepton_worker", options=_LONG, can_limit_isa=True)
-MEMORY = Engine(name="memory", module="memory_worker", can_limit_isa=True)
+LEPTON_LONG = Engine(name="Lepton", module="lepton", options=_LONG, can_limit_isa=True)
+MEMORY = Engine(name="memory", module="memory", can_limit_isa=True)
 """What reads as many bytes as a step of Lepton, and does nothing else."""
 
 
@@ -34,7 +34,7 @@ KV_CACHES = (
 
 LLAMA_CPP = Engine(
     name="llama.cpp",
-    module="llama_worker",
+    module="llama_cpp",
     environment="llama_cpp",
     settings=(
         Setting("flash attention"),
@@ -47,7 +47,7 @@ LLAMA_CPP = Engine(
 
 OPENVINO = Engine(
     name="OpenVINO GenAI int4",
-    module="openvino_genai_worker",
+    module="openvino_genai",
     environment="openvino",
     settings=(
         Setting("f32"),
@@ -62,7 +62,7 @@ OPENVINO = Engine(
 )
 ONNX_RUNTIME = Engine(
     name="ONNX Runtime GenAI int4",
-    module="onnxruntime_genai_worker",
+    module="onnxruntime_genai",
     environment="onnxruntime",
     form=forms.onnxruntime,
     bits="5 / 5",
@@ -71,7 +71,7 @@ ONNX_RUNTIME = Engine(
 )
 CTRANSLATE2 = Engine(
     name="CTranslate2 int8",
-    module="ctranslate2_worker",
+    module="ctranslate2",
     environment="ctranslate2",
     form=forms.ctranslate2,
     bits="8 / 8",
@@ -82,7 +82,7 @@ LOW_BIT_PEERS = (OPENVINO, ONNX_RUNTIME, CTRANSLATE2)
 
 TRANSFORMERS = Engine(
     name="transformers f32",
-    module="transformers_worker",
+    module="transformers",
     environment="transformers",
     form=forms.hf_folder,
     bits="32 / 32",
@@ -95,7 +95,7 @@ GENERATION_PEERS = (LLAMA_CPP, *LOW_BIT_PEERS, TRANSFORMERS)
 ONE_SECOND = Engine(name="limit", module="first_token")
 """What a launch is held against that has a limit of its own."""
 
-LEPTON_ENCODER = Engine(name="Lepton fast", module="lepton_encoder_worker", options=("--policy", "fast"))
+LEPTON_ENCODER = Engine(name="Lepton fast", module="lepton_encoder", options=("--policy", "fast"))
 
 
 def encoder_peers(flags: frozenset[str]) -> tuple[Engine, ...]:
@@ -104,12 +104,12 @@ def encoder_peers(flags: frozenset[str]) -> tuple[Engine, ...]:
     """
     bf16 = ("--precision", "bf16") if _BF16 in flags else ()
     return (
-        _exported("ONNX Runtime int8", "onnx_worker", "int8.onnx"),
-        _exported("OpenVINO int8", "openvino_worker", "int8.xml", bf16),
+        _exported("ONNX Runtime int8", "onnxruntime_encoder", "int8.onnx"),
+        _exported("OpenVINO int8", "openvino_encoder", "int8.xml", bf16),
         CTRANSLATE2_ENCODER,
         ENCODER_REFERENCE,
-        _exported("OpenVINO f32", "openvino_worker", "f32.onnx"),
-        *([_exported("OpenVINO bf16", "openvino_worker", "f32.onnx", bf16)] if bf16 else ()),
+        _exported("OpenVINO f32", "openvino_encoder", "f32.onnx"),
+        *([_exported("OpenVINO bf16", "openvino_encoder", "f32.onnx", bf16)] if bf16 else ()),
     )
 
 
@@ -125,10 +125,10 @@ def _exported(name: str, module: str, file: str, options: tuple[str, ...] = ()) 
 
 CTRANSLATE2_ENCODER = Engine(
     name="CTranslate2 int8",
-    module="ctranslate2_encoder_worker",
+    module="ctranslate2_encoder",
     environment="ctranslate2",
     form=forms.ctranslate2,
 )
 
-ENCODER_REFERENCE = _exported("ONNX Runtime f32", "onnx_worker", "f32.onnx")
+ENCODER_REFERENCE = _exported("ONNX Runtime f32", "onnxruntime_encoder", "f32.onnx")
 """Its vectors are those that all others are held against."""

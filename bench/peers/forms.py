@@ -36,27 +36,29 @@ def ctranslate2(model: Path) -> Path:
     """The CTranslate2 form of a GGUF file or of an encoder's folder. Raises ConversionFailed, and what ``hf_folder``
     and ``environments.ensure`` raise.
     """
-    return _converted(model, environment="ctranslate2", module="ctranslate2_convert")
+    return _converted(model, environment="ctranslate2", module="ctranslate2")
 
 
 def openvino(model: Path) -> Path:
     """The OpenVINO form of a GGUF file. Raises like ``ctranslate2``."""
-    return _converted(model, environment="openvino", module="openvino_convert")
+    return _converted(model, environment="openvino", module="openvino")
 
 
 def onnxruntime(model: Path) -> Path:
     """The ONNX form of a GGUF file. Raises like ``ctranslate2``."""
-    return _converted(model, environment="onnxruntime", module="onnxruntime_convert")
+    return _converted(model, environment="onnxruntime", module="onnxruntime")
 
 
 def _converted(model: Path, *, environment: str, module: str) -> Path:
-    script = (_PEERS / f"{module}.py").read_text(encoding="utf-8")
+    script = (_PEERS / "converters" / f"{module}.py").read_text(encoding="utf-8")
     source = model if model.is_dir() else hf_folder(model)
     content = _folder_digest(source) if model.is_dir() else source.name
     key = _key(content, script, environments.describe(environment))
 
     def convert(target: Path) -> None:
-        run_tool([str(environments.ensure(environment)), "-m", f"bench.peers.{module}", str(source), str(target)])
+        run_tool(
+            [str(environments.ensure(environment)), "-m", f"bench.peers.converters.{module}", str(source), str(target)]
+        )
 
     return _once(f"{environment}-{key}", convert)
 

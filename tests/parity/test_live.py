@@ -38,7 +38,7 @@ def fresh(
 @pytest.fixture(scope="module")
 def llama(model_path: Path, peers_python: Path) -> Iterator[Worker]:
     """llama.cpp with the same file."""
-    command = [str(peers_python), "-m", "bench.peers.llama_worker", "--model", str(model_path), "--threads", "2"]
+    command = [str(peers_python), "-m", "bench.peers.workers.llama_cpp", "--model", str(model_path), "--threads", "2"]
     with Worker(command) as worker:
         yield worker
 

@@ -11,7 +11,7 @@ from bench.peers import encoder_files
 
 EXPORTER = """#!/bin/sh
 echo "$*" >> "{log}"
-[ "$1 $2" = "-m bench.peers.encoder_export" ] && cp "$4" "$5/f32.onnx" && exit {status}
+[ "$1 $2" = "-m bench.peers.converters.encoder" ] && cp "$4" "$5/f32.onnx" && exit {status}
 """
 
 

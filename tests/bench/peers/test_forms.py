@@ -53,7 +53,7 @@ def test_a_form_is_made_once_of_a_model(environments: Environments, tmp_path: Pa
     assert (first / "form").read_text() == (forms.hf_folder(model) / "config.json").read_text()
     assert forms.ctranslate2(model) == first
     ((dash_m, module, source, _),) = environments.calls()
-    assert (dash_m, module, source) == ("-m", "bench.peers.ctranslate2_convert", str(forms.hf_folder(model)))
+    assert (dash_m, module, source) == ("-m", "bench.peers.converters.ctranslate2", str(forms.hf_folder(model)))
 
 
 def test_a_form_is_made_anew_for_other_weights_or_another_engine(environments: Environments, tmp_path: Path) -> None:

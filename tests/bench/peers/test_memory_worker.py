@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench.peers.memory_worker import MemoryEngine, step_bytes
+from bench.peers.workers import memory
+from bench.peers.workers.memory import MemoryEngine, step_bytes
 from tests.engine.tiny_gguf import tiny_gguf
 
-from bench.peers import memory_worker
 from lepton_ai.cli.kernel_rates import Bandwidth
 
 BYTES_PER_KV_TOKEN = 2 * 2 * 2 * 16 * 2
@@ -38,7 +38,7 @@ def test_memory_decodes_at_the_bandwidth_of_the_moment(engine: MemoryEngine, mon
         asked.append(num_bytes)
         return Bandwidth(memory_bytes_per_s=1000.0, cache_bytes_per_s=1e9)
 
-    monkeypatch.setattr(memory_worker, "measure_bandwidth", measured)
+    monkeypatch.setattr(memory, "measure_bandwidth", measured)
     assert engine.decode([[1, 2, 3]], 2) == sum(steps) / 1000
     assert asked == [steps[1]]
     with pytest.raises(NotImplementedError):

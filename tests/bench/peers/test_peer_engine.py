@@ -36,7 +36,7 @@ def test_a_worker_runs_in_its_environment_with_its_setting(monkeypatch: pytest.M
     setting = Setting("b", ("--b",), {"B": "1"})
     engine.start(Path("model"), 2, setting=setting, isa=None)
     engine.start(Path("model"), 2, setting=replace(setting, environment="other"), isa="avx2")
-    arguments = ["-m", "bench.peers.peer_worker", "--model", "model", "--threads", "2", "--a", "--b"]
+    arguments = ["-m", "bench.peers.workers.peer_worker", "--model", "model", "--threads", "2", "--a", "--b"]
     assert started == [
         (["/environments/peer", *arguments], {"B": "1"}),
         (["/environments/other-avx2", *arguments], {"B": "1"}),

@@ -1,6 +1,6 @@
 """A BERT sentence encoder in the forms that the peers run: f32, and 8-bit integers by their own tools.
 
-    python -m bench.peers.encoder_export MODEL_FOLDER CALIBRATION TARGET_FOLDER
+    python -m bench.peers.converters.encoder MODEL_FOLDER CALIBRATION TARGET_FOLDER
 
 CALIBRATION is JSON, a list of lists of token ids. Runs under the interpreter of the encoders' peers.
 """
@@ -18,7 +18,7 @@ import onnx
 import openvino
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from bench.peers.bert_onnx import BertExporter
+from bench.peers.converters.bert_onnx import BertExporter
 from bench.peers.cpu_flags import cpu_flags, has_vnni
 from bench.peers.padding import pad_batch
 
@@ -47,7 +47,9 @@ def quantize_for_openvino(source: Path, target: Path, calibration: list[list[int
 
 def main() -> None:
     """Write all forms."""
-    parser = argparse.ArgumentParser(prog="python -m bench.peers.encoder_export", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.peers.converters.encoder", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("calibration", type=Path)
     parser.add_argument("target", type=Path)

@@ -1,6 +1,6 @@
 """Make the CTranslate2 form of a Hugging Face folder: 8-bit weights with a scale for each channel.
 
-    python -m bench.peers.ctranslate2_convert FOLDER TARGET
+    python -m bench.peers.converters.ctranslate2 FOLDER TARGET
 
 Runs under the interpreter of CTranslate2's environment.
 """
@@ -15,7 +15,7 @@ from ctranslate2.converters import TransformersConverter
 
 def main() -> None:
     """Write the form into a folder that is there."""
-    parser = argparse.ArgumentParser(prog="python -m bench.peers.ctranslate2_convert")
+    parser = argparse.ArgumentParser(prog="python -m bench.peers.converters.ctranslate2")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
 """Make the OpenVINO form of a Hugging Face folder: symmetric 4-bit weights, embeddings and head in 8 bits.
 
-    python -m bench.peers.openvino_convert FOLDER TARGET
+    python -m bench.peers.converters.openvino FOLDER TARGET
 
 Runs under the interpreter of OpenVINO GenAI's environment.
 """
@@ -20,7 +20,7 @@ GROUP_SIZE = 64
 
 def main() -> None:
     """Write the form into a folder that is there."""
-    parser = argparse.ArgumentParser(prog="python -m bench.peers.openvino_convert")
+    parser = argparse.ArgumentParser(prog="python -m bench.peers.converters.openvino")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
 """Make the ONNX form of a Hugging Face folder by ONNX Runtime GenAI's own builder: symmetric 4-bit weights.
 
-    python -m bench.peers.onnxruntime_convert FOLDER TARGET
+    python -m bench.peers.converters.onnxruntime FOLDER TARGET
 
 Activations become 8-bit integers while it runs (accuracy level 4), and the head is computed for the last token of a
 step only, as it is by every other engine. Runs under the interpreter of ONNX Runtime GenAI's environment.
@@ -23,7 +23,7 @@ _OPTIONS = ("accuracy_level=4", "block_size=32", "is_symmetric=true", "prune_lm_
 
 def main() -> None:
     """Write the form into a folder that is there."""
-    parser = argparse.ArgumentParser(prog="python -m bench.peers.onnxruntime_convert")
+    parser = argparse.ArgumentParser(prog="python -m bench.peers.converters.onnxruntime")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
 """Make the Q4_0 form of a GGUF file with llama.cpp; runs under the peers' interpreter.
 
-python -m bench.peers.llama_quantize SOURCE TARGET
+python -m bench.peers.converters.llama_cpp SOURCE TARGET
 """
 
 from __future__ import annotations
