@@ -115,7 +115,7 @@ def bench(
 
     With --profile, steps of 1 request and of --concurrency (16) that decode, and those that read --repeat prompts, are
     taken apart: what each op moves and multiplies, its time, and what that would take at the rates of `lepton doctor
-    --limits`. Figures are means over the fastest quarter of the steps.
+    --limits`. Figures are means over the fastest quarter of the steps, and of the prompts.
 
     \b
     Examples:

@@ -72,5 +72,6 @@ def test_waiting_belongs_to_the_last_op_that_ran(ops: tuple[CpuOp, ...]) -> None
 
 
 def test_the_fastest_quarter() -> None:
-    steps = [RecordedStep(SHAPE, wall_s=wall, call_s=0.0, op_seconds=[]) for wall in (3.0, 1.0, 5.0, 2.0, 4.0)]
-    assert [step.wall_s for step in fastest_quarter(steps)] == [1.0, 2.0]
+    times = [(3.0, 1.5), (1.0, 3.0), (5.0,), (2.0, 2.5), (6.0,)]
+    runs = [[RecordedStep(SHAPE, wall_s=wall, call_s=0.0, op_seconds=[]) for wall in run] for run in times]
+    assert [step.wall_s for step in fastest_quarter(runs)] == [1.0, 3.0, 3.0, 1.5]

@@ -81,18 +81,19 @@ def profile(loaded: LoadedModel, load: ProfileLoad) -> ModelProfile:
 
 def _run(
     client: LocalClient, recorder: StepRecorder, prompts: RandomPrompts, load: ProfileLoad
-) -> dict[str, list[RecordedStep]]:
-    """Steps by what they are."""
-    kinds: dict[str, list[RecordedStep]] = {}
+) -> dict[str, list[list[RecordedStep]]]:
+    """Steps by what they are, in runs that do the same."""
+    kinds: dict[str, list[list[RecordedStep]]] = {}
     for num_rows in sorted({1, load.concurrency}):
         title = f"decoding, {num_rows} row{'s' * (num_rows > 1)}, {load.prompt_tokens} tokens and more in the cache"
-        kinds[title] = _decode(client, recorder, prompts.draw_many(load.prompt_tokens, num_rows), load.output_tokens)
+        steps = _decode(client, recorder, prompts.draw_many(load.prompt_tokens, num_rows), load.output_tokens)
+        kinds[title] = [[step] for step in steps]
     reads = [_read(client, recorder, prompt) for prompt in prompts.draw_many(load.prompt_tokens, load.num_prompts)]
     title = f"reading a prompt of {load.prompt_tokens} tokens"
     num_steps = len(reads[0])
     if num_steps > 1:
         title += f", a mean step of {num_steps}"
-    kinds[title] = [step for read in reads for step in read]
+    kinds[title] = reads
     return kinds
 
 
@@ -129,17 +130,17 @@ def _drain(streams: Sequence[Stream]) -> None:
 
 
 def _summarize(
-    kinds: dict[str, list[RecordedStep]], executable: CpuExecutable, loaded: LoadedModel, decoder: Decoder
+    kinds: dict[str, list[list[RecordedStep]]], executable: CpuExecutable, loaded: LoadedModel, decoder: Decoder
 ) -> ModelProfile:
     ops = executable.ops
     types = {weight.name: decoder.store.get(weight.name).type for weight in executable.plan.graph.weights()}
     backend = CpuBackend(CpuDevice(num_threads=loaded.device.num_threads, isa=loaded.device.isa))
     limits = measure_step_limits(
         backend,
-        (op.work(step.shape) for steps in kinds.values() for step in steps for op in ops),
+        (op.work(step.shape) for runs in kinds.values() for steps in runs for step in steps for op in ops),
         types,
         weight_bytes=executable.weight_bytes,
         policy=decoder.policy,
     )
-    steps = (summarize(title, fastest_quarter(steps), ops, limits) for title, steps in kinds.items())
+    steps = (summarize(title, fastest_quarter(runs), ops, limits) for title, runs in kinds.items())
     return ModelProfile(tuple(steps), limits)
