@@ -29,7 +29,7 @@ def test_default_takes_a_quarter_of_what_there_is_and_shortens_the_context() -> 
 
 
 def test_a_given_length_has_room_for_all_requests() -> None:
-    assert plan(max_model_len=100) == KVPlan((25,), 100)
+    assert plan(max_model_len=100) == KVPlan((28,), 100)
 
 
 def test_a_given_budget() -> None:
@@ -50,7 +50,7 @@ def mixed_plan(specs: Sequence[KVSpec], **given: int) -> KVPlan:
 def test_a_window_gets_what_is_of_use() -> None:
     specs = (SPECS[0], WINDOWED, WINDOWED)
     assert mixed_plan(specs) == KVPlan((1024, USEFUL), 1000)
-    assert mixed_plan(specs, max_model_len=100) == KVPlan((25, 25), 100)
+    assert mixed_plan(specs, max_model_len=100) == KVPlan((28, 28), 100)
     assert mixed_plan(specs[::-1]) == KVPlan((USEFUL, 1024), 1000)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from lepton_ai.backends.base import BLOCK_SIZE, Int32Array
+from lepton_ai.backends.base import Int32Array
 from lepton_ai.backends.cpu.backend import CpuBackend
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.backends.cpu.executable import CpuExecutable
@@ -20,7 +20,6 @@ from lepton_ai.engine.local_client import LocalClient
 from lepton_ai.engine.sampling_params import SamplingParams
 from lepton_ai.engine.stream import Stream
 from lepton_ai.errors import InvalidRequest
-from lepton_ai.graph.tensor import round_up
 
 _WARM_UP_STEPS = 4
 
@@ -37,8 +36,8 @@ class ProfileLoad:
 
     @property
     def max_model_len(self) -> int:
-        """Tokens of a request, in whole blocks: so much is reserved for each."""
-        return round_up(self.prompt_tokens + _WARM_UP_STEPS + self.output_tokens, BLOCK_SIZE)
+        """Tokens of a request."""
+        return self.prompt_tokens + _WARM_UP_STEPS + self.output_tokens
 
 
 @dataclass(frozen=True, slots=True)

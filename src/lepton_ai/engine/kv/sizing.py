@@ -55,8 +55,11 @@ def plan_kv(
         for spec, layers in kv_groups(specs).items()
     ]
     if kv_memory_bytes is None:
-        wanted = max(length, _DEFAULT_TOKENS) if max_model_len is None else max_num_seqs * length
-        num_blocks = min(num_blocks_for(wanted), _most_blocks(groups, available_bytes // _DEFAULT_SHARE))
+        if max_model_len is None:
+            wanted = num_blocks_for(max(length, _DEFAULT_TOKENS))
+        else:
+            wanted = max_num_seqs * num_blocks_for(length)  # no two requests share their last blocks
+        num_blocks = min(wanted, _most_blocks(groups, available_bytes // _DEFAULT_SHARE))
     else:
         num_blocks = _most_blocks(groups, kv_memory_bytes)
     counts = [group.count(num_blocks) for group in groups]
