@@ -44,7 +44,7 @@ def test_for_people(lepton: Lepton, model: str) -> None:
 def test_kv_memory(lepton: Lepton, model: str, kv_dtype: str) -> None:
     options = ["--prompt-tokens", "20", "--output-tokens", "13", "--repeat", "1"]
     options += ["--kv-dtype", kv_dtype]
-    per_token = 2 * 2 * {"f16": 2 * 16 * 2, "int16": 2 * (16 * 2 + 4), "int8": 2 * (16 + 4) + 2}[kv_dtype]
+    per_token = 2 * 2 * {"f16": 2 * 16 * 2, "int16": 2 * (16 * 2 + 4), "int8": 2 * (16 + 4) + 4}[kv_dtype]
     # 33 tokens, of which the last is never computed.
     enough, short = 2 * 16 * per_token, 2 * 16 * per_token - 1
     assert lepton("bench", model, *options, "--kv-memory", str(enough), "--json").json()["kv_dtype"] == kv_dtype
