@@ -60,7 +60,7 @@ class StepProfile:
 
 
 def fastest_quarter(runs: Sequence[Sequence[RecordedStep]]) -> list[RecordedStep]:
-    """The steps of those runs that were disturbed the least. A run, of one step or more, does the same as every other."""
+    """The steps of those runs that were disturbed least. A run, of one step or more, does the same as every other."""
     by_time = sorted(runs, key=lambda steps: sum(step.wall_s for step in steps))
     return [step for steps in by_time[: (len(runs) + 3) // 4] for step in steps]
 
