@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from bench.peers import engines
@@ -100,33 +100,17 @@ def _generation() -> Iterator[Case]:
 
 def _limits() -> Iterator[Case]:
     for subject, goal in SHARES_OF_BANDWIDTH:
-        yield Case(
-            table=Table.LIMITS,
-            subject=subject,
-            workload=DECODE,
-            ours=engines.LEPTON_LONG,
-            theirs=engines.MEMORY,
-            target=Target(goal=goal),
-        )
-    for ours, theirs in engines.KV_CACHES:
+        yield _limit(subject, DECODE, engines.KV_CACHES[0], Target(goal=goal))
+    for pair in engines.KV_CACHES:
         for workload in DECODE_AFTER:
-            yield Case(
-                table=Table.LIMITS,
-                subject=SMOLLM2_Q4_0,
-                workload=workload,
-                ours=ours,
-                theirs=theirs,
-                target=SHARE_AFTER_CONTEXT,
-            )
-    yield Case(
-        table=Table.LIMITS,
-        subject=SMOLLM2_Q4_0,
-        workload=LONG_PREFILL,
-        ours=engines.LEPTON_LONG,
-        theirs=engines.LEPTON_LONG,
-        their_workload=PREFILL,
-        target=LONG_AGAINST_SHORT,
-    )
+            yield _limit(SMOLLM2_Q4_0, workload, pair, SHARE_AFTER_CONTEXT)
+    own = engines.LEPTON_LONG, engines.LEPTON_LONG
+    yield replace(_limit(SMOLLM2_Q4_0, LONG_PREFILL, own, LONG_AGAINST_SHORT), their_workload=PREFILL)
+
+
+def _limit(subject: Subject, workload: Workload, pair: tuple[Engine, Engine], target: Target) -> Case:
+    ours, theirs = pair
+    return Case(table=Table.LIMITS, subject=subject, workload=workload, ours=ours, theirs=theirs, target=target)
 
 
 def _encoders(flags: frozenset[str]) -> Iterator[Case]:
