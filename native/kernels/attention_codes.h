@@ -83,7 +83,7 @@ struct KeyPanels {
 // weights with them: what lies there changes nothing.
 template <int BYTES>
 struct CodedSplit {
-  const uint8_t* keys[kSplitBlocks];
+  uint8_t* keys[kSplitBlocks];  // where the head begins, in each block
   const uint8_t* values[kSplitBlocks];
   alignas(64) float key_factors[kSplitKeys];
   float value_scales[kSplitKeys];

@@ -10,7 +10,8 @@ constexpr float kLog2E = 1.44269504088896341f;
 template <int BYTES>
 static int coded_fetches(const CodedSplit<BYTES>& kv, int rows) {
   const int passes = (rows + kCodedRows - 1) / kCodedRows, steps = (kv.blocks - kv.begin) * kv.D / kStepInputs;
-  return passes * kStepFetches<BYTES> * ((steps + kTilePanels - 1) / kTilePanels);
+  const int products = 2 * passes * kStepFetches<BYTES> * ((steps + kTilePanels - 1) / kTilePanels);
+  return products + rows * (kv.blocks - kv.begin) * kBlockTokens / kGroup;
 }
 
 static void encode_queries(const AttentionOp& op, const QueryTile& tile, const float* queries, const CodedRows& to) {
@@ -56,12 +57,10 @@ struct BasePanel {
   const uint8_t* keys;
   alignas(64) float factors[kSplitBlocks] = {};
 
-  BasePanel(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first, int begin, int end,
-            uint8_t* plane)
-      : keys(plane) {
-    for (int b = begin; b < end; ++b) {
-      const CodedHead<1> head(block_address(op, step, tile.seq, first + b * kBlockTokens, tile.kv_head), op.head_dim);
-      put_key(head.base, op.head_dim, b, plane);
+  BasePanel(const AttentionOp& op, const CodedSplit<1>& kv, uint8_t* plane) : keys(plane) {
+    for (int b = kv.begin; b < kv.blocks; ++b) {
+      const CodedHead<1> head(kv.keys[b], kv.D);
+      put_key(head.base, kv.D, b, plane);
       factors[b] = *head.base_scale * score_unit<1>(op);
     }
   }
@@ -100,13 +99,14 @@ struct WeightCoder {
 // powers.
 template <int BYTES>
 static inline float encode_weights(const float* scores, float largest, float factor, const WeightCoder& coder,
-                                   const CodedSplit<BYTES>& kv, int8_t* high, int8_t* low) {
+                                   const CodedSplit<BYTES>& kv, int8_t* high, int8_t* low, NextTile& next) {
   constexpr int parts = kGroup / W;
   const VF most = set1(largest), scale = set1(factor);
   VF totals[parts];
   for (int i = 0; i < parts; ++i) totals[i] = set1(0.0f);
   for (int j = kv.first_key(); j < kv.end_code(); j += kGroup) {
     VF codes[parts];
+    next.fetch();
     for (int i = 0; i < parts; ++i) {
       const VF p = exp2_below((load(scores + j + i * W) - most) * scale);
       totals[i] = totals[i] + p;
@@ -150,7 +150,7 @@ static inline void finish_scores(const AttentionOp& op, const QueryTile& tile, i
 // scores are found for all rows first: nothing then waits for them.
 template <int BYTES>
 static void encode_split(const AttentionOp& op, const QueryTile& tile, int64_t first, const CodedSplit<BYTES>& kv,
-                         const AttentionScratch& s, SoftmaxSums& sums) {
+                         const AttentionScratch& s, SoftmaxSums& sums, NextTile& next) {
   RowScores rows;
   const auto seen_by = [&](int row) { return seen_keys(op, tile, row, first, kv.first_key(), kv.end_code()); };
   for (int row = 0; row < tile.rows; ++row) {
@@ -165,7 +165,7 @@ static void encode_split(const AttentionOp& op, const QueryTile& tile, int64_t f
     if (!(seen == before)) coder.set(kv, seen);
     before = seen;
     sums.sum[row] = encode_weights(s.split_scores + row * kScoreStride, rows.largest[row], rows.factors[row] * kLog2E,
-                                   coder, kv, to.high + row * to.stride, to.low + row * to.stride);
+                                   coder, kv, to.high + row * to.stride, to.low + row * to.stride, next);
     to.scales[row] = coder.scale;
   }
 }
@@ -185,11 +185,11 @@ static void score_panels(const QueryTile& tile, const AttentionScratch& s, const
 }
 
 template <int BYTES>
-static void score_split(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first,
-                        const CodedSplit<BYTES>& kv, const AttentionScratch& s, NextTile& next) {
+static void score_split(const AttentionOp& op, const QueryTile& tile, const CodedSplit<BYTES>& kv,
+                        const AttentionScratch& s, NextTile& next) {
   if constexpr (BYTES == 1) {
     NextTile none = NextTile::none();
-    const BasePanel bases(op, step, tile, first, kv.begin, kv.blocks, s.coded_values);
+    const BasePanel bases(op, kv, s.coded_values);
     score_panels<1>(tile, s, bases.panels(), kv.D, CodedScores<false>{s.base_scores, kSplitBlocks}, none);
     score_panels<1>(tile, s, kv.panels(), kv.D, CodedScores<true>{s.split_scores, kScoreStride, s.base_scores}, next);
   } else {
@@ -209,15 +209,15 @@ static void attend_codes(const AttentionOp& op, const Step& step, const Attentio
   if (use_tiles(tile)) {
     // Nothing is asked for ahead: many rows wait for the core more than for memory.
     NextTile none = NextTile::none();
-    score_split(op, step, tile, first, kv, s, none);
-    encode_split(op, tile, first, kv, s, sums);
+    score_split(op, tile, kv, s, none);
+    encode_split(op, tile, first, kv, s, sums, none);
     return weigh_coded_tiles(s.weights, tile.rows, kv, s.coded_values, sums.values);
   }
 #endif
-  NextTile next(head_bytes(op), kSplitBlocks, 2 * coded_fetches(kv, tile.rows));
+  NextTile next(head_bytes(op), kSplitBlocks, coded_fetches(kv, tile.rows));
   add_keys(op, step, part.keys_from(first + kSplitKeys, following), kSplitKeys, next);
-  score_split(op, step, tile, first, kv, s, next);
-  encode_split(op, tile, first, kv, s, sums);
+  score_split(op, tile, kv, s, next);
+  encode_split(op, tile, first, kv, s, sums, next);
   weigh_coded(s.weights, tile.rows, kv, sums.values, next);
 }
 

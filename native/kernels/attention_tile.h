@@ -24,32 +24,39 @@ constexpr int pass_width(int rows) {
 }
 
 // The tile of keys and values that comes next. While one is computed, the lines of the next are brought into the second
-// cache, a few at a time: a core has few misses under way, and if all are asked for at once it waits instead of
-// computing.
+// cache, evenly: a core has few misses under way, and if more are asked for at once it waits instead of computing. What
+// exceeds those few is the work of the prefetcher of the second cache, which follows each page that is read on its own:
+// so several parts of the tile are asked for side by side.
 struct NextTile {
   const uint8_t* blocks[2 * kSplitBlocks];
   int64_t block_bytes = 0;
   int num_blocks = 0;
-  int lines = 0;  // that each call asks for
 
   // `passes`: how often `fetch` is called for the tile at hand, at least.
   NextTile(int64_t block_bytes, int tile_blocks, int passes)
-      : block_bytes(block_bytes), lines(static_cast<int>((tile_blocks * block_bytes / 64 + passes - 1) / passes)) {}
+      : block_bytes(block_bytes), rate_(static_cast<int>(tile_blocks * block_bytes / 64 * kLine / passes) + 1) {}
 
   static NextTile none() { return NextTile(0, 0, 1); }
 
   void add(const uint8_t* block) { blocks[num_blocks++] = block; }
 
   inline LEPTON_INLINE void fetch() {
-    for (int i = 0; i < lines && block_ < num_blocks; ++i) {
-      __builtin_prefetch(blocks[block_] + offset_, 0, 2);
+    const int part = (num_blocks + kStreams - 1) / kStreams;
+    for (due_ += rate_; due_ >= kLine && block_ < part; due_ -= kLine) {
+      const int block = block_ + stream_ * part;
+      if (block < num_blocks) __builtin_prefetch(blocks[block] + offset_, 0, 2);
+      if (++stream_ < kStreams) continue;
+      stream_ = 0;
       offset_ += 64;
       if (offset_ >= block_bytes) offset_ = 0, ++block_;
     }
   }
 
  private:
-  int block_ = 0;
+  static constexpr int kStreams = 4, kLine = 1 << 10;
+
+  int rate_, due_ = 0;  // of a line, in parts of kLine: what a call asks for, and what none has asked for yet
+  int block_ = 0, stream_ = 0;
   int64_t offset_ = 0;
 };
 
