@@ -53,7 +53,8 @@ RowType parse_row_type(const std::string& name) {
   if (name == "q8") return RowType::Q8;
   if (name == "q16") return RowType::Q16;
   if (name == "r8") return RowType::R8;
-  throw std::invalid_argument("y_type: expected f32, q8, q16 or r8, got " + name);
+  if (name == "r8row") return RowType::R8Row;
+  throw std::invalid_argument("y_type: expected f32, q8, q16, r8 or r8row, got " + name);
 }
 
 // The values of DType in graph/tensor.py.

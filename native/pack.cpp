@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
+#include <vector>
 
 #define LEPTON_ISA packing
 #include "kernels/vec_generic.h"
@@ -247,14 +248,31 @@ void quantize_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs,
   }
 }
 
-// Rotated blocks of 128 with f32 scales.
+// Block `b` of a row, rotated.
+void rotate_block(StorageType type, const uint8_t* row, int64_t b, float* x) {
+  for (int i = 0; i < kRotation; ++i) x[i] = wide_value(type, row, b * kRotation + i);
+  packing::RotationBlock rotated = packing::RotationBlock::load_from(x);
+  packing::rotate(rotated);
+  for (int i = 0; i < kRotation; ++i) x[i] = rotated.v[i / packing::W][i % packing::W];
+}
+
+// Rotated blocks of 128 with an f32 scale for all.
+void rotate_whole_row(StorageType type, const uint8_t* row, int64_t num_inputs, int ch, uint8_t* panel) {
+  std::vector<float> x(num_inputs);
+  for (int64_t b = 0; b < num_inputs / kRotation; ++b) rotate_block(type, row, b, x.data() + b * kRotation);
+  std::vector<uint8_t> u(num_inputs);
+  const float scale = quantize_values(x.data(), static_cast<int>(num_inputs), u.data()) * kInverseRotation;
+  const KindInfo info = kind_info(PanelKind::R8Row);
+  std::memcpy(panel + ch * sizeof(float), &scale, sizeof scale);
+  for (int64_t g = 0; g < num_groups(num_inputs); ++g)
+    place(8, ch, u.data() + g * kGroup, panel + info.scale_bytes + g * info.group_bytes);
+}
+
+// Rotated blocks of 128 with an f32 scale each.
 void rotate_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs, int ch, uint8_t* panel) {
   for (int64_t b = 0; b < num_inputs / kRotation; ++b) {
     float x[kRotation];
-    for (int i = 0; i < kRotation; ++i) x[i] = wide_value(type, row, b * kRotation + i);
-    packing::RotationBlock rotated = packing::RotationBlock::load_from(x);
-    packing::rotate(rotated);
-    for (int i = 0; i < kRotation; ++i) x[i] = rotated.v[i / packing::W][i % packing::W];
+    rotate_block(type, row, b, x);
     uint8_t u[kRotation];
     const float scale = quantize_values(x, kRotation, u) * kInverseRotation;
     const int64_t first = b * kRotationGroups;
@@ -288,13 +306,14 @@ Narrowing parse_narrowing(const std::string& name) {
   if (name == "none") return Narrowing::None;
   if (name == "q8") return Narrowing::Q8;
   if (name == "r8") return Narrowing::R8;
-  throw std::invalid_argument("narrowing: expected none, q8 or r8, got " + name);
+  if (name == "r8row") return Narrowing::R8Row;
+  throw std::invalid_argument("narrowing: expected none, q8, r8 or r8row, got " + name);
 }
 
 PanelKind kind_for(StorageType type, Narrowing narrowing) {
   const PanelKind kind = info_of(type).kind;
   if (narrowing == Narrowing::None || !is_wide(kind)) return kind;
-  return narrowing == Narrowing::R8 ? PanelKind::R8 : PanelKind::U8;
+  return narrowing == Narrowing::R8 ? PanelKind::R8 : narrowing == Narrowing::R8Row ? PanelKind::R8Row : PanelKind::U8;
 }
 
 void pack_panel(StorageType type, PanelKind kind, const uint8_t* rows, int64_t num_outputs, int64_t num_inputs,
@@ -308,6 +327,8 @@ void pack_panel(StorageType type, PanelKind kind, const uint8_t* rows, int64_t n
         quantize_wide_row(type, row, num_inputs, ch, panel);
       else if (kind == PanelKind::R8)
         rotate_wide_row(type, row, num_inputs, ch, panel);
+      else if (kind == PanelKind::R8Row)
+        rotate_whole_row(type, row, num_inputs, ch, panel);
       else
         pack_wide_row(type, row, num_inputs, ch, panel);
     } else if (zero_point_groups(kind) > 0) {

@@ -40,7 +40,7 @@ StorageType parse_storage_type(const std::string& name);
 int64_t storage_row_bytes(StorageType type, int64_t num_inputs);
 
 // How wide types are held: as they are stored, in 8 bits, or rotated and in 8 bits.
-enum class Narrowing { None, Q8, R8 };
+enum class Narrowing { None, Q8, R8, R8Row };
 
 // The one of this name: none, q8 or r8; throws std::invalid_argument for another.
 Narrowing parse_narrowing(const std::string& name);

@@ -12,7 +12,7 @@
 //   u8  eight planes of 64 bytes, one for each quad
 //   t4  as u4, but a code stands for the 8-bit value of that place in kCodebook
 //   z4, z8  as u4 and u8, with zero points
-//   r8  as u8, of rotated weights (kernels/rotate.h)
+//   r8, r8row  as u8, of rotated weights (kernels/rotate.h)
 //   f16, bf16, f32  32 x 16 values, input-major, without scales
 //
 // Values are unsigned; the signed weight is (u - offset). Kinds without headers put 16 f16 scales (and 16 f16 minima)
@@ -32,6 +32,8 @@
 //   z4x4, z8x4  the same for each four groups
 //   r8          f32 scale[16] for each four groups
 //
+// r8row has f32 scale[16] in front of the panel, for all its groups.
+//
 // So every kind has the size of the file format it comes from. Channels and inputs past the end are zero weights.
 #pragma once
 
@@ -48,7 +50,8 @@ constexpr int kGroup = 32;
 constexpr int kQuads = 8;        // quads in a group
 constexpr int kBlockGroups = 8;  // groups in a super-block
 constexpr int kBlock = kGroup * kBlockGroups;
-constexpr int kRotation = 128;  // inputs that are rotated together, and share a scale
+constexpr int kRotation = 128;       // inputs that are rotated together, and share a scale
+constexpr int kMaxRowSum = 1 << 16;  // inputs whose codes may be summed up: 127 * 255 times as much fits 31 bits
 constexpr int kRotationGroups = kRotation / kGroup;
 constexpr float kInverseRotation = 0.08838834764831845f;  // 1 / sqrt(128): a rotation that is not normalised lengthens
 
@@ -56,7 +59,7 @@ constexpr float kInverseRotation = 0.08838834764831845f;  // 1 / sqrt(128): a ro
   X(F32) X(F16) X(BF16) X(U4) X(U4M) X(U5) X(U5M) X(U8) X(U4K) X(U5K) X(U6K) X(T4) X(T4K) X(U3K) X(U2K)
 // Kinds whose weights can be read as f32: all but rotated ones.
 #define LEPTON_VALUE_PANEL_KINDS(X) LEPTON_GGML_PANEL_KINDS(X) X(Z4) X(Z4x4) X(Z8) X(Z8x4)
-#define LEPTON_PANEL_KINDS(X) LEPTON_VALUE_PANEL_KINDS(X) X(R8)
+#define LEPTON_PANEL_KINDS(X) LEPTON_VALUE_PANEL_KINDS(X) X(R8) X(R8Row)
 #define LEPTON_KIND_NAME(kind) kind,
 enum class PanelKind : int32_t { LEPTON_PANEL_KINDS(LEPTON_KIND_NAME) };
 #undef LEPTON_KIND_NAME
@@ -69,13 +72,15 @@ static constexpr bool is_wide(PanelKind kind) {
   return kind == PanelKind::F32 || kind == PanelKind::F16 || kind == PanelKind::BF16;
 }
 
+static constexpr bool is_rotated(PanelKind kind) { return kind == PanelKind::R8 || kind == PanelKind::R8Row; }
+
 struct KindInfo {
   int bits;         // of a weight, scales apart
   int stored_bits;  // of its code: fewer where a codebook gives the weight
   int offset;       // signed weight = u - offset
   bool has_min;     // y += min * sum(x)
   bool has_header;  // of each super-block
-  int scale_bytes;  // in front of each super-block (with headers) or group (without)
+  int scale_bytes;  // in front of each super-block (with headers) or group (without); of R8Row, of the panel
   int group_bytes;  // data of one group
 };
 
@@ -114,6 +119,7 @@ static constexpr KindInfo kind_info(PanelKind kind) {
     case PanelKind::Z8: return {8, 8, 128, true, true, 8 * kZeroPointBytes, 512};
     case PanelKind::Z8x4: return {8, 8, 128, true, true, 2 * kZeroPointBytes, 512};
     case PanelKind::R8: return {8, 8, 128, false, true, 2 * 4 * kPanelWidth, 512};
+    case PanelKind::R8Row: return {8, 8, 128, false, true, 4 * kPanelWidth, 512};
   }
   return {};
 }
@@ -129,6 +135,7 @@ static constexpr int64_t num_panels(int64_t num_outputs) { return (num_outputs +
 static constexpr int64_t panel_bytes(PanelKind kind, int64_t num_inputs) {
   const KindInfo info = kind_info(kind);
   const int64_t groups = num_groups(num_inputs);
+  if (kind == PanelKind::R8Row) return info.scale_bytes + groups * info.group_bytes;
   const int64_t headers = info.has_header ? (groups + kBlockGroups - 1) / kBlockGroups : groups;
   return headers * info.scale_bytes + groups * info.group_bytes;
 }
@@ -180,6 +187,13 @@ struct R8Block {
   uint8_t unused[56];
 };
 static_assert(sizeof(R8Block) == kRotationGroups * sizeof(Q8Group));
+
+// What follows the codes of a rotated row that has one scale.
+struct R8RowTail {
+  float scale;
+  int32_t offset;
+  uint8_t unused[56];
+};
 
 // Bytes of a row of 8-bit activations.
 static constexpr int64_t q8_row_bytes(int64_t num_inputs) {

@@ -89,8 +89,8 @@ struct RopeTableOp {
 };
 
 // What a row of a tensor is made of: values; 8-bit groups; two rows of them, the second what the first left over; 8-bit
-// groups of rotated values. See DType in graph/tensor.py.
-enum class RowType : int32_t { F32, Q8, Q16, R8 };
+// blocks of rotated values; 8-bit rotated values that share a scale. See DType in graph/tensor.py.
+enum class RowType : int32_t { F32, Q8, Q16, R8, R8Row };
 
 // How many 8-bit rows of x a product reads; 0: x is f32.
 using Terms = int32_t;

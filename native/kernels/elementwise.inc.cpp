@@ -41,7 +41,8 @@ static void embedding_run(const OpRecord& record, const Step& step, int64_t chun
   case PanelKind::kind: embedding_row<PanelKind::kind>(op.table, id, op.scale, y); break;
     switch (op.table.kind) {
       LEPTON_VALUE_PANEL_KINDS(LEPTON_KIND)
-      case PanelKind::R8: break;  // no table is rotated
+      case PanelKind::R8:
+      case PanelKind::R8Row: break;  // no table is rotated
     }
 #undef LEPTON_KIND
   }
@@ -67,10 +68,11 @@ static Chunks quantize_chunks(const OpRecord& record, const Step& step) {
   return row_chunks(step.rows(record.quantize.rows));
 }
 
-static void quantize_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch) {
+static void quantize_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
   const QuantizeOp& op = record.quantize;
+  float* room = reinterpret_cast<float*>(scratch.data);
   for (int64_t r = chunk * kRowsPerChunk; r < min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk); ++r)
-    quantize_row(op.x.row(step, r), op.y.row<uint8_t>(step, r), op.size, op.y_type);
+    quantize_row(op.x.row(step, r), room, op.y.row<uint8_t>(step, r), op.size, op.y_type);
 }
 
 static Chunks add_chunks(const OpRecord& record, const Step& step) { return row_chunks(step.rows(record.add.rows)); }
@@ -112,7 +114,7 @@ static void activate_run(const OpRecord& record, const Step& step, int64_t chunk
   for (int64_t r = chunk * kRowsPerChunk; r < min64(step.rows(op.rows), (chunk + 1) * kRowsPerChunk); ++r) {
     float* y = op.y_type != RowType::F32 ? reinterpret_cast<float*>(scratch.data) : op.y.row(step, r);
     run_row(op.x.row(step, r), op.has_factor ? op.factor.row(step, r) : nullptr, op.size, y);
-    if (op.y_type != RowType::F32) quantize_row(y, op.y.row<uint8_t>(step, r), op.size, op.y_type);
+    if (op.y_type != RowType::F32) quantize_row(y, y, op.y.row<uint8_t>(step, r), op.size, op.y_type);
   }
 }
 

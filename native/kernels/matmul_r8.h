@@ -1,8 +1,8 @@
 // Panels of rotated weights times rows of rotated 8-bit activations.
 //
-// Both have one scale for each 128 inputs. The order of additions of an output: blocks of 128 inputs in ascending
-// order, an exact integer sum for each, then one fused multiply-add for the scale. Weights are read where they lie: a
-// code is a byte already.
+// R8: both have one scale for each 128 inputs. The order of additions of an output: blocks of 128 inputs in ascending
+// order, an exact integer sum for each, then one fused multiply-add for the scale. R8Row: both have one scale, and an
+// output is one exact integer sum. Weights are read where they lie: a code is a byte already.
 #pragma once
 
 #include "matmul_q8.h"
@@ -18,13 +18,18 @@ struct R8Rows {
   LEPTON_INLINE const R8Block* block(int row, int64_t index) const {
     return reinterpret_cast<const R8Block*>(data + row * stride) + index;
   }
+  // Those of R8Row.
+  LEPTON_INLINE const int8_t* codes(int row) const { return reinterpret_cast<const int8_t*>(data + row * stride); }
+  LEPTON_INLINE const R8RowTail* tail(int row, int64_t num_inputs) const {
+    return reinterpret_cast<const R8RowTail*>(data + row * stride + num_inputs);
+  }
 };
 
 // out[panel][row][16] = the channels of PANELS panels for ROWS rows from `row` on. `ahead`: 0 for what is read more
 // than once.
 template <int ROWS, int PANELS>
-static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, int row, int64_t ahead,
-                                float* out, int64_t out_stride) {
+static inline void rotated_blocks(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, int row, int64_t ahead,
+                                  float* out, int64_t out_stride) {
   constexpr int64_t header = kind_info(PanelKind::R8).scale_bytes, block_size = kRotation * kPanelWidth;
   const int64_t blocks = m.num_inputs / kRotation, panel_stride = panel_bytes(PanelKind::R8, m.num_inputs);
   VF acc[ROWS][PANELS][kParts];
@@ -68,23 +73,65 @@ static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, cons
       for (int p = 0; p < kParts; ++p) store(out + n * out_stride + (row + r) * kPanelWidth + p * W, acc[r][n][p]);
 }
 
-// The `rows` rows from `row` on, at most ROWS.
+// The same with one scale for each row and each channel.
 template <int ROWS, int PANELS>
+static inline void rotated_whole(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, int row, int64_t ahead,
+                                 float* out, int64_t out_stride) {
+  constexpr KindInfo info = kind_info(PanelKind::R8Row);
+  const int64_t panel_stride = panel_bytes(PanelKind::R8Row, m.num_inputs);
+  const uint8_t* group = panel + info.scale_bytes;
+  const int8_t* q[ROWS];
+  int32_t offsets[ROWS];
+  for (int r = 0; r < ROWS; ++r) {
+    q[r] = x.codes(row + r);
+    offsets[r] = x.tail(row + r, m.num_inputs)->offset;
+  }
+  Sums sums[ROWS * PANELS];
+  if (ahead) prefetch_ahead(group, info.group_bytes, ahead);
+  dot<8, 8, 1, ROWS, PANELS, 0, kQuads>(group, panel_stride, q, 0, offsets, offset_shift(128), sums);
+  for (int64_t g = 1; g < num_groups(m.num_inputs); ++g) {
+    group += info.group_bytes;
+    if (ahead) prefetch_ahead(group, info.group_bytes, ahead);
+    for (int r = 0; r < ROWS; ++r) q[r] += kGroup;
+    dot<8, 8, 1, ROWS, PANELS, 0, kQuads, true>(group, panel_stride, q, 0, nullptr, -1, sums);
+  }
+  for (int r = 0; r < ROWS; ++r) {
+    const VF scale = set1(x.tail(row + r, m.num_inputs)->scale);
+    for (int n = 0; n < PANELS; ++n) {
+      const float* channel_scales = reinterpret_cast<const float*>(panel + n * panel_stride);
+      for (int p = 0; p < kParts; ++p)
+        store(out + n * out_stride + (row + r) * kPanelWidth + p * W,
+              sums_to_float(sums[r * PANELS + n], p) * scale * load(channel_scales + p * W));
+    }
+  }
+}
+
+template <PanelKind KIND, int ROWS, int PANELS>
+static inline void rotated_tile(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, int row, int64_t ahead,
+                                float* out, int64_t out_stride) {
+  if constexpr (KIND == PanelKind::R8)
+    rotated_blocks<ROWS, PANELS>(panel, m, x, row, ahead, out, out_stride);
+  else
+    rotated_whole<ROWS, PANELS>(panel, m, x, row, ahead, out, out_stride);
+}
+
+// The `rows` rows from `row` on, at most ROWS.
+template <PanelKind KIND, int ROWS, int PANELS>
 static inline void rotated_rows(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, int row, int rows,
                                 int64_t ahead, float* out, int64_t out_stride) {
   if constexpr (ROWS > 0) {
     if (rows == ROWS)
-      rotated_tile<ROWS, PANELS>(panel, m, x, row, ahead, out, out_stride);
+      rotated_tile<KIND, ROWS, PANELS>(panel, m, x, row, ahead, out, out_stride);
     else
-      rotated_rows<ROWS - 1, PANELS>(panel, m, x, row, rows, ahead, out, out_stride);
+      rotated_rows<KIND, ROWS - 1, PANELS>(panel, m, x, row, rows, ahead, out, out_stride);
   }
 }
 
 // PANELS panels for all rows. Each tile of rows asks memory for its share of the next panels.
-template <int PANELS>
+template <PanelKind KIND, int PANELS>
 static void matmul_rotated(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, float* out, int64_t out_stride,
                            const Epilogue& epilogue) {
-  const int64_t size = PANELS * panel_bytes(PanelKind::R8, m.num_inputs), share = size / x.count;
+  const int64_t size = PANELS * panel_bytes(KIND, m.num_inputs), share = size / x.count;
   const uint8_t* next = panel + size;
   for (int row = 0, rows; row < x.count; row += rows) {
     // Two tiles alike are faster than a full one and a rest.
@@ -94,22 +141,23 @@ static void matmul_rotated(const uint8_t* panel, const PanelMatrix& m, const R8R
                                                             : left;
     for (int64_t line = 0; line < rows * share; line += 64) __builtin_prefetch(next + line);
     next += rows * share;
-    rotated_rows<kRotatedRows, PANELS>(panel, m, x, row, rows, 0, out, out_stride);
+    rotated_rows<KIND, kRotatedRows, PANELS>(panel, m, x, row, rows, 0, out, out_stride);
     epilogue(row, rows);
   }
 }
 
 // `count` panels of `m` from `panel` on; out[panel][row][16], panels `out_stride` floats apart.
+template <PanelKind KIND>
 static void matmul_r8(const Tuning& tuning, const PanelMatrix& m, int64_t panel, int count, const R8Rows& x, float* out,
                       int64_t out_stride, const Epilogue& epilogue) {
   if (x.count <= kPackedRows) {
     for (int n = 0; n < count; ++n)
-      rotated_rows<kPackedRows, 1>(m.panel(panel + n), m, x, 0, x.count, tuning.prefetch_bytes, out + n * out_stride,
-                                   out_stride);
+      rotated_rows<KIND, kPackedRows, 1>(m.panel(panel + n), m, x, 0, x.count, tuning.prefetch_bytes,
+                                         out + n * out_stride, out_stride);
     return epilogue(0, x.count);
   }
   in_tiles_of_panels(count, epilogue, [&]<int PANELS>(int n, const Epilogue& finish) {
-    matmul_rotated<PANELS>(m.panel(panel + n), m, x, out + n * out_stride, out_stride, finish);
+    matmul_rotated<KIND, PANELS>(m.panel(panel + n), m, x, out + n * out_stride, out_stride, finish);
   });
 }
 

@@ -76,17 +76,27 @@ static inline void rotated_tile_of(const uint8_t* panel, const PanelMatrix& m, R
   }
 }
 
+// For each tile of rows in turn: asks memory for its share of the panels that follow those at `panel`.
+struct NextPanels {
+  const uint8_t* at;
+  int64_t share;  // of a row
+
+  NextPanels(const uint8_t* panel, int64_t size, int rows) : at(panel + size), share(size / rows) {}
+
+  LEPTON_INLINE void fetch(int rows) {
+    for (int64_t line = 0; line < rows * share; line += 64) __builtin_prefetch(at + line);
+    at += rows * share;
+  }
+};
+
 template <int PANELS>
-static void matmul_r8_tiles(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, float* out, int64_t out_stride,
-                            const Epilogue& epilogue) {
-  const int64_t size = PANELS * panel_bytes(PanelKind::R8, m.num_inputs), share = size / x.count;
-  const uint8_t* next = panel + size;
+static void matmul_block_tiles(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, float* out,
+                               int64_t out_stride, const Epilogue& epilogue) {
+  NextPanels next(panel, PANELS * panel_bytes(PanelKind::R8, m.num_inputs), x.count);
   alignas(64) float sums[PANELS][kTileSums];
-  configure_tiles<kRotatedInputs>();
   for (int row = 0, rows; row < x.count; row += rows) {
     rows = x.count - row < kTileHeight ? x.count - row : kTileHeight;
-    for (int64_t line = 0; line < rows * share; line += 64) __builtin_prefetch(next + line);
-    next += rows * share;
+    next.fetch(rows);
     // The last tile begins before the rows that are left: what it computes again is not used.
     const int first = rows < kTileHeight ? x.count - kTileHeight : row;
     rotated_tile_of<PANELS>(panel, m, {x.data + first * x.stride, x.stride}, sums);
@@ -95,16 +105,92 @@ static void matmul_r8_tiles(const uint8_t* panel, const PanelMatrix& m, const R8
                        sizeof(float) * rows * kPanelWidth);
     epilogue(row, rows);
   }
-  release_tiles();
+}
+
+// The integer sums of 16 rows of codes with one scale, for PANELS panels, go to the tiles from FIRST on.
+template <int PANELS, int FIRST>
+static inline LEPTON_INLINE void multiply_whole(const uint8_t* codes, int64_t stride, const uint8_t* weights,
+                                                const PanelMatrix& m) {
+  const int64_t panel_stride = panel_bytes(PanelKind::R8Row, m.num_inputs);
+  zero_tile<FIRST>();
+  if constexpr (PANELS == 2) zero_tile<FIRST + 1>();
+  const auto add = [&]<int X>(int i) LEPTON_INLINE {
+    load_tile<X>(codes + i, stride);
+    load_tile<6>(weights + i * kPanelWidth, 64);
+    multiply_unsigned<FIRST, X, 6>();
+    if constexpr (PANELS == 2) {
+      load_tile<7>(weights + panel_stride + i * kPanelWidth, 64);
+      multiply_unsigned<FIRST + 1, X, 7>();
+    }
+  };
+  for (int i = 0; i < m.num_inputs; i += kRotation) {
+    add.template operator()<4>(i);
+    add.template operator()<5>(i + kRotatedInputs);
+  }
+}
+
+// The sums of the 16 rows from `row` on, scaled, go where they belong.
+template <int PANELS>
+static inline LEPTON_INLINE void scale_whole(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, int row,
+                                             const int32_t (*sums)[kTileSums], float* out, int64_t out_stride) {
+  const int64_t panel_stride = panel_bytes(PanelKind::R8Row, m.num_inputs);
+  VF channel_scales[PANELS];
+  for (int n = 0; n < PANELS; ++n) channel_scales[n] = load(reinterpret_cast<const float*>(panel + n * panel_stride));
+#pragma GCC unroll 16
+  for (int r = 0; r < kTileHeight; ++r) {
+    const R8RowTail* tail = x.tail(row + r, m.num_inputs);
+    const int32_t offset = tail->offset << offset_shift(128);
+    const VF scale = set1(tail->scale);
+    for (int n = 0; n < PANELS; ++n)
+      store(out + n * out_stride + (row + r) * kPanelWidth,
+            to_float(add_int(load_int(sums[n] + r * kPanelWidth), offset)) * scale * channel_scales[n]);
+  }
+}
+
+// While the sums of a tile of rows are made, those of the one before are stored, and of the one before that scaled:
+// nothing waits. The last tile begins before the rows that are left: what it computes again is what it was.
+template <int PANELS>
+static void matmul_whole_tiles(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, float* out,
+                               int64_t out_stride, const Epilogue& epilogue) {
+  NextPanels next(panel, PANELS * panel_bytes(PanelKind::R8Row, m.num_inputs), x.count);
+  const uint8_t* weights = panel + kind_info(PanelKind::R8Row).scale_bytes;
+  alignas(64) int32_t sums[2][PANELS][kTileSums];
+  const int tiles = (x.count + kTileHeight - 1) / kTileHeight;
+  const auto first = [&](int tile) { return tile + 1 < tiles ? tile * kTileHeight : x.count - kTileHeight; };
+  const auto turn = [&]<int PAIR>(int tile) LEPTON_INLINE {
+    if (tile < tiles) {
+      next.fetch(tile + 1 < tiles ? kTileHeight : x.count - tile * kTileHeight);
+      multiply_whole<PANELS, 2 * PAIR>(x.data + first(tile) * x.stride, x.stride, weights, m);
+    }
+    if (tile > 0 && tile <= tiles) {
+      store_tile<2 - 2 * PAIR>(sums[1 - PAIR][0], 64);
+      if constexpr (PANELS == 2) store_tile<3 - 2 * PAIR>(sums[1 - PAIR][1], 64);
+    }
+    if (tile > 1) {
+      const int row = (tile - 2) * kTileHeight;
+      scale_whole<PANELS>(panel, m, x, first(tile - 2), sums[PAIR], out, out_stride);
+      epilogue(row, tile - 1 < tiles ? kTileHeight : x.count - row);
+    }
+  };
+  for (int tile = 0; tile < tiles + 2; tile += 2) {
+    turn.template operator()<0>(tile);
+    if (tile + 1 < tiles + 2) turn.template operator()<1>(tile + 1);
+  }
 }
 
 // `count` panels of `m` from `panel` on, for at least a tile of rows; out[panel][row][16], panels `out_stride` floats
 // apart.
+template <PanelKind KIND>
 static void matmul_r8_tiled(const PanelMatrix& m, int64_t panel, int count, const R8Rows& x, float* out,
                             int64_t out_stride, const Epilogue& epilogue) {
+  configure_tiles<kRotatedInputs>();
   in_tiles_of_panels(count, epilogue, [&]<int PANELS>(int n, const Epilogue& finish) {
-    matmul_r8_tiles<PANELS>(m.panel(panel + n), m, x, out + n * out_stride, out_stride, finish);
+    if constexpr (KIND == PanelKind::R8)
+      matmul_block_tiles<PANELS>(m.panel(panel + n), m, x, out + n * out_stride, out_stride, finish);
+    else
+      matmul_whole_tiles<PANELS>(m.panel(panel + n), m, x, out + n * out_stride, out_stride, finish);
   });
+  release_tiles();
 }
 
 }  // namespace lepton::LEPTON_ISA

@@ -82,7 +82,7 @@ static void norm_row(const NormOp& op, const Step& step, int64_t row, float* scr
       layer_norm(op, x + begin, y + begin);
     else
       rms_norm(op, x + begin, y + begin);
-  if (op.y_type != RowType::F32) quantize_row(y, op.y.row<uint8_t>(step, row), size, op.y_type);
+  if (op.y_type != RowType::F32) quantize_row(y, y, op.y.row<uint8_t>(step, row), size, op.y_type);
 }
 
 // Half of a row was made by another core, so that its lines are far away.

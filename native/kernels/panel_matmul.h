@@ -38,15 +38,22 @@ static inline void panel_matmul(const Tuning& tuning, const PanelMatrix& m, int6
                                 const Epilogue& epilogue = {}) {
 #ifdef LEPTON_TILES
   if (m.kind == PanelKind::R8 && rows >= kTileHeight)
-    return matmul_r8_tiled(m, panel, count, {x, stride, rows}, out, out_stride, epilogue);
+    return matmul_r8_tiled<PanelKind::R8>(m, panel, count, {x, stride, rows}, out, out_stride, epilogue);
+  if (m.kind == PanelKind::R8Row && rows >= kTileHeight)
+    return matmul_r8_tiled<PanelKind::R8Row>(m, panel, count, {x, stride, rows}, out, out_stride, epilogue);
 #endif
-  if (m.kind == PanelKind::R8) return matmul_r8(tuning, m, panel, count, {x, stride, rows}, out, out_stride, epilogue);
+  const R8Rows rotated{x, stride, rows};
+  if (m.kind == PanelKind::R8)
+    return matmul_r8<PanelKind::R8>(tuning, m, panel, count, rotated, out, out_stride, epilogue);
+  if (m.kind == PanelKind::R8Row)
+    return matmul_r8<PanelKind::R8Row>(tuning, m, panel, count, rotated, out, out_stride, epilogue);
 #define LEPTON_KIND(kind) \
   case PanelKind::kind:   \
     return matmul_kind<PanelKind::kind>(tuning, m, panel, count, terms, x, stride, rows, out, out_stride, epilogue);
   switch (m.kind) {
     LEPTON_VALUE_PANEL_KINDS(LEPTON_KIND)
-    case PanelKind::R8: break;
+    case PanelKind::R8:
+    case PanelKind::R8Row: break;
   }
 #undef LEPTON_KIND
 }

@@ -57,24 +57,53 @@ static inline void quantize_rest(const float* x, const Q8Group& first, Q8Group* 
   set_sums(256 * half + sums[0], 256 * other + sums[1], first.scale / 256.0f, group);
 }
 
-// 128 values, rotated: q by the rule of quantize_group with the largest of all, scale = max|x| / 127 / sqrt(128).
-static inline LEPTON_INLINE void quantize_rotated(RotationBlock block, R8Block* to) {
-  rotate(block);
-  // Several at a time: what takes time is how long one waits for the one before it.
-  VF largest[4] = {}, totals[4] = {};
+// The largest magnitudes of a block, lane by lane. Several at a time: what takes time is how long one waits for the one
+// before it.
+static inline LEPTON_INLINE VF largest_lanes(const RotationBlock& block) {
+  VF largest[4] = {};
   for (int i = 0; i < kRotation / W; ++i) largest[i % 4] = max_abs(largest[i % 4], block.v[i]);
-  const float amax = reduce_max_abs(max_abs(max_abs(largest[0], largest[1]), max_abs(largest[2], largest[3])));
+  return max_abs(max_abs(largest[0], largest[1]), max_abs(largest[2], largest[3]));
+}
+
+// The codes of a block whose largest value, or that of its row, is `amax`. Returns their sums, lane by lane.
+static inline LEPTON_INLINE VF round_block(RotationBlock& block, float amax, int8_t* to) {
+  VF totals[4] = {};
   const bool has_codes = is_finite(amax);
   const VF factor = set1(quantize_factor(amax));
 #pragma GCC unroll 32
   for (int i = 0; i < kRotation / W; ++i) {
     block.v[i] = has_codes ? round(block.v[i] * factor) : set1(0.0f);
-    totals[i % 4] = totals[i % 4] + block.v[i];  // exact: of 128 integers
+    totals[i % 4] = totals[i % 4] + block.v[i];  // exact, like all sums of so few integers
   }
-  const float total = reduce_add((totals[0] + totals[1]) + (totals[2] + totals[3]));
-  for (int g = 0; g < kRotationGroups; ++g) store_codes(to->q + g * kGroup, block.v + g * (kGroup / W));
+  for (int g = 0; g < kRotationGroups; ++g) store_codes(to + g * kGroup, block.v + g * (kGroup / W));
+  return (totals[0] + totals[1]) + (totals[2] + totals[3]);
+}
+
+// 128 values, rotated: q by the rule of quantize_group with the largest of all, scale = max|x| / 127 / sqrt(128).
+static inline LEPTON_INLINE void quantize_rotated(RotationBlock block, R8Block* to) {
+  rotate(block);
+  const float amax = reduce_max_abs(largest_lanes(block)), total = reduce_add(round_block(block, amax, to->q));
   to->scale = quantize_scale(amax) * kInverseRotation;
   to->offset = -8 * static_cast<int32_t>(total);
+}
+
+// The same with the largest of a whole row. `rotated` has room for `size` values; it may be x.
+static inline void quantize_rotated_row(const float* x, float* rotated, int32_t size, uint8_t* row) {
+  VF largest = set1(0.0f), totals = set1(0.0f);
+  for (int i = 0; i < size; i += kRotation) {
+    RotationBlock block = RotationBlock::load_from(x + i);
+    rotate(block);
+    largest = max_abs(largest, largest_lanes(block));
+    for (int p = 0; p < kRotation / W; ++p) store(rotated + i + p * W, block.v[p]);
+  }
+  const float amax = reduce_max_abs(largest);
+  for (int i = 0; i < size; i += kRotation) {
+    RotationBlock block = RotationBlock::load_from(rotated + i);
+    totals = totals + round_block(block, amax, reinterpret_cast<int8_t*>(row) + i);
+  }
+  R8RowTail* tail = reinterpret_cast<R8RowTail*>(row + size);
+  tail->scale = quantize_scale(amax) * kInverseRotation;
+  tail->offset = -8 * static_cast<int32_t>(reduce_add(totals));
 }
 
 // 32 values as q8 or q16, whose second row starts `row_bytes` after the first.
@@ -84,8 +113,10 @@ static inline void quantize_terms(const float* x, Q8Group* group, int64_t row_by
     quantize_rest(x, *group, reinterpret_cast<Q8Group*>(reinterpret_cast<uint8_t*>(group) + row_bytes));
 }
 
-// A whole row of `size` values; the last group is filled up with zeros. Only multiples of 128 are rotated.
-static inline void quantize_row(const float* x, uint8_t* row, int32_t size, RowType type) {
+// A whole row of `size` values; the last group is filled up with zeros. Only multiples of 128 are rotated. `scratch`
+// has room for as many values; it may be x.
+static inline void quantize_row(const float* x, float* scratch, uint8_t* row, int32_t size, RowType type) {
+  if (type == RowType::R8Row) return quantize_rotated_row(x, scratch, size, row);
   if (type == RowType::R8) {
     R8Block* blocks = reinterpret_cast<R8Block*>(row);
     for (int i = 0; i < size; i += kRotation) quantize_rotated(RotationBlock::load_from(x + i), blocks + i / kRotation);

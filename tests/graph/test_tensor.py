@@ -31,12 +31,14 @@ def test_quantised_types_say_how_many_rows_of_8_bits_they_are() -> None:
         DType.Q8: 1,
         DType.Q16: 2,
         DType.R8: 1,
+        DType.R8_ROW: 1,
     }
     assert [d.itemsize for d in (DType.Q8, DType.Q16, DType.I8, DType.I16, DType.F16, DType.F32)] == [1, 2, 1, 2, 2, 4]
 
 
 def test_rows_start_at_cache_lines() -> None:
     assert [row_bytes(d, 17) for d in (DType.F32, DType.F16, DType.I32)] == [128, 64, 128]
+    assert [row_bytes(d, 256) for d in (DType.Q8, DType.R8, DType.R8_ROW)] == [384, 384, 320]
 
 
 def test_affine_dimensions_add_scale_and_print() -> None:

@@ -1,20 +1,26 @@
-"""Rotated rows of 8 bits: every op that makes them, read through the product with a rotated identity."""
+"""Rotated rows of 8 bits: every op that makes them, read through the product with a rotated identity.
+
+Those of a decoder have a scale for each block of 128, those of an encoder one for each row, but where an activation
+makes them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
-from tests.kernels.harness import Case, Floats, normal, plain_step, rows_of
+from tests.kernels.harness import Case, Floats, Outputs, cached_step, copied, normal, plain_step, rows_of
 from tests.models.tiny import stored
 
+from lepton_ai.backends.base import BLOCK_SIZE, StepInputs
 from lepton_ai.backends.cpu.backend import CpuBackend
 from lepton_ai.backends.cpu.device import CpuDevice
 from lepton_ai.config import Policy
 from lepton_ai.graph import ops
-from lepton_ai.graph.attrs import Activation
-from lepton_ai.graph.tensor import Weight
+from lepton_ai.graph.attrs import Activation, KVSpec
+from lepton_ai.graph.passes.precision import apply_precision
+from lepton_ai.graph.tensor import DType, Weight
 from lepton_ai.graph.trace import Trace, Value
 from lepton_ai.weights.store import StoredTensor
 
@@ -64,12 +70,41 @@ MAKERS = {
 }
 
 
-def case_of(maker: Maker) -> Case:
+def attended(trace: Trace) -> tuple[Value, tuple[StoredTensor, ...]]:
+    return see_all(rows_of(trace, "x", SIZE), num_heads=6, name="y"), ()
+
+
+def see_all(x: Value, *, num_heads: int, name: str) -> Value:
+    """An attention as encoders have it."""
+    size = x.shape[-1]
+    assert isinstance(size, int)
+    kv = KVSpec(num_heads, size // num_heads)
+    return ops.attention(x, x, x, num_heads=num_heads, kv=kv, layer=0, scale=0.1, is_causal=False, name=name)
+
+
+def case_of(maker: Maker, *, is_encoder: bool = False) -> Case:
     trace = Trace()
     y, tensors = maker(trace)
     identity = stored("identity", np.eye(SIZE, dtype=np.float32))
-    out = ops.linear(y, Weight("identity", (SIZE, SIZE)), name="out")
-    return Case(trace.finish([out]), (*tensors, identity), Policy.FAST)
+    outputs = [ops.linear(y, Weight("identity", (SIZE, SIZE)), name="out")]
+    if is_encoder and maker is not attended:
+        outputs.append(see_all(rows_of(trace, "seen", 16), num_heads=1, name="attn"))
+    return Case(trace.finish(outputs), (*tensors, identity), Policy.FAST)
+
+
+def encoder_step(x: Floats) -> StepInputs:
+    """One sequence of rows ``x``, all of which see each other."""
+    blocks = range(-(-len(x) // BLOCK_SIZE))
+    return cached_step({"x": x, "seen": np.zeros((len(x), 16), np.float32)}, [(0, len(x), blocks)])
+
+
+def outputs_of(case: Case, device: CpuDevice | None, inputs: Iterable[Floats], *, is_encoder: bool) -> list[Outputs]:
+    """Of each input on the device, or on the reference."""
+    steps = [encoder_step(x) if is_encoder else plain_step({"x": x}) for x in inputs]
+    num_blocks = 8 if is_encoder else 0
+    if device is None:
+        return case.on_reference(steps, num_blocks=num_blocks)
+    return case.on_cpu(device, steps, num_blocks=num_blocks)
 
 
 def input_rows() -> Floats:
@@ -78,70 +113,91 @@ def input_rows() -> Floats:
     return x
 
 
+@pytest.mark.parametrize("is_encoder", [False, True])
 @pytest.mark.parametrize("name", MAKERS)
-def test_every_maker_of_rotated_rows(device: CpuDevice, name: str) -> None:
+def test_every_maker_of_rotated_rows(device: CpuDevice, name: str, is_encoder: bool) -> None:
     # A value near the middle of two codes may fall to either, and a step is 1 / 127 of the largest rotated value.
-    case, x = case_of(MAKERS[name]), input_rows()
-    (want,) = case.on_reference([plain_step({"x": x})])
-    got = case.on_cpu(device, [plain_step({"x": x[:n]}) for n in ROWS])
+    case, x = case_of(MAKERS[name], is_encoder=is_encoder), input_rows()
+    (want,) = outputs_of(case, None, [x], is_encoder=is_encoder)
+    got = outputs_of(case, device, [x[:n] for n in ROWS], is_encoder=is_encoder)
     for rows, values in zip(ROWS, got, strict=True):
         assert np.array_equal(values["out"], got[-1]["out"][:rows]), f"{rows} rows differ from the same among more"
-    lengths = np.linalg.norm(want["out"].reshape(ROWS[-1], -1, 128), axis=2, keepdims=True)
-    errors = np.abs(got[-1]["out"] - want["out"]).reshape(ROWS[-1], -1, 128) / lengths
+    group = SIZE if is_encoder else 128
+    lengths = np.linalg.norm(want["out"].reshape(ROWS[-1], -1, group), axis=2, keepdims=True)
+    errors = np.abs(got[-1]["out"] - want["out"]).reshape(ROWS[-1], -1, group) / lengths
     assert errors.max() <= 4e-3
     assert (errors > 1e-4).any(axis=2).mean() < (0.5 if "gelu" in name else 0.1)
 
 
-def test_rows_that_are_quantised_as_they_are_have_the_same_bits(device: CpuDevice) -> None:
-    case, steps = case_of(quantised), [plain_step({"x": input_rows()})]
-    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+def test_rows_of_an_attention_are_rotated_in_an_encoder(device: CpuDevice) -> None:
+    case, x = case_of(attended, is_encoder=True), input_rows()
+    lowered = apply_precision(case.graph, {t.name: t.type for t in case.tensors}, case.policy)
+    assert [n.inputs[0].dtype for n in lowered.nodes if n.op == "linear"] == [DType.R8_ROW]
+    (got,) = outputs_of(case, device, [x], is_encoder=True)
+    (want,) = outputs_of(case, None, [x], is_encoder=True)
+    lengths = np.linalg.norm(want["out"], axis=1, keepdims=True)
+    assert (np.abs(got["out"] - want["out"]) / lengths).max() <= 4e-3
+
+
+@pytest.mark.parametrize("is_encoder", [False, True])
+def test_rows_that_are_quantised_as_they_are_have_the_same_bits(device: CpuDevice, is_encoder: bool) -> None:
+    case, x = case_of(quantised, is_encoder=is_encoder), input_rows()
+    (got,) = outputs_of(case, device, [x], is_encoder=is_encoder)
+    (want,) = outputs_of(case, None, [x], is_encoder=is_encoder)
     np.testing.assert_allclose(got["out"], want["out"], rtol=0, atol=1e-5 if device.isa == "generic" else 0)
-    error = np.abs(got["out"] - input_rows()).reshape(ROWS[-1], -1, 128)
-    assert error.max() < 0.06 * np.abs(input_rows()).max()
+    assert np.abs(got["out"] - x).max() < 0.06 * np.abs(x).max()
 
 
+@pytest.mark.parametrize("is_encoder", [False, True])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
-def test_a_row_that_is_not_finite_spares_the_others(device: CpuDevice, bad: float) -> None:
+def test_a_row_that_is_not_finite_spares_the_others(device: CpuDevice, bad: float, is_encoder: bool) -> None:
     # 128 times 3e38 is past the range: rotated, such a row is not finite either.
-    case, x = case_of(quantised), normal((9, SIZE), 4)
+    case, x = case_of(quantised, is_encoder=is_encoder), normal((9, SIZE), 4)
     x[5] = 0
     broken = x.copy()
     broken[2] = bad
-    clean, got = (out["out"] for out in case.on_cpu(device, [plain_step({"x": rows}) for rows in (x, broken)]))
+    clean, got = (out["out"] for out in outputs_of(case, device, (x, broken), is_encoder=is_encoder))
     assert np.isnan(got[2]).all()
     others = np.arange(9) != 2
     assert np.array_equal(got[others], clean[others]) and not clean[5].any()
 
 
+@pytest.mark.parametrize("is_encoder", [False, True])
 @pytest.mark.parametrize("exponent", [-130, -112, -99, -60, 60, 100])
-def test_huge_and_tiny_rows(device: CpuDevice, exponent: int) -> None:
-    case = case_of(quantised)
-    steps = [plain_step({"x": np.ldexp(normal((3, SIZE), 6), exponent)})]
-    (got,), (want,) = case.on_cpu(device, steps), case.on_reference(steps)
+def test_huge_and_tiny_rows(device: CpuDevice, exponent: int, is_encoder: bool) -> None:
+    case, x = case_of(quantised, is_encoder=is_encoder), np.ldexp(normal((3, SIZE), 6), exponent)
+    (got,) = outputs_of(case, device, [x], is_encoder=is_encoder)
+    (want,) = outputs_of(case, None, [x], is_encoder=is_encoder)
     largest = np.abs(want["out"]).max()
     np.testing.assert_allclose(got["out"], want["out"], rtol=0, atol=largest * 1e-6)
     assert got["out"].any() == (exponent >= -99)
 
 
-def test_no_sum_saturates(device: CpuDevice) -> None:
+@pytest.mark.parametrize("is_encoder", [False, True])
+def test_no_sum_saturates(device: CpuDevice, is_encoder: bool) -> None:
     # Rows and weights whose rotated codes are all as large as they come, of both signs.
-    signs = np.where(normal((4, 256), 7) > 0, np.float32(1), np.float32(-1))
+    size = 4096
+    signs = np.where(normal((4, size), 7) > 0, np.float32(1), np.float32(-1))
     signs[0], signs[1] = 1, -1
     index = np.arange(128)
     hadamard = np.vectorize(lambda bits: (-1.0) ** int(bits).bit_count())(index[:, None] & index).astype(np.float32)
-    rows = np.concatenate([part @ hadamard for part in (signs[:, :128], signs[:, 128:])], axis=1)
+    rows = (signs.reshape(4, -1, 128) @ hadamard).reshape(4, size)
     trace = Trace()
-    y = ops.linear(rows_of(trace, "x", 256), Weight("w", (4, 256)), name="out")
-    case = Case(trace.finish([y]), (stored("w", rows),), Policy.FAST)
-    (got,) = case.on_cpu(device, [plain_step({"x": rows})])
-    np.testing.assert_allclose(got["out"], rows @ rows.T, rtol=1e-5, atol=0.5)
+    outputs = [ops.linear(rows_of(trace, "x", size), Weight("w", (4, size)), name="out")]
+    if is_encoder:
+        outputs.append(see_all(rows_of(trace, "seen", 16), num_heads=1, name="attn"))
+    case = Case(trace.finish(outputs), (stored("w", rows),), Policy.FAST)
+    (got,) = outputs_of(case, device, [rows], is_encoder=is_encoder)
+    np.testing.assert_allclose(got["out"], rows @ rows.T, rtol=1e-5, atol=size / 512)
 
 
-def test_weights_may_be_set(device: CpuDevice) -> None:
-    case = case_of(quantised)
-    executable = CpuBackend(device).compile(case.graph, case.store(), case.limits, policy=case.policy)
+@pytest.mark.parametrize("is_encoder", [False, True])
+def test_weights_may_be_set(device: CpuDevice, is_encoder: bool) -> None:
+    case, x = case_of(quantised, is_encoder=is_encoder), normal((3, SIZE), 8)
+    backend = CpuBackend(device)
+    executable = case.compile_on(backend)
     executable.set_weight("identity", np.float32(2) * np.eye(SIZE, dtype=np.float32))
-    x = normal((3, SIZE), 8)
-    doubled = executable.run(plain_step({"x": x}), CpuBackend(device).allocate_kv([], [])).result().tensors["out"]
-    (plain,) = case.on_cpu(device, [plain_step({"x": x})])
+    step = encoder_step(x) if is_encoder else plain_step({"x": x})
+    doubled = copied(executable.run(step, case.allocate_kv(backend, 8)).result())["out"]
+    (plain,) = outputs_of(case, device, [x], is_encoder=is_encoder)
     np.testing.assert_allclose(doubled, 2 * plain["out"], rtol=1e-6)

@@ -46,14 +46,14 @@ OPS: dict[str, str] = {
     "pool": "y[s] = first, last, mean, largest or sum / sqrt(n) of a sequence's rows; [T, C] -> [S, C]",
     "l2_normalize": "y = x / max(sqrt(sum(x^2)), 1e-12) over the last axis; [T, C] -> [T, C]",
     "token_logprob": "y[r] = log_softmax(x[r] @ w^T)[target[r]] without holding [R, V]; -> [R] f32",
-    "quantize": "per row and group: scale = max|x| / 127, q = round_half_even(x * (127 / max|x|)); -> q8, q16 or r8",
+    "quantize": "per row and group: scale = max|x| / 127, q = round_half_even(x * (127 / max|x|)); -> 8-bit rows",
     "add_norm": "s = a + b; y = rms_norm(s) or layer_norm(s); outputs (s f32, y f32 or 8-bit)",
-    "activated_linear": "y = kind(x @ w^T + b); x [T, C] f32, q8 or r8 -> [T, F] alike",
-    "gated_linear": "y = kind(x @ gate^T + b) * (x @ up^T + b); x [T, C] f32, q8 or r8 -> [T, F] alike",
+    "activated_linear": "y = kind(x @ w^T + b); x [T, C] f32 or 8-bit -> [T, F] f32, q8 or r8",
+    "gated_linear": "y = kind(x @ gate^T + b) * (x @ up^T + b); x [T, C] f32 or 8-bit -> [T, F] f32, q8 or r8",
 }
 """Every op of the vocabulary with its formula, for people and for the exhaustiveness tests of backends.
 
-8-bit rows are q8, q16 or r8: see ``DType``."""
+8-bit rows are q8, q16, r8 or r8row: see ``DType``."""
 
 
 def _last(value: Value) -> int:
@@ -116,13 +116,13 @@ def layer_norm(x: Value, weight: Weight, bias: Weight, *, eps: float, name: str)
 
 
 def linear(x: Value, weight: Weight, *, name: str, bias: Weight | None = None) -> Value:
-    """``y = x @ weight^T + bias``; weight (N, C), bias (N,). [T, C] f32, q8, q16 or r8 -> [T, N] f32.
+    """``y = x @ weight^T + bias``; weight (N, C), bias (N,). [T, C] f32 or 8-bit -> [T, N] f32.
 
     f32 input: weights are dequantised to f32 and multiplied in f32. q8 input: per group ``g`` of 32 inputs, in
     ascending order, ``acc = fma(f32(idot) * x_scale[g], w_scale, acc)`` with the exact integer dot product ``idot`` of
     the group (offset of the weight type included), then ``acc = fma(w_min, x_scale[g] * isum, acc)`` if it has minima;
     weight groups of 16 take the two halves of a group in turn. q16 input: the same with the integers that its two rows
-    make. r8 input: the same for groups of 128 of rotated inputs and weights.
+    make. r8 input: the same for groups of 128 of rotated inputs and weights; r8row: for whole rows.
     """
     num_outputs, num_inputs = weight.shape
     assert num_inputs == _last(x), f"{name}: weight {weight.shape} for rows of {_last(x)}"

@@ -13,8 +13,8 @@ class DType(enum.Enum):
     ``Q8`` is a row-quantised activation: signed bytes with one f32 scale per group of ``Q8_GROUP`` along the last
     axis. ``Q16`` is two such rows: the second has in 256ths what the first left over, and both make one integer. Only
     ``quantize`` (or an op it was fused into) makes one; only ops that multiply by a weight matrix read one. ``R8`` is
-    one row whose blocks of ``ROTATION`` were rotated first, and share a scale; so were those of the matrix. ``I8``
-    and ``I16`` are in the KV cache only (``graph.attrs.KVSpec``).
+    one row whose blocks of ``ROTATION`` were rotated first, and share a scale; so were those of the matrix. ``R8_ROW``
+    is the same with one scale for the whole row. ``I8`` and ``I16`` are in the KV cache only (``graph.attrs.KVSpec``).
     """
 
     F32 = "f32"
@@ -25,13 +25,19 @@ class DType(enum.Enum):
     Q8 = "q8"
     Q16 = "q16"
     R8 = "r8"
+    R8_ROW = "r8row"
 
     @property
     def num_terms(self) -> int:
         """Rows of 8-bit integers that make one row of this type; 0 for types that are not quantised."""
-        if self in (DType.Q8, DType.R8):
+        if self is DType.Q8 or self.is_rotated:
             return 1
         return 2 if self is DType.Q16 else 0
+
+    @property
+    def is_rotated(self) -> bool:
+        """Whether blocks of ``ROTATION`` elements were rotated."""
+        return self in (DType.R8, DType.R8_ROW)
 
     @property
     def itemsize(self) -> int:
@@ -43,7 +49,10 @@ Q8_GROUP = 32
 """Elements that share one scale in a ``Q8`` activation."""
 
 ROTATION = 128
-"""Elements that are rotated together, and share one scale, in an ``R8`` activation."""
+"""Elements that are rotated together; they share one scale in an ``R8`` activation."""
+
+MAX_ROTATED_ROW = 1 << 16
+"""Elements of the longest ``R8_ROW``: sums of products of as many codes are 32-bit integers."""
 
 _Q8_GROUP_BYTES = 48
 
@@ -69,6 +78,8 @@ def q8_row_bytes(num_columns: int) -> int:
 
 def row_bytes(dtype: DType, num_columns: int) -> int:
     """Bytes from one row of a matrix to the next."""
+    if dtype is DType.R8_ROW:  # codes, then f32 scale and i32 offset
+        return num_columns + ROW_ALIGNMENT
     if dtype.num_terms:
         return dtype.num_terms * q8_row_bytes(num_columns)
     return round_up(num_columns * dtype.itemsize, ROW_ALIGNMENT)

@@ -5,10 +5,10 @@ from tests.models.tiny import tiny_model
 
 from lepton_ai.config import Policy
 from lepton_ai.graph import ops
-from lepton_ai.graph.attrs import KV_DTYPES, KVSpec, LinearAttrs, PoolMode
+from lepton_ai.graph.attrs import KV_DTYPES, Activation, KVSpec, LinearAttrs, PoolMode
 from lepton_ai.graph.graph import Graph
 from lepton_ai.graph.passes.precision import apply_precision, kv_dtype, kv_specs, narrowed_matrices
-from lepton_ai.graph.tensor import DType, Weight, symbol
+from lepton_ai.graph.tensor import MAX_ROTATED_ROW, DType, Weight, symbol
 from lepton_ai.graph.trace import Trace
 from lepton_ai.weights.formats import WeightType
 
@@ -110,13 +110,16 @@ def test_fast_narrows_only_wide_matrices() -> None:
     assert all(n.inputs[0].dtype.num_terms for n in graph.nodes if n.op == "linear")
 
 
-def products(size: int, *, tied: bool = False) -> Graph:
+def products(size: int, *, tied: bool = False, is_causal: bool = True) -> Graph:
     """q, k, v of a norm, an attention with its output, and a table of the same input size that may be embedded too."""
     trace = Trace()
     x = trace.input("x", (symbol("T"), size), DType.F32)
     q, k, v = (ops.linear(x, Weight(f"{n}.weight", (size, size)), name=n) for n in "qkv")
-    y = ops.attention(q, k, v, num_heads=size // 64, kv=KVSpec(size // 64, 64), layer=0, scale=0.1, name="attn")
+    kv = KVSpec(size // 64, 64)
+    y = ops.attention(q, k, v, num_heads=size // 64, kv=kv, layer=0, scale=0.1, is_causal=is_causal, name="attn")
     outputs = [ops.linear(y, Weight("o.weight", (size, size)), name="o")]
+    active = ops.activate(outputs[0], kind=Activation.GELU, name="active")
+    outputs.append(ops.linear(active, Weight("down.weight", (size, size)), name="down"))
     table = Weight("table.weight", (50, size))
     outputs.append(ops.linear(x, table, name="scores"))
     if tied:
@@ -132,7 +135,13 @@ def read_types(graph: Graph, policy: Policy, weight_type: WeightType = WeightTyp
 
 def test_fast_rotates_what_it_narrows_unless_an_attention_makes_it() -> None:
     read = read_types(products(256), Policy.FAST)
-    assert read == {**dict.fromkeys(["q", "k", "v", "scores"], DType.R8), "o": DType.Q8}
+    assert read == {**dict.fromkeys(["q", "k", "v", "scores", "down"], DType.R8), "o": DType.Q8}
+
+
+def test_rows_of_an_encoder_have_one_scale_but_those_of_an_activation() -> None:
+    read = read_types(products(256, is_causal=False), Policy.FAST)
+    assert read == {**dict.fromkeys(["q", "k", "v", "scores", "o"], DType.R8_ROW), "down": DType.R8}
+    assert DType.R8_ROW not in read_types(products(MAX_ROTATED_ROW + 128, is_causal=False), Policy.FAST).values()
 
 
 def test_only_whole_blocks_are_rotated() -> None:
@@ -155,9 +164,9 @@ def test_the_rotated_and_the_plain_readers_of_a_tensor_have_a_node_each() -> Non
     stored = {w.name: WeightType.F16 for w in graph.weights()} | {"k.weight": WeightType.Q8_0}
     lowered = apply_precision(graph, stored, Policy.FAST)
     made = {n.name: n.outputs[0].dtype for n in lowered.nodes if n.op == "quantize"}
-    assert made == {"x.r8": DType.R8, "x.q8": DType.Q8, "attn.q8": DType.Q8}
+    assert made == {"x.r8": DType.R8, "x.q8": DType.Q8, "attn.q8": DType.Q8, "active.r8": DType.R8}
     assert narrowed_matrices(lowered) == {
-        **dict.fromkeys(["q.weight", "v.weight", "table.weight"], DType.R8),
+        **dict.fromkeys(["q.weight", "v.weight", "table.weight", "down.weight"], DType.R8),
         "o.weight": DType.Q8,
     }
 

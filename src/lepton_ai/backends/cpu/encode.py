@@ -200,6 +200,8 @@ def _unit_panels(y_type: DType) -> int:
 
 def _quantize(state: EncodingState, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
+    if y.dtype is DType.R8_ROW:
+        state.need_scratch(columns(x) * 4)
     state.encoder.quantize(
         state.barrier(node),
         size=columns(x),

@@ -166,7 +166,7 @@ def _plain(graph: Graph) -> set[str]:
 
 def _narrowing(read_as: DType) -> str:
     """What becomes of wide weights that rows of this type are multiplied by (native/pack.h)."""
-    return read_as.value if read_as is DType.R8 else "q8" if read_as.num_terms else "none"
+    return read_as.value if read_as.is_rotated else "q8" if read_as.num_terms else "none"
 
 
 def _jobs(graph: Graph, store: WeightStore) -> list[_Job]:

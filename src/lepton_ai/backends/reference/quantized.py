@@ -19,7 +19,7 @@ Float64Array = npt.NDArray[np.float64]
 class Q8Rows:
     """A ``Q8`` tensor: ``codes`` ``[T, P]`` with P the columns rounded up to 32, ``scales`` ``[T, P / 32]``.
 
-    An ``R8`` tensor has a scale for each 128 columns.
+    An ``R8`` tensor has a scale for each 128 columns, an ``R8_ROW`` one for all.
 
     A ``Q16`` tensor has ``rest`` too, the shape of ``codes``: what they left over, in 256ths.
     """
@@ -37,9 +37,9 @@ class Q8Rows:
 
 
 def quantize_rows(x: Float32Array, dtype: DType) -> Q8Rows:
-    """Rows ``[T, C]`` as ``Q8``, ``Q16`` or ``R8``, by the rules stated in ``graph/passes/precision.py``."""
-    if dtype is DType.R8:
-        return Q8Rows(*quantize_rotated(x))
+    """Rows ``[T, C]`` as quantised, by the rules stated in ``graph/passes/precision.py``."""
+    if dtype.is_rotated:
+        return Q8Rows(*quantize_rotated(x, dtype))
     padded = np.zeros((len(x), round_up(x.shape[1], Q8_GROUP)), np.float32)
     padded[:, : x.shape[1]] = x
     groups = padded.reshape(len(x), -1, Q8_GROUP)
@@ -71,7 +71,7 @@ def fma(a: Float32Array, b: Float32Array, c: Float32Array) -> Float32Array:
 def matmul_quantized(x: Q8Rows, weight: GroupedWeight, num_terms: int) -> Float32Array:
     """``x @ weight^T`` -> ``[T, N]`` with the integers that the first ``num_terms`` 8-bit rows of each row of x make.
 
-    Weight groups (of 16, 32 or 128 inputs) in ascending order, an exact integer dot product for each:
+    Weight groups (of 16, 32, 128 or all inputs) in ascending order, an exact integer dot product for each:
     ``acc = fma(f32(idot) * x_scale, w_scale, acc)``, then with minima ``acc = fma(w_min, x_scale * f32(isum), acc)``.
     """
     integers, scales = x.integers(num_terms)
@@ -79,7 +79,7 @@ def matmul_quantized(x: Q8Rows, weight: GroupedWeight, num_terms: int) -> Float3
     out = np.zeros((len(integers), len(w_codes)), np.float32)
     for column in range(0, integers.shape[1], weight.group):
         columns, x_group = slice(column, column + weight.group), column * scales.shape[1] // integers.shape[1]
-        # Exact in f64, whatever the order: at most 128 products of 16-bit and 8-bit integers.
+        # Exact in f64, whatever the order: a few thousand products of 16-bit and 8-bit integers at most.
         dots = (integers[:, columns] @ w_codes[:, columns].T).astype(np.float32)
         x_scales, w_group = scales[:, x_group : x_group + 1], column // weight.group
         with np.errstate(invalid="ignore"):

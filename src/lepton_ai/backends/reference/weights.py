@@ -65,7 +65,8 @@ HeldWeight = DenseWeight | GroupedWeight
 
 
 def hold(stored: StoredTensor, narrowing: DType | None = None) -> HeldWeight:
-    """A stored tensor, unpacked. ``narrowing``: how a matrix wider than 8 bits is held in 8 bits, ``Q8`` or ``R8``."""
+    """A stored tensor, unpacked. ``narrowing``: how a matrix wider than 8 bits is held in them, as
+    ``Q8``, ``R8`` or ``R8_ROW``."""
     if stored.type.block_elements == 1:
         values = dequantize(stored.data.reshape(-1), stored.type, stored.shape)
         return narrow(values, narrowing) if narrowing else DenseWeight(values)
@@ -81,16 +82,19 @@ def hold(stored: StoredTensor, narrowing: DType | None = None) -> HeldWeight:
 
 
 def narrow(values: Float32Array, narrowing: DType) -> GroupedWeight:
-    """A matrix in 8 bits: rotated in blocks of 128 (``R8``), or in groups of 32."""
-    if narrowing is not DType.R8:
+    """A matrix in 8 bits: rotated, with a scale for each block of 128 or each row, or in groups of 32."""
+    if not narrowing.is_rotated:
         return quantize_to_8_bits(values)
-    codes, scales = quantize_rotated(values)
+    codes, scales = quantize_rotated(values, narrowing)
     return GroupedWeight(codes, scales, None, 8, values.shape[1])
 
 
-def quantize_rotated(x: Float32Array) -> tuple[Codes, Float32Array]:
-    """Codes ``[T, C]`` and scales ``[T, C / 128]`` of rotated rows: the rule of ``graph/passes/precision.py``."""
-    codes, scales = quantize_groups(rotate(x).reshape(len(x), -1, ROTATION))
+def quantize_rotated(x: Float32Array, dtype: DType) -> tuple[Codes, Float32Array]:
+    """Codes ``[T, C]`` and scales ``[T, C / 128]`` (``R8``) or ``[T, 1]`` (``R8_ROW``) of rotated rows: the rule of
+    ``graph/passes/precision.py``.
+    """
+    group = ROTATION if dtype is DType.R8 else x.shape[1]
+    codes, scales = quantize_groups(rotate(x).reshape(len(x), -1, group))
     return codes.reshape(x.shape), scales * np.float32(1 / np.sqrt(ROTATION))
 
 

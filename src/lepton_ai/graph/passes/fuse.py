@@ -161,8 +161,8 @@ def fuse_quantize(graph: Graph, keep: Collection[str] = ()) -> Graph:
     """A ``quantize`` that alone reads a norm, an activation, an activated or gated linear or an attention -> that
     node makes it.
 
-    The quantised tensor takes over the output's place and keeps its own name (suffix ``.q8``, ``.q16`` or ``.r8``). An
-    attention is only fused if groups of 32 do not cross its heads.
+    The quantised tensor takes over the output's place and keeps its own name (``precision.SUFFIXES``). An attention is
+    only fused if groups of 32 do not cross its heads.
     """
     producers, private = graph.producers(), _private_tensors(graph, keep)
     gone: set[str] = set()
@@ -187,7 +187,7 @@ def _quantising_attrs(producer: Node, output: Tensor, quantised: Tensor) -> Attr
         return replace(attrs, quantize=True)
     if isinstance(attrs, ActivationAttrs):
         return replace(attrs, quantize=True)
-    if isinstance(attrs, ActivatedLinearAttrs) and quantised.dtype is not DType.Q16:
+    if isinstance(attrs, ActivatedLinearAttrs) and quantised.dtype in (DType.Q8, DType.R8):
         return replace(attrs, quantize=True)
     if isinstance(attrs, AttentionAttrs) and quantised.dtype is DType.Q8 and attrs.kv.head_dim % Q8_GROUP == 0:
         return replace(attrs, quantize=True)
