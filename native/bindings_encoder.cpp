@@ -61,9 +61,10 @@ RowType parse_row_type(const std::string& name) {
 KvType parse_kv_type(const std::string& name) {
   if (name == "f32") return KvType::F32;
   if (name == "f16") return KvType::F16;
+  if (name == "bf16") return KvType::BF16;
   if (name == "int8") return KvType::I8;
   if (name == "int16") return KvType::I16;
-  throw std::invalid_argument("kv_type: expected f32, f16, int8 or int16, got " + name);
+  throw std::invalid_argument("kv_type: expected f32, f16, bf16, int8 or int16, got " + name);
 }
 
 RowSymbol row_symbol(const std::string& name) {

@@ -34,8 +34,8 @@ bool can_run(const std::string& isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (isa == "amx")
-    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") && can_run("avx512vnni") &&
-           may_use_tiles();
+    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") &&
+           __builtin_cpu_supports("amx-bf16") && can_run("avx512vnni") && may_use_tiles();
   if (isa == "avx512vnni")
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

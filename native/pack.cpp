@@ -248,20 +248,15 @@ void quantize_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs,
   }
 }
 
-// Block `b` of a row, rotated.
-void rotate_block(StorageType type, const uint8_t* row, int64_t b, float* x) {
-  for (int i = 0; i < kRotation; ++i) x[i] = wide_value(type, row, b * kRotation + i);
-  packing::RotationBlock rotated = packing::RotationBlock::load_from(x);
-  packing::rotate(rotated);
-  for (int i = 0; i < kRotation; ++i) x[i] = rotated.v[i / packing::W][i % packing::W];
-}
-
-// Rotated blocks of 128 with an f32 scale for all.
+// A row, rotated as a whole, with an f32 scale.
 void rotate_whole_row(StorageType type, const uint8_t* row, int64_t num_inputs, int ch, uint8_t* panel) {
-  std::vector<float> x(num_inputs);
-  for (int64_t b = 0; b < num_inputs / kRotation; ++b) rotate_block(type, row, b, x.data() + b * kRotation);
-  std::vector<uint8_t> u(num_inputs);
-  const float scale = quantize_values(x.data(), static_cast<int>(num_inputs), u.data()) * kInverseRotation;
+  const int size = static_cast<int>(num_inputs);
+  std::vector<float> x(size);
+  for (int i = 0; i < size; ++i) x[i] = wide_value(type, row, i);
+  packing::rotate_row(x.data(), size, x.data());
+  std::vector<uint8_t> u(size);
+  const float scale =
+      quantize_values(x.data(), size, u.data()) * packing::inverse_rotation(packing::row_rotation(size));
   const KindInfo info = kind_info(PanelKind::R8Row);
   std::memcpy(panel + ch * sizeof(float), &scale, sizeof scale);
   for (int64_t g = 0; g < num_groups(num_inputs); ++g)
@@ -272,7 +267,10 @@ void rotate_whole_row(StorageType type, const uint8_t* row, int64_t num_inputs, 
 void rotate_wide_row(StorageType type, const uint8_t* row, int64_t num_inputs, int ch, uint8_t* panel) {
   for (int64_t b = 0; b < num_inputs / kRotation; ++b) {
     float x[kRotation];
-    rotate_block(type, row, b, x);
+    for (int i = 0; i < kRotation; ++i) x[i] = wide_value(type, row, b * kRotation + i);
+    packing::RotationBlock rotated = packing::RotationBlock::load_from(x);
+    packing::rotate(rotated);
+    for (int i = 0; i < kRotation; ++i) x[i] = rotated.v[i / packing::W][i % packing::W];
     uint8_t u[kRotation];
     const float scale = quantize_values(x, kRotation, u) * kInverseRotation;
     const int64_t first = b * kRotationGroups;

@@ -138,7 +138,7 @@ struct RopeOp {
 };
 
 // What the cache holds: values, or codes of 8 or 16 bits. See KVSpec in graph/attrs.py.
-enum class KvType : int32_t { F32, F16, I8, I16 };
+enum class KvType : int32_t { F32, F16, BF16, I8, I16 };
 
 // A block of a layer holds, for each KV head, keys [head_dim][16 tokens], then values [16 tokens][head_dim]; of codes,
 // what kernels/kv_codes.h says.

@@ -65,6 +65,9 @@ static void attend_keys(const AttentionOp& op, const Step& step, const Attention
   add_keys(op, step, part.keys_from(first + kKeyTile, following), kKeyTile, next);
   if (op.kv_type == KvType::F32)
     return attend_tile(op, tile, cached_tile<float>(op, step, tile, first, count), first, count, s, next, sums);
+  if (op.kv_type == KvType::BF16)
+    return attend_tile(op, tile, converted_pairs(op, step, tile, first, count, s.keys_f32, s.values_f32), first, count,
+                       s, next, sums);
   // A conversion to f32 pays when more than one pass of rows reads it; both ways give the same bits.
   const KeyTile<uint16_t> kv = cached_tile<uint16_t>(op, step, tile, first, count);
   if (tile.rows <= kPassRows)
@@ -85,6 +88,9 @@ static void attend_split(const AttentionOp& op, const Step& step, const Attentio
     return attend_codes<1>(op, step, part, following, split * kSplitKeys, s, sums);
   if (first < last && op.kv_type == KvType::I16)
     return attend_codes<2>(op, step, part, following, split * kSplitKeys, s, sums);
+#ifdef LEPTON_TILES
+  if (first < last && op.kv_type == KvType::BF16) return attend_pairs(op, step, part, split * kSplitKeys, s, sums);
+#endif
   for (int r = 0; r < kQueryRows; ++r) sums.max[r] = kLowest, sums.sum[r] = 0.0f;
   for (int i = 0; i < tile.rows * op.head_dim; ++i) sums.values[i] = 0.0f;
   for (; first < last; first += kKeyTile) attend_keys(op, step, part, following, first, s, sums);
@@ -175,9 +181,12 @@ static void attend_run(const OpRecord& record, const Step& step, int64_t chunk, 
     }
     load_queries(op, step, part.tile, s.queries);
     if (is_coded(op)) encode_queries(op, part.tile, s.queries, s.coded_queries);
+#ifdef LEPTON_TILES
+    if (op.kv_type == KvType::BF16) pair_queries(op, part.tile, s);
+#endif
     attend_part(op, step, part, following, parts.are_splits, s);
 #ifdef LEPTON_TILES
-    if (is_coded(op) && use_tiles(part.tile)) release_tiles();
+    if (uses_tiles(op, part.tile)) release_tiles();
 #endif
   }
 }

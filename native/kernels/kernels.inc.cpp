@@ -16,7 +16,7 @@
 #endif
 #include "attention_tile.h"
 #include "kv_codes8.h"
-#include "transpose.h"
+#include "kv_pairs.h"
 
 #include "linear.inc.cpp"
 #include "elementwise.inc.cpp"
@@ -28,6 +28,9 @@
 #include "kv_read.inc.cpp"
 #include "attention_parts.inc.cpp"
 #include "attention_codes.inc.cpp"
+#ifdef LEPTON_TILES
+#include "attention_pairs.inc.cpp"
+#endif
 #include "attention.inc.cpp"
 #include "sample.inc.cpp"
 

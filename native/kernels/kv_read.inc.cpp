@@ -37,4 +37,24 @@ static KeyTile<float> converted_tile(const AttentionOp& op, const KeyTile<uint16
   return result;
 }
 
+// The same of pairs.
+static KeyTile<float> converted_pairs(const AttentionOp& op, const Step& step, const QueryTile& tile, int64_t first,
+                                      int64_t count, float* keys_f32, float* values_f32) {
+  const int D = op.head_dim;
+  KeyTile<float> result;
+  for (int b = 0; b * kBlockTokens < count; ++b) {
+    const PairedHead from(block_address(op, step, tile.seq, first + b * kBlockTokens, tile.kv_head), D);
+    float* k = keys_f32 + b * kBlockTokens * D;
+    float* v = values_f32 + b * kBlockTokens * D;
+    for (int d = 0; d < D; ++d)
+      for (int slot = 0; slot < kBlockTokens; ++slot) {
+        k[d * kBlockTokens + slot] = from_bf16(from.key(slot, d));
+        v[slot * D + d] = from_bf16(from.value(slot, d));
+      }
+    result.keys[b] = k;
+    result.values[b] = v;
+  }
+  return result;
+}
+
 }  // namespace lepton::LEPTON_ISA

@@ -8,7 +8,7 @@ static bool is_coded(const AttentionOp& op) { return op.kv_type == KvType::I8 ||
 static inline int64_t head_bytes(const AttentionOp& op) {
   if (op.kv_type == KvType::I8) return coded_head_bytes<1>(op.head_dim);
   if (op.kv_type == KvType::I16) return coded_head_bytes<2>(op.head_dim);
-  return int64_t{2} * kBlockTokens * op.head_dim * (op.kv_type == KvType::F16 ? 2 : 4);
+  return int64_t{2} * kBlockTokens * op.head_dim * (op.kv_type == KvType::F32 ? 4 : 2);
 }
 
 static inline uint8_t* block_address(const AttentionOp& op, const Step& step, int seq, int64_t position, int kv_head) {
@@ -125,6 +125,16 @@ static int64_t first_position(const Step& step, int seq) {
   return step.kv_lengths[seq] - (step.query_offsets[seq + 1] - step.query_offsets[seq]);
 }
 
+// Tiles multiply values that no query sees, by 0: after the last token of a sequence there are zeros.
+static void write_token_pairs(const AttentionOp& op, const float* k, const float* v, int slot, bool is_last,
+                              uint8_t* block) {
+  const PairedHead to(block, op.head_dim);
+  put_pairs(k, v, op.head_dim, slot, to);
+  if (!is_last) return;
+  for (int later = slot + 1; later < kBlockTokens; ++later)
+    for (int d = 0; d < op.head_dim; ++d) to.value(later, d) = 0;
+}
+
 static void write_token(const AttentionOp& op, const Step& step, int seq, int64_t token, int64_t position, int head) {
   const int D = op.head_dim, slot = static_cast<int>(position % kBlockTokens);
   uint8_t* block = block_address(op, step, seq, position, head);
@@ -136,7 +146,9 @@ static void write_token(const AttentionOp& op, const Step& step, int seq, int64_
   float rotated[kMaxHeadDim];
   const float* k = key_of(op, step, token, head, rotated);
   const float* v = op.v.row(step, token) + head * D;
-  if (op.kv_type == KvType::F16) {
+  if (op.kv_type == KvType::BF16) {
+    write_token_pairs(op, k, v, slot, position + 1 == step.kv_lengths[seq], block);
+  } else if (op.kv_type == KvType::F16) {
     uint16_t* keys = reinterpret_cast<uint16_t*>(block);
     uint16_t halves[kMaxHeadDim];
     store_halves(halves, k, D);
@@ -207,11 +219,28 @@ static void write_block_of_codes16(const AttentionOp& op, const Step& step, int6
   }
 }
 
+// The same of pairs.
+static void write_block_of_pairs(const AttentionOp& op, const Step& step, int64_t first_token, int head,
+                                 uint8_t* block) {
+  const int D = op.head_dim;
+  const PairedHead to(block, D);
+  for (int slot = 0; slot < kBlockTokens; slot += W) {
+    float rotated[W][kMaxHeadDim];
+    const float* k[W];
+    for (int i = 0; i < W; ++i) k[i] = key_of(op, step, first_token + slot + i, head, rotated[i]);
+    put_paired_keys(k, D, slot, to);
+  }
+  const auto value = [&](int slot) { return op.v.row(step, first_token + slot) + head * D; };
+  for (int slot = 0; slot < kBlockTokens; slot += 2) put_paired_values(value(slot), value(slot + 1), D, slot, to);
+}
+
 static void write_block(const AttentionOp& op, const Step& step, int head, int64_t first_token, uint8_t* block) {
   if (op.kv_type == KvType::I16)
     write_block_of_codes16(op, step, first_token, head, block);
   else if (op.kv_type == KvType::I8)
     write_block_of_codes(op, step, first_token, head, block);
+  else if (op.kv_type == KvType::BF16)
+    write_block_of_pairs(op, step, first_token, head, block);
   else
     write_block_of_halves(op, step, first_token, head, block);
 }

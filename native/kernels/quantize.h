@@ -87,22 +87,19 @@ static inline LEPTON_INLINE void quantize_rotated(RotationBlock block, R8Block* 
   to->offset = -8 * static_cast<int32_t>(total);
 }
 
-// The same with the largest of a whole row. `rotated` has room for `size` values; it may be x.
+// A whole row, rotated as such, by the largest of all. `rotated` has room for `size` values; it may be x.
 static inline void quantize_rotated_row(const float* x, float* rotated, int32_t size, uint8_t* row) {
+  rotate_row(x, size, rotated);
   VF largest = set1(0.0f), totals = set1(0.0f);
-  for (int i = 0; i < size; i += kRotation) {
-    RotationBlock block = RotationBlock::load_from(x + i);
-    rotate(block);
-    largest = max_abs(largest, largest_lanes(block));
-    for (int p = 0; p < kRotation / W; ++p) store(rotated + i + p * W, block.v[p]);
-  }
+  for (int i = 0; i < size; i += kRotation)
+    largest = max_abs(largest, largest_lanes(RotationBlock::load_from(rotated + i)));
   const float amax = reduce_max_abs(largest);
   for (int i = 0; i < size; i += kRotation) {
     RotationBlock block = RotationBlock::load_from(rotated + i);
     totals = totals + round_block(block, amax, reinterpret_cast<int8_t*>(row) + i);
   }
   R8RowTail* tail = reinterpret_cast<R8RowTail*>(row + size);
-  tail->scale = quantize_scale(amax) * kInverseRotation;
+  tail->scale = quantize_scale(amax) * inverse_rotation(row_rotation(size));
   tail->offset = -8 * static_cast<int32_t>(reduce_add(totals));
 }
 

@@ -8,6 +8,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <utility>
 
 #include "../panels.h"
 
@@ -36,9 +37,11 @@ static_assert(sizeof(TileLayout) == 64);
 template <int INPUTS>
 static constexpr TileLayout kTileLayout{INPUTS};
 
+static inline void configure_tiles(const TileLayout& layout) { asm volatile("ldtilecfg %0" ::"m"(layout)); }
+
 template <int INPUTS>
 static inline void configure_tiles() {
-  asm volatile("ldtilecfg %0" ::"m"(kTileLayout<INPUTS>));
+  configure_tiles(kTileLayout<INPUTS>);
 }
 // What vectors do to what goes into tiles and comes out of them.
 static inline VB subtract_bytes(VB v, int offset) {
@@ -74,6 +77,26 @@ static inline LEPTON_INLINE void multiply_signed() {
 template <int SUMS, int X, int WEIGHTS>
 static inline LEPTON_INLINE void multiply_unsigned() {
   asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(SUMS), "i"(X), "i"(WEIGHTS));
+}
+
+// The same of pairs of bf16, whose sums are f32.
+template <int SUMS, int X, int WEIGHTS>
+static inline LEPTON_INLINE void multiply_bf16() {
+  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(SUMS), "i"(X), "i"(WEIGHTS));
+}
+// W values, rounded to the nearest, ties to even.
+static inline void store_bf16(uint16_t* to, VF v) {
+  const __m512i bits = _mm512_castps_si512(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+}
+
+// Calls `run` with the constants 0, 1, ... COUNT - 1.
+template <int COUNT, class Run>
+static inline LEPTON_INLINE void for_constants(const Run& run) {
+  [&]<int... N>(std::integer_sequence<int, N...>)
+      LEPTON_INLINE { (run.template operator()<N>(), ...); }(std::make_integer_sequence<int, COUNT>());
 }
 
 }  // namespace lepton::LEPTON_ISA

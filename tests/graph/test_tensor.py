@@ -25,6 +25,7 @@ def test_quantised_types_say_how_many_rows_of_8_bits_they_are() -> None:
     assert {d: d.num_terms for d in DType} == {
         DType.F32: 0,
         DType.F16: 0,
+        DType.BF16: 0,
         DType.I8: 0,
         DType.I16: 0,
         DType.I32: 0,

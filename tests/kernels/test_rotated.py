@@ -16,6 +16,7 @@ from tests.models.tiny import stored
 from lepton_ai.backends.base import BLOCK_SIZE, StepInputs
 from lepton_ai.backends.cpu.backend import CpuBackend
 from lepton_ai.backends.cpu.device import CpuDevice
+from lepton_ai.backends.reference.weights import rotate
 from lepton_ai.config import Policy
 from lepton_ai.graph import ops
 from lepton_ai.graph.attrs import Activation, KVSpec
@@ -179,9 +180,7 @@ def test_no_sum_saturates(device: CpuDevice, is_encoder: bool) -> None:
     size = 4096
     signs = np.where(normal((4, size), 7) > 0, np.float32(1), np.float32(-1))
     signs[0], signs[1] = 1, -1
-    index = np.arange(128)
-    hadamard = np.vectorize(lambda bits: (-1.0) ** int(bits).bit_count())(index[:, None] & index).astype(np.float32)
-    rows = (signs.reshape(4, -1, 128) @ hadamard).reshape(4, size)
+    rows = rotate(signs, size if is_encoder else 128)
     trace = Trace()
     outputs = [ops.linear(rows_of(trace, "x", size), Weight("w", (4, size)), name="out")]
     if is_encoder:

@@ -208,6 +208,10 @@ class Backend(Protocol):
         """What a KV cache is to hold: ``wanted``, or of what keeps the precision of ``policy`` what is fastest here."""
         ...
 
+    def encoder_kv_dtype(self, policy: Policy) -> DType:
+        """What is fastest here to hold keys and values of whole sequences in, with the precision of ``policy``."""
+        ...
+
     def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: Sequence[int]) -> KVCache:
         """KV memory for layers ``0 ... len(specs)-1``, each with its spec: ``num_blocks`` blocks of each KV group."""
         ...

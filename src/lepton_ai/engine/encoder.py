@@ -13,7 +13,6 @@ from lepton_ai.engine.kv.group import num_blocks_for
 from lepton_ai.engine.load_options import LoadOptions
 from lepton_ai.engine.turns import Turns
 from lepton_ai.errors import InvalidRequest
-from lepton_ai.graph.passes.precision import kv_dtype
 from lepton_ai.models.encoder import EncoderHead, EncoderModel
 from lepton_ai.models.encoder_config import Pooling
 from lepton_ai.phases import phase
@@ -61,7 +60,8 @@ class Encoder:
         self._options = options
         self._turns = Turns()
         self._executables: dict[tuple[EncoderHead, ...], Executable] = {}
-        spec = replace(model.kv_spec, dtype=kv_dtype(options.policy))
+        self._kv_dtype = backend.encoder_kv_dtype(options.policy)
+        spec = replace(model.kv_spec, dtype=self._kv_dtype)
         # A sequence fills its last block in part.
         self._cache = backend.allocate_kv([spec], [self.limits.max_tokens // BLOCK_SIZE + self.limits.max_seqs])
         self._is_closed = False
@@ -77,7 +77,9 @@ class Encoder:
             with phase("graph", self._options.on_phase):
                 graph = self.model.build(heads=heads)
                 check_strict(self._store, graph.weights(), self.model.ignorable_names())
-            made = self._backend.compile(graph, self._store, self.limits, policy=self._options.policy)
+            made = self._backend.compile(
+                graph, self._store, self.limits, policy=self._options.policy, kv_dtype=self._kv_dtype
+            )
             self._executables[heads] = made
         return self._executables[heads]
 

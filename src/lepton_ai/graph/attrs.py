@@ -89,7 +89,7 @@ class RopeAttrs(Attrs):
 
 
 KV_DTYPES = (DType.F32, DType.F16, DType.I16, DType.I8)
-"""What a KV cache may hold."""
+"""What a KV cache may hold that is asked for."""
 
 BASE_TOKENS = 16
 """Tokens, from a multiple of it on, whose keys have one base in a cache of ``I8``; a KV block holds as many."""
@@ -103,6 +103,8 @@ class KVSpec:
     """What one layer keeps per token; layers with equal specs form a KV group.
 
     ``window``: the number of last positions a query sees, itself included; None sees all.
+
+    With the dtype ``BF16``, keys and values are the upper halves of f32, rounded to the nearest, ties to even.
 
     With the dtype ``I16``, each head of a key or value is kept as 16-bit codes with one f32 scale, all in f32:
     ``code = round_half_even(x * (32639 / m))``, ``scale = m / 32639`` with ``m`` the largest ``|x|`` of the head and

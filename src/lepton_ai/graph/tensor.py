@@ -14,11 +14,13 @@ class DType(enum.Enum):
     axis. ``Q16`` is two such rows: the second has in 256ths what the first left over, and both make one integer. Only
     ``quantize`` (or an op it was fused into) makes one; only ops that multiply by a weight matrix read one. ``R8`` is
     one row whose blocks of ``ROTATION`` were rotated first, and share a scale; so were those of the matrix. ``R8_ROW``
-    is the same with one scale for the whole row. ``I8`` and ``I16`` are in the KV cache only (``graph.attrs.KVSpec``).
+    was rotated as a whole, and has one scale. ``BF16``, ``I8`` and ``I16`` are in the KV cache only
+    (``graph.attrs.KVSpec``).
     """
 
     F32 = "f32"
     F16 = "f16"
+    BF16 = "bf16"
     I8 = "int8"
     I16 = "int16"
     I32 = "i32"
@@ -42,7 +44,7 @@ class DType(enum.Enum):
     @property
     def itemsize(self) -> int:
         """Bytes of one element; for quantised types of its integers alone, without the groups' scales and sums."""
-        return self.num_terms or {DType.I8: 1, DType.I16: 2, DType.F16: 2}.get(self, 4)
+        return self.num_terms or {DType.I8: 1, DType.I16: 2, DType.F16: 2, DType.BF16: 2}.get(self, 4)
 
 
 Q8_GROUP = 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lepton_ai.backends.cpu.device import BYTE_PRODUCT_ISAS, CpuDevice
+from lepton_ai.backends.cpu.device import BF16_TILE_ISAS, BYTE_PRODUCT_ISAS, CpuDevice
 from lepton_ai.backends.cpu.executable import CpuExecutable
 from lepton_ai.backends.cpu.kv_cache import CpuKVCache
 from lepton_ai.backends.cpu.packing import Packer
@@ -68,6 +68,11 @@ class CpuBackend:
     def kv_dtype(self, policy: Policy, wanted: DType | None = None) -> DType:
         """``wanted``, or that of ``policy``, as codes of 16 bits where kernels multiply bytes."""
         return default_kv_dtype(policy, self.device.isa) if wanted is None else wanted
+
+    def encoder_kv_dtype(self, policy: Policy) -> DType:
+        """That of ``policy``; where tiles multiply it, bf16 beside products of 8 bits."""
+        has_tiles = self.device.isa in BF16_TILE_ISAS
+        return DType.BF16 if policy is Policy.FAST and has_tiles else kv_dtype(policy)
 
     def allocate_kv(self, specs: Sequence[KVSpec], num_blocks: Sequence[int]) -> CpuKVCache:
         """KV memory for layers ``0 ... len(specs) - 1``: ``num_blocks`` blocks of each KV group."""

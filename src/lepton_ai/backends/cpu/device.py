@@ -22,6 +22,9 @@ none below it. The others run where they are asked for.
 BYTE_PRODUCT_ISAS = frozenset(("amx", "avx512vnni"))
 """Those on which attention by products of bytes was measured to be faster than by halves."""
 
+BF16_TILE_ISAS = frozenset(("amx",))
+"""Those whose tiles multiply bf16."""
+
 
 def choose_isa(requested: str | None) -> str:
     """The instruction set to use: ``requested``, or the best that this machine has of those in MEASURED_ISAS.

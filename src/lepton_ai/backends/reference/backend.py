@@ -50,6 +50,10 @@ class ReferenceBackend:
             weights.release(name)
         return ReferenceExecutable(plan, held)
 
+    def encoder_kv_dtype(self, policy: Policy) -> DType:
+        """That of ``policy``."""
+        return kv_dtype(policy)
+
     def kv_dtype(self, policy: Policy, wanted: DType | None = None) -> DType:
         """``wanted``, or that of ``policy``."""
         return kv_dtype(policy, wanted)

@@ -57,6 +57,29 @@ class FloatHeads:
         return self._values[_places(slots)].astype(np.float64)
 
 
+class BFloatHeads:
+    """Heads as bf16: the upper halves of f32, rounded to the nearest, ties to even."""
+
+    def __init__(self, spec: KVSpec, num_blocks: int) -> None:
+        self._halves = np.zeros((num_blocks, BLOCK_SIZE, spec.num_heads, spec.head_dim), np.uint16)
+
+    @property
+    def arrays(self) -> Sequence[npt.NDArray[np.generic]]:
+        """The halves."""
+        return (self._halves,)
+
+    def write(self, slots: Int32Array, heads: Float32Array) -> None:
+        """Round."""
+        bits = np.ascontiguousarray(heads, np.float32).view(np.uint32)
+        rounded = np.where(np.isnan(heads), bits | 0x400000, bits + 0x7FFF + (bits >> 16 & 1))
+        self._halves[_places(slots)] = (rounded >> 16).astype(np.uint16)
+
+    def read(self, slots: Int32Array) -> Float64Array:
+        """The values, wider."""
+        bits = self._halves[_places(slots)].astype(np.uint32) << 16
+        return bits.view(np.float32).astype(np.float64)
+
+
 class CodedHeads:
     """Rotated heads as 8-bit codes with a scale each, by the rule of ``graph.attrs.KVSpec``.
 
@@ -140,6 +163,7 @@ class CodedKeys(CodedHeads):
 
 
 _FORMS: Mapping[DType, tuple[Callable[[KVSpec, int], Heads], Callable[[KVSpec, int], Heads]]] = {
+    DType.BF16: (BFloatHeads, BFloatHeads),
     DType.I8: (CodedKeys, CodedHeads),
     DType.I16: (WideCodedHeads, WideCodedHeads),
 }

@@ -93,9 +93,29 @@ def quantize_rotated(x: Float32Array, dtype: DType) -> tuple[Codes, Float32Array
     """Codes ``[T, C]`` and scales ``[T, C / 128]`` (``R8``) or ``[T, 1]`` (``R8_ROW``) of rotated rows: the rule of
     ``graph/passes/precision.py``.
     """
-    group = ROTATION if dtype is DType.R8 else x.shape[1]
-    codes, scales = quantize_groups(rotate(x).reshape(len(x), -1, group))
+    if dtype is DType.R8_ROW:
+        codes, scales = quantize_groups(rotate_rows(x)[:, None])
+        return codes.reshape(x.shape), scales * np.float32(1 / np.sqrt(row_rotation(x.shape[1])))
+    codes, scales = quantize_groups(rotate(x).reshape(len(x), -1, ROTATION))
     return codes.reshape(x.shape), scales * np.float32(1 / np.sqrt(ROTATION))
+
+
+def row_rotation(num_columns: int) -> int:
+    """Values of an ``R8_ROW`` that are transformed together: the largest power of two that divides it."""
+    return num_columns & -num_columns
+
+
+def rotate_rows(x: Float32Array) -> Float32Array:
+    """Whole rows ``[T, C]``: each part of ``row_rotation(C)`` transformed, then all reflected; not normalised."""
+    size = row_rotation(x.shape[1])
+    parts = rotate(x, size).reshape(len(x), -1, size)
+    if parts.shape[1] == 1:
+        return parts[:, 0]
+    total = parts[:, 0]
+    with np.errstate(invalid="ignore", over="ignore"):
+        for i in range(1, parts.shape[1]):
+            total = total + parts[:, i]
+        return (parts - (total * np.float32(2 / parts.shape[1]))[:, None]).reshape(x.shape)
 
 
 def rotate(x: Float32Array, size: int = ROTATION) -> Float32Array:

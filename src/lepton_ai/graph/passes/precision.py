@@ -18,9 +18,11 @@ Rows must be whole blocks. The head is left out, and a matrix that an embedding 
 makes: it quantises heads one by one.
 
 An encoder's rows have one scale each, and so have those of its matrices (``R8_ROW``, suffix ``.r8row``), those that an
-attention makes too: an output is one sum of integers then, half the work on processors that multiply tiles, and vectors
-stay as close (MiniLM: cosines of 0.99965 in the mean in place of 0.99975). What models predict from tokens suffers more
-(Qwen2.5-Coder 0.5B: twice the KL), and the rows of an activation are made block by block: they keep ``R8``.
+attention makes too: an output is one sum of integers then, half the work on processors that multiply tiles. They are
+rotated as a whole: parts of the largest power of two, ``p``, that divides the row by the transform, then all ``m``
+parts by the reflection ``x - 2/m * sum`` (Householder 1958), so that no part stands out; the scale is ``1 / sqrt(p)``
+times that of the rule. What models predict from tokens suffers more from it, and the rows of an activation are made
+block by block: they keep ``R8``.
 
 Two kinds of matrix read ``Q16``, where one 8-bit row costs the most and a second costs the least: the head (of wanted
 rows, or of whole sequences), whose error stands in the logits undiminished (its cost is reading its weights, once for
