@@ -3,7 +3,12 @@
 
 namespace lepton::LEPTON_ISA {
 
-constexpr int kQueryRows = 96;   // (token, head) pairs of one KV head that share each key read
+// (token, head) pairs of one KV head that share each key read. What tiles read is gathered for them.
+#ifdef LEPTON_TILES
+constexpr int kQueryRows = 192;
+#else
+constexpr int kQueryRows = 96;
+#endif
 constexpr int kSplitTokens = 8;  // steps up to this many tokens may spread one request's keys over threads
 constexpr float kMasked = -__builtin_inff();
 
