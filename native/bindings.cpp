@@ -312,7 +312,7 @@ void pack(CpuDevice& device, const std::string& type_name, const std::string& na
   const StorageType type = parse_storage_type(type_name);
   const PanelKind kind = kind_for(type, parse_narrowing(narrowing));
   if (is_rotated(kind) && num_inputs % kRotation) reject("num_inputs", "no multiple of 128 to rotate");
-  if (kind == PanelKind::R8Row && num_inputs > kMaxRowSum) reject("num_inputs", "sums of so many codes overflow");
+  if (kind == PanelKind::R8Row && num_inputs > kMaxRotatedRow) reject("num_inputs", "sums of so many codes overflow");
   const int64_t each = panel_bytes(kind, num_inputs), count = num_panels(num_outputs);
   if (static_cast<int64_t>(source.size()) != storage_row_bytes(type, num_inputs) * num_outputs)
     reject("source", "length does not fit the shape");

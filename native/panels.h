@@ -50,8 +50,8 @@ constexpr int kGroup = 32;
 constexpr int kQuads = 8;        // quads in a group
 constexpr int kBlockGroups = 8;  // groups in a super-block
 constexpr int kBlock = kGroup * kBlockGroups;
-constexpr int kRotation = 128;       // inputs that are rotated together, and share a scale
-constexpr int kMaxRowSum = 1 << 16;  // inputs whose codes may be summed up: 127 * 255 times as much fits 31 bits
+constexpr int kRotation = 128;           // inputs that are rotated together, and share a scale
+constexpr int kMaxRotatedRow = 1 << 16;  // inputs whose codes may be summed up: 127 * 255 times as much fits 31 bits
 constexpr int kRotationGroups = kRotation / kGroup;
 constexpr float kInverseRotation = 0.08838834764831845f;  // 1 / sqrt(128): a rotation that is not normalised lengthens
 

@@ -165,6 +165,12 @@ static void attend_part(const AttentionOp& op, const Step& step, const Attention
                s.total.sum[r]);
 }
 
+#ifdef LEPTON_TILES
+static bool has_configured_tiles(const AttentionOp& op, const QueryTile& tile) {
+  return op.kv_type == KvType::BF16 || (is_coded(op) && use_tiles(tile));
+}
+#endif
+
 static void attend_run(const OpRecord& record, const Step& step, int64_t chunk, Scratch scratch) {
   const AttentionOp& op = record.attention;
   const AttentionParts parts = attention_parts(op, step);
@@ -186,7 +192,7 @@ static void attend_run(const OpRecord& record, const Step& step, int64_t chunk, 
 #endif
     attend_part(op, step, part, following, parts.are_splits, s);
 #ifdef LEPTON_TILES
-    if (uses_tiles(op, part.tile)) release_tiles();
+    if (has_configured_tiles(op, part.tile)) release_tiles();
 #endif
   }
 }

@@ -3,8 +3,6 @@
 
 namespace lepton::LEPTON_ISA {
 
-constexpr float kLog2E = 1.44269504088896341f;
-
 // How often a split asks for what comes next while it is scored, and as often while it is weighed: about once for a
 // product of a step with as many rows and panels as go together.
 template <int BYTES>
@@ -67,16 +65,6 @@ struct BasePanel {
 
   KeyPanels panels() const { return {&keys, factors, 0, 1}; }
 };
-
-// 2^x of x <= 0: 2^n * p(r) with n the integer below x, a polynomial of degree 4 within 2^-18 of 2^r, and 1 at 0.
-static inline LEPTON_INLINE VF exp2_below(VF x) {
-  VF r;
-  const VF n = whole_below(x, &r);
-  VF p = fma(set1(1.3426648e-02f), r, set1(5.2242533e-02f));
-  p = fma(p, r, set1(2.4128018e-01f));
-  p = fma(p, r, set1(6.9304485e-01f));
-  return times_exp2(fma(p, r, set1(1.0f)), n);
-}
 
 // What makes codes of exponentials: the scales of values that a row sees, times a factor.
 struct WeightCoder {

@@ -3,15 +3,9 @@
 
 namespace lepton::LEPTON_ISA {
 
-constexpr int kPairInputs = 32;  // of a tile of queries and of keys
-constexpr int kPairStride =
-    kSplitKeys + 64;           // of rows of weights; at a power of 2 they would share the sets of a cache
-constexpr int kPairTiles = 4;  // of sums, made side by side
+constexpr int kPairInputs = 32;                          // of a tile of queries and of keys
+constexpr int kPairTiles = 4;                            // of sums, made side by side
 constexpr int kStripPairs = kBlockTokens * kPanelWidth;  // values of a block in 16 dimensions
-
-static bool uses_tiles(const AttentionOp& op, const QueryTile& tile) {
-  return op.kv_type == KvType::BF16 || (is_coded(op) && use_tiles(tile));
-}
 
 // Tiles 4 and 6 have 32 dimensions of queries and keys. 5 and 7 have half as many, for the rest, and what a block has
 // of weights and values: 16 keys.
@@ -61,7 +55,7 @@ static inline void weigh_pairs(const uint16_t* weights, const uint16_t* const* v
                                float* out, int D) {
   for_constants<COUNT>([&]<int N>() LEPTON_INLINE { zero_tile<N>(); });
   for (int b = begin; b < end; ++b) {
-    load_tile<5>(weights + b * kBlockTokens, 2 * kPairStride);
+    load_tile<5>(weights + b * kBlockTokens, 2 * kWeightStride);
     for_constants<COUNT>([&]<int N>() LEPTON_INLINE {
       load_tile<7>(values[b] + (strip + N) * kStripPairs, 64);
       multiply_bf16<N, 5, 7>();
@@ -123,10 +117,10 @@ static void attend_pairs(const AttentionOp& op, const Step& step, const Attentio
   for (int row = 0; row < tile.rows; ++row)
     sums.sum[row] =
         weigh_row(op, tile, row, first, seen / kGroup * kGroup, end * kBlockTokens, s.split_scores + row * kScoreStride,
-                  paired_weights(s) + row * kPairStride, sums.max + row);
+                  paired_weights(s) + row * kWeightStride, sums.max + row);
   for (int row = 0; row < tile.rows; row += kTileHeight)
     by_pair_tiles(0, D / kPanelWidth, [&]<int COUNT>(int strip) {
-      weigh_pairs<COUNT>(paired_weights(s) + row * kPairStride, values, begin, end, strip, sums.values + row * D, D);
+      weigh_pairs<COUNT>(paired_weights(s) + row * kWeightStride, values, begin, end, strip, sums.values + row * D, D);
     });
 }
 

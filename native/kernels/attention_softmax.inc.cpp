@@ -116,6 +116,18 @@ static int first_seen(const QueryTile& tile, int64_t first, int64_t count) {
   return hidden > 0 ? static_cast<int>(min64(hidden, count)) : 0;
 }
 
+constexpr float kLog2E = 1.44269504088896341f;
+
+// 2^x of x <= 0: 2^n * p(r) with n the integer below x, a polynomial of degree 4 within 2^-18 of 2^r, and 1 at 0.
+static inline LEPTON_INLINE VF exp2_below(VF x) {
+  VF r;
+  const VF n = whole_below(x, &r);
+  VF p = fma(set1(1.3426648e-02f), r, set1(5.2242533e-02f));
+  p = fma(p, r, set1(2.4128018e-01f));
+  p = fma(p, r, set1(6.9304485e-01f));
+  return times_exp2(fma(p, r, set1(1.0f)), n);
+}
+
 // Scores -> probabilities under the running maximum; `factor` is that of what was summed before.
 static inline LEPTON_INLINE void softmax_row(float* scores, float row_max, float factor, float* row_sum) {
   VF total = set1(0.0f);

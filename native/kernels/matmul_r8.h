@@ -127,20 +127,31 @@ static inline void rotated_rows(const uint8_t* panel, const PanelMatrix& m, cons
   }
 }
 
-// PANELS panels for all rows. Each tile of rows asks memory for its share of the next panels.
+// For each tile of rows in turn: asks memory for its share of the panels that follow those at `panel`.
+struct NextPanels {
+  const uint8_t* at;
+  int64_t share;  // of a row
+
+  NextPanels(const uint8_t* panel, int64_t size, int rows) : at(panel + size), share(size / rows) {}
+
+  LEPTON_INLINE void fetch(int rows) {
+    for (int64_t line = 0; line < rows * share; line += 64) __builtin_prefetch(at + line);
+    at += rows * share;
+  }
+};
+
+// PANELS panels for all rows.
 template <PanelKind KIND, int PANELS>
 static void matmul_rotated(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, float* out, int64_t out_stride,
                            const Epilogue& epilogue) {
-  const int64_t size = PANELS * panel_bytes(KIND, m.num_inputs), share = size / x.count;
-  const uint8_t* next = panel + size;
+  NextPanels next(panel, PANELS * panel_bytes(KIND, m.num_inputs), x.count);
   for (int row = 0, rows; row < x.count; row += rows) {
     // Two tiles alike are faster than a full one and a rest.
     const int left = x.count - row;
     rows = left >= 2 * kRotatedRows || left == kRotatedRows ? kRotatedRows
            : left > kRotatedRows                            ? (left + 1) / 2
                                                             : left;
-    for (int64_t line = 0; line < rows * share; line += 64) __builtin_prefetch(next + line);
-    next += rows * share;
+    next.fetch(rows);
     rotated_rows<KIND, kRotatedRows, PANELS>(panel, m, x, row, rows, 0, out, out_stride);
     epilogue(row, rows);
   }

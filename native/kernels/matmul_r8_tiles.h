@@ -76,19 +76,6 @@ static inline void rotated_tile_of(const uint8_t* panel, const PanelMatrix& m, R
   }
 }
 
-// For each tile of rows in turn: asks memory for its share of the panels that follow those at `panel`.
-struct NextPanels {
-  const uint8_t* at;
-  int64_t share;  // of a row
-
-  NextPanels(const uint8_t* panel, int64_t size, int rows) : at(panel + size), share(size / rows) {}
-
-  LEPTON_INLINE void fetch(int rows) {
-    for (int64_t line = 0; line < rows * share; line += 64) __builtin_prefetch(at + line);
-    at += rows * share;
-  }
-};
-
 template <int PANELS>
 static void matmul_block_tiles(const uint8_t* panel, const PanelMatrix& m, const R8Rows& x, float* out,
                                int64_t out_stride, const Epilogue& epilogue) {
