@@ -59,3 +59,26 @@ def test_a_file_that_is_replaced_stays_the_one_that_was_opened(file: MappedFile)
     file.release(0, len(CONTENT))
     assert (file.data.tobytes(), file.digest) == (CONTENT, digest)
     file.close()
+
+
+def test_a_release_leaves_nothing_of_what_the_system_mapped_around(tmp_path: Path) -> None:
+    path = tmp_path / "just written"
+    with path.open("wb") as written:
+        for _ in range(8):  # the system's cache holds what is written at once as large pages, and maps them whole
+            written.write(bytes(1 << 20))
+    if not Path("/proc/self/smaps").exists():
+        pytest.skip("the system does not say what is resident")
+    file = MappedFile(path)
+    for begin in range(0, 8 << 20, 1 << 19):
+        assert not file.data[begin : begin + 4096].any()
+        file.release(begin, begin + 4096)
+    resident_kib = _resident_kib(path)
+    file.close()
+    assert resident_kib == 0
+
+
+def _resident_kib(path: Path) -> int:
+    """Of this process's mapping of a file."""
+    lines = iter(Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines())
+    next(line for line in lines if line.endswith(str(path)))
+    return next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))

@@ -16,8 +16,10 @@ from lepton_ai.weights.files import open_regular
 
 ByteArray = npt.NDArray[np.uint8]
 
-_MAPPED_AROUND = 1 << 16
-"""The system maps so many bytes around the page that is asked for: they are let go of with it."""
+_MAPPED_AROUND = 2 << 20
+"""The system maps up to so many bytes around the page that is asked for, all that it keeps as one page of its cache:
+they are let go of with it.
+"""
 
 
 class MappedFile:
